@@ -1,0 +1,29 @@
+# The toolchain of rust-toolchain.toml, on the Debian that the binary will run on.
+FROM rust:1.95-bookworm AS build
+# The image brings the C compiler that SQLite and ring need.
+WORKDIR /src
+# Dependencies first: this layer is rebuilt only when the lock file changes.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src \
+    && touch src/lib.rs \
+    && echo 'fn main() {}' > src/main.rs \
+    && cargo build --release --locked --bin s3-mirror
+COPY src src
+# Cargo compares times: the real sources must look newer than the stand-ins.
+RUN find src -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked --bin s3-mirror \
+    && strip target/release/s3-mirror \
+    && mkdir /data
+
+FROM debian:bookworm-slim
+# From the build image, which carries the same Debian: no package list is fetched here.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /src/target/release/s3-mirror /usr/local/bin/s3-mirror
+# A named volume takes over the owner of the folder it is mounted on.
+COPY --from=build --chown=65532:65532 /data /data
+ENV DATA_DIR=/data
+VOLUME /data
+EXPOSE 8080 9090
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/s3-mirror"]
+CMD ["serve"]

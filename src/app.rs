@@ -1,0 +1,210 @@
+//! The composition root: what is made from what, in which order it starts and stops.
+//!
+//! Start: journal (recovery), services, workers, admin port, S3 port, ready.
+//! Stop: not ready, no new connections, requests under way end, the backlog drains as long as
+//! time allows, workers stop, the journal is flushed. What is left stays in the journal.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::admin::Admin;
+use crate::config::{Config, InventoryConfig, PostgresConfig};
+use crate::inventory::Inventory;
+use crate::inventory::postgres::{PasswordSource, PostgresSettings, SslMode};
+use crate::inventory::store::{Store, StoreError};
+use crate::journal::{self, Figures, Journal, OpenError};
+use crate::metrics::Metrics;
+use crate::mirror::Mirror;
+use crate::proxy::{self, Proxy};
+use crate::tee::Tee;
+use crate::upstream::Upstream;
+
+/// Keys the mirror could not be brought up to date for while stopping are looked for this often.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
+    /// A port.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The inventory's settings or file.
+    #[error(transparent)]
+    Inventory(#[from] StoreError),
+    /// A client.
+    #[error("cannot set up a client: {0}")]
+    Client(#[from] std::io::Error),
+}
+
+/// Runs the service until `stop` resolves, and stops it in order. Yields what was left behind.
+pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Figures, StartError> {
+    let (journal, recovered, writer) = Journal::open(&journal::Settings {
+        data_dir: config.data_dir.clone(),
+        sync: config.journal_sync,
+        inventory: !matches!(config.inventory, InventoryConfig::Disabled),
+    })
+    .await?;
+    if recovered.unsettled > 0 {
+        tracing::warn!(
+            intents = recovered.unsettled,
+            "the previous run ended with requests under way; main is asked what became of them"
+        );
+    }
+    let writer = tokio::spawn(writer);
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry);
+    let main = Arc::new(Upstream::new(&config.main).await?);
+    let mirror_service = Arc::new(Upstream::new(&config.mirror).await?);
+    let mirror = Mirror::new(
+        journal.clone(),
+        metrics.clone(),
+        main.clone(),
+        mirror_service,
+        config.mirror_bucket_prefix.clone(),
+        config.fence,
+    );
+
+    let mut workers = JoinSet::new();
+    if let Some(store) = inventory_store(&config).await? {
+        let inventory = Inventory::new(journal.clone(), metrics.clone(), main.clone(), store);
+        workers.spawn(inventory.work());
+    }
+    for _ in 0..config.mirror_concurrency {
+        workers.spawn(mirror.clone().work());
+    }
+    let feeder = journal.clone();
+    workers.spawn(async move { feeder.feed().await });
+
+    let admin = Admin::new(
+        journal.clone(),
+        mirror,
+        metrics.clone(),
+        registry,
+        config.journal_required,
+    );
+    let admin_listener = listen(config.admin_addr).await?;
+    let listener = listen(config.listen_addr).await?;
+    workers.spawn(admin.clone().serve(admin_listener));
+    let proxy = Arc::new(Proxy {
+        main,
+        journal: journal.clone(),
+        tee: Tee::new(config.tee_memory_bytes),
+        domains: config.proxy_domains.clone(),
+        journal_required: config.journal_required,
+        metrics,
+    });
+    admin.set_ready(true);
+    tracing::info!(
+        listen = %config.listen_addr,
+        admin = %config.admin_addr,
+        main = config.main.url(),
+        mirror = config.mirror.url(),
+        data_dir = %config.data_dir.display(),
+        "ready"
+    );
+
+    let stopping = admin.clone();
+    let stop = async move {
+        stop.await;
+        stopping.set_ready(false);
+    };
+    let mut stop = std::pin::pin!(stop);
+    let mut deadline = None;
+    let announced = async {
+        stop.as_mut().await;
+        deadline = Some(Instant::now() + config.drain_timeout);
+    };
+    let finished = proxy::listener::serve(listener, proxy, announced, config.drain_timeout).await;
+    if !finished {
+        tracing::warn!("requests were still under way when the time to drain was over");
+    }
+    let deadline = deadline.unwrap_or_else(Instant::now);
+    let left = drain(&journal, deadline).await;
+    workers.shutdown().await;
+    journal.flush().await;
+    drop((journal, admin));
+    // The writer ends when the last handle is gone; tasks of unfinished requests may hold one.
+    if tokio::time::timeout(Duration::from_secs(1), writer)
+        .await
+        .is_err()
+    {
+        tracing::debug!("requests still hold the journal");
+    }
+    Ok(left)
+}
+
+/// Waits until the journal is empty or time is up; yields what is left.
+async fn drain(journal: &Journal, deadline: Instant) -> Figures {
+    loop {
+        journal.flush().await;
+        let figures = journal.figures().await.unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot count the journal");
+            Figures::default()
+        });
+        let busy = figures.pending_operations + figures.pending_rows + figures.unsettled_intents;
+        if busy == 0 || Instant::now() >= deadline {
+            tracing::info!(
+                pending_operations = figures.pending_operations,
+                pending_rows = figures.pending_rows,
+                parked = figures.parked,
+                unsettled_intents = figures.unsettled_intents,
+                "stopped; what is left stays in the journal"
+            );
+            return figures;
+        }
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    TcpListener::bind(address).await.map_err(failed)
+}
+
+async fn inventory_store(config: &Config) -> Result<Option<Store>, StartError> {
+    let store = match &config.inventory {
+        InventoryConfig::Disabled => return Ok(None),
+        InventoryConfig::Sqlite => Store::sqlite(&config.data_dir.join("inventory.sqlite")).await?,
+        InventoryConfig::Postgres(postgres) => Store::postgres(settings(postgres)?).await?,
+    };
+    Ok(Some(store))
+}
+
+fn settings(config: &PostgresConfig) -> Result<PostgresSettings, StoreError> {
+    let sslmode: Option<SslMode> = config.sslmode.as_deref().map(str::parse).transpose()?;
+    let mut settings = match &config.url {
+        Some(url) => PostgresSettings::from_url(url.expose())?,
+        None => PostgresSettings::from_parts(
+            &config.host,
+            config.port,
+            &config.user,
+            config.password.as_ref().map(crate::config::Secret::expose),
+            &config.database,
+            SslMode::Disable,
+        ),
+    };
+    if let Some(sslmode) = sslmode {
+        settings.sslmode = sslmode;
+    }
+    if let Some(file) = &config.ca_file {
+        settings.ca_file = Some(file.clone());
+    }
+    if let Some(file) = &config.password_file {
+        settings.password = PasswordSource::File(file.clone());
+    }
+    Ok(settings)
+}

@@ -1,0 +1,183 @@
+//! The command line. `serve` is the default; exit codes follow `sysexits.h` where one fits.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app;
+use crate::config::{Config, Environment};
+use crate::dev;
+use crate::shutdown::StopSignals;
+use crate::telemetry;
+use crate::upstream::describe;
+
+/// The configuration is wrong (`EX_USAGE`).
+const CONFIG_FAULT: u8 = 64;
+/// The service cannot start: a port is taken, the journal is in use or unreadable
+/// (`EX_UNAVAILABLE`).
+const CANNOT_START: u8 = 69;
+
+/// A streaming S3 proxy that brings every accepted write to a second S3 and to an SQL inventory.
+///
+/// Configuration is read from environment variables; see docs/configuration.md.
+#[derive(Parser)]
+#[command(name = "s3-mirror", version, about)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy (the default)
+    Serve,
+    /// Run the proxy with two embedded S3 stores: nothing else is needed
+    Dev(DevArgs),
+    /// Run one embedded S3 store, for tests and compose files
+    Store(StoreArgs),
+}
+
+#[derive(Args)]
+struct DevArgs {
+    /// Where everything is kept
+    #[arg(long, default_value = "./data/dev")]
+    data_dir: PathBuf,
+    /// Where S3 is served
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where probes, metrics and status are served
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    admin: SocketAddr,
+    /// Where the main store is served
+    #[arg(long, default_value = "127.0.0.1:9001")]
+    main: SocketAddr,
+    /// Where the mirror store is served
+    #[arg(long, default_value = "127.0.0.1:9002")]
+    mirror: SocketAddr,
+}
+
+#[derive(Args)]
+struct StoreArgs {
+    /// Where S3 is served
+    #[arg(long)]
+    listen: SocketAddr,
+    /// Where objects are kept
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// The access key ID it knows
+    #[arg(long)]
+    access_key: String,
+    /// Its secret access key
+    #[arg(long)]
+    secret_key: String,
+    /// Base domain for virtual-hosted-style addressing, with port; may be repeated
+    #[arg(long)]
+    domain: Vec<String>,
+    /// Sync every write to the disk
+    #[arg(long)]
+    fsync: bool,
+}
+
+/// Runs what the command line asks for.
+pub fn run() -> ExitCode {
+    let command = CommandLine::parse().command.unwrap_or(Command::Serve);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return cannot_start(&error),
+    };
+    runtime.block_on(async {
+        match command {
+            Command::Serve => serve().await,
+            Command::Dev(args) => develop(args).await,
+            Command::Store(args) => store(args).await,
+        }
+    })
+}
+
+fn cannot_start(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("s3-mirror: {}", describe(error));
+    ExitCode::from(CANNOT_START)
+}
+
+async fn serve() -> ExitCode {
+    let config = match Environment::read().map_err(|error| vec![error]) {
+        Ok(environment) => Config::from_environment(&environment),
+        Err(faults) => Err(faults),
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(faults) => {
+            for fault in faults {
+                eprintln!("s3-mirror: {fault}");
+            }
+            return ExitCode::from(CONFIG_FAULT);
+        }
+    };
+    let _log = telemetry::init(config.log_level);
+    let mut signals = match StopSignals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return cannot_start(&error),
+    };
+    let stop = async move {
+        let signal = signals.next().await;
+        tracing::info!(signal, "stopping");
+        // A second signal means now.
+        tokio::spawn(async move {
+            signals.next().await;
+            std::process::abort();
+        });
+    };
+    match app::serve(config, stop).await {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => cannot_start(&error),
+    }
+}
+
+async fn develop(args: DevArgs) -> ExitCode {
+    let _log = telemetry::init(tracing::level_filters::LevelFilter::WARN);
+    let settings = dev::Settings {
+        data_dir: args.data_dir,
+        listen: args.listen,
+        admin: args.admin,
+        main: args.main,
+        mirror: args.mirror,
+    };
+    let mut signals = match StopSignals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return cannot_start(&error),
+    };
+    let stop = async move {
+        signals.next().await;
+    };
+    match dev::run(settings, stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cannot_start(&error),
+    }
+}
+
+async fn store(args: StoreArgs) -> ExitCode {
+    let _log = telemetry::init(tracing::level_filters::LevelFilter::WARN);
+    let config = dev::store::StoreConfig {
+        data_dir: args.data_dir,
+        access_key_id: args.access_key,
+        secret_access_key: args.secret_key,
+        domains: args.domain,
+        fsync: args.fsync,
+    };
+    let mut signals = match StopSignals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return cannot_start(&error),
+    };
+    let stop = async move {
+        signals.next().await;
+    };
+    match dev::serve_store(config, args.listen, stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => cannot_start(&error),
+    }
+}

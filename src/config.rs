@@ -1,0 +1,384 @@
+//! Configuration: valid by construction, or a list of every fault.
+//!
+//! [`Config`] cannot be made in an invalid state. A fault names its variable and what is wanted,
+//! never the value, because a value in the wrong variable may be a secret. The process ends with
+//! exit code 64 (`EX_USAGE`) when there is any.
+
+pub mod env;
+pub mod parse;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use env::Environment;
+use parse::Reader;
+
+/// A text that cannot be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself; the only way to it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// One of the two S3 services.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// `http` or `https`.
+    pub scheme: http::uri::Scheme,
+    /// Host and, unless it is the scheme's own, port.
+    pub authority: http::uri::Authority,
+    /// Region that goes into the signature.
+    pub region: String,
+    /// Static keys; without them the standard AWS credential chain is used.
+    pub keys: Option<StaticKeys>,
+}
+
+impl Endpoint {
+    /// The endpoint as a URL without path.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.authority)
+    }
+}
+
+/// An access key ID with its secret.
+#[derive(Debug, Clone)]
+pub struct StaticKeys {
+    /// Access key ID.
+    pub access_key_id: String,
+    /// Secret access key.
+    pub secret_access_key: Secret,
+}
+
+/// Where the inventory is kept.
+#[derive(Debug, Clone)]
+pub enum InventoryConfig {
+    /// `DISABLE_DATABASE=true`: mirror only.
+    Disabled,
+    /// A file in the data directory.
+    Sqlite,
+    /// A PostgreSQL server.
+    Postgres(PostgresConfig),
+}
+
+/// How PostgreSQL is reached: a URL, or its parts.
+#[derive(Debug, Clone)]
+pub struct PostgresConfig {
+    /// `POSTGRES_URL`; wins over the parts.
+    pub url: Option<Secret>,
+    /// Host name, address or socket directory.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Role.
+    pub user: String,
+    /// Password, if it is given directly.
+    pub password: Option<Secret>,
+    /// File that holds the password; read again at every connect.
+    pub password_file: Option<PathBuf>,
+    /// Database name.
+    pub database: String,
+    /// `disable`, `prefer`, `require`, `verify-ca` or `verify-full`; unset, a URL decides for
+    /// itself and the parts mean `disable`.
+    pub sslmode: Option<String>,
+    /// Certificates to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// How hard the journal pushes bytes to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JournalSync {
+    /// Synced at every commit: survives power loss.
+    Full,
+    /// Survives a crash of the process, not of the machine.
+    Normal,
+    /// Never synced.
+    Off,
+}
+
+/// When main is asked, after a copy, whether the key moved on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fence {
+    /// After every copy: right with several proxies or other writers.
+    Always,
+    /// Only when this proxy saw another write of the key meanwhile.
+    Overlap,
+}
+
+/// Everything the process is told from outside.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The S3 that answers clients.
+    pub main: Endpoint,
+    /// The S3 that receives copies.
+    pub mirror: Endpoint,
+    /// Mirror bucket = prefix + bucket.
+    pub mirror_bucket_prefix: String,
+    /// Copies under way at one time.
+    pub mirror_concurrency: usize,
+    /// The inventory.
+    pub inventory: InventoryConfig,
+    /// Base domains for virtual-hosted-style addressing, lower-case, without port.
+    pub proxy_domains: Vec<String>,
+    /// Least level that is logged.
+    pub log_level: tracing::level_filters::LevelFilter,
+    /// Where S3 is served.
+    pub listen_addr: SocketAddr,
+    /// Where probes, metrics and the API are served.
+    pub admin_addr: SocketAddr,
+    /// Journal, spool and embedded inventory.
+    pub data_dir: PathBuf,
+    /// Durability of the journal.
+    pub journal_sync: JournalSync,
+    /// Refuse writes (503) while the journal cannot record them?
+    pub journal_required: bool,
+    /// Memory for bodies kept for mirroring, in bytes, over all requests.
+    pub tee_memory_bytes: u64,
+    /// Disk for bodies kept for mirroring, in bytes, over all requests.
+    pub tee_spool_bytes: u64,
+    /// When a copy is checked against main.
+    pub fence: Fence,
+    /// How long a stopping process finishes requests and drains the backlog.
+    pub drain_timeout: Duration,
+}
+
+const MIB: u64 = 1024 * 1024;
+
+impl Config {
+    /// Judges the environment. `Err` holds every fault, each naming its variable.
+    pub fn from_environment(env: &Environment) -> Result<Self, Vec<String>> {
+        let mut read = Reader::default();
+        let main = read.endpoint(
+            "MAIN",
+            env.main_s3_endpoint
+                .as_deref()
+                .or(Some("https://s3.amazonaws.com")),
+            [&env.main_access_key, &env.main_secret_key, &env.main_region],
+        );
+        let mirror = read.endpoint(
+            "MIRROR",
+            env.mirror_s3_endpoint.as_deref(),
+            [
+                &env.mirror_access_key,
+                &env.mirror_secret_key,
+                &env.mirror_region,
+            ],
+        );
+        let prefix = env.mirror_bucket_prefix.clone().unwrap_or_default();
+        if !prefix
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        {
+            read.fault("MIRROR_BUCKET_PREFIX must hold only letters, digits, '-', '.' and '_'");
+        }
+        if let (Some(main), Some(mirror)) = (&main, &mirror)
+            && prefix.is_empty()
+            && main.url() == mirror.url()
+        {
+            read.fault(
+                "MIRROR_S3_ENDPOINT is the same as MAIN_S3_ENDPOINT: every copy would overwrite \
+                 its own source; set MIRROR_BUCKET_PREFIX",
+            );
+        }
+        let inventory = inventory(&mut read, env);
+        let config = Self {
+            mirror_bucket_prefix: prefix,
+            mirror_concurrency: read.number(
+                "MIRROR_CONCURRENCY",
+                env.mirror_concurrency.as_deref(),
+                16,
+                1..=1024,
+            ),
+            inventory,
+            proxy_domains: parse::domains(env.proxy_domain.as_deref()),
+            log_level: read.one_of("LOG_LEVEL", env.log_level.as_deref(), "info", parse::LEVELS),
+            listen_addr: read.address("LISTEN_ADDR", env.listen_addr.as_deref(), "0.0.0.0:8080"),
+            admin_addr: read.address("ADMIN_ADDR", env.admin_addr.as_deref(), "0.0.0.0:9090"),
+            data_dir: PathBuf::from(env.data_dir.as_deref().unwrap_or("./data")),
+            journal_sync: read.one_of(
+                "JOURNAL_SYNC",
+                env.journal_sync.as_deref(),
+                "full",
+                &[
+                    ("full", JournalSync::Full),
+                    ("normal", JournalSync::Normal),
+                    ("off", JournalSync::Off),
+                ],
+            ),
+            journal_required: read.flag("JOURNAL_REQUIRED", env.journal_required.as_deref()),
+            tee_memory_bytes: read.bytes(
+                "TEE_MEMORY_BYTES",
+                env.tee_memory_bytes.as_deref(),
+                64 * MIB,
+            ),
+            tee_spool_bytes: read.bytes(
+                "TEE_SPOOL_BYTES",
+                env.tee_spool_bytes.as_deref(),
+                1024 * MIB,
+            ),
+            fence: read.one_of(
+                "FENCE",
+                env.fence.as_deref(),
+                "always",
+                &[("always", Fence::Always), ("overlap", Fence::Overlap)],
+            ),
+            drain_timeout: Duration::from_secs(read.number(
+                "DRAIN_TIMEOUT_SECONDS",
+                env.drain_timeout_seconds.as_deref(),
+                25,
+                0..=3600,
+            )),
+            main: main.unwrap_or_else(parse::nowhere),
+            mirror: mirror.unwrap_or_else(parse::nowhere),
+        };
+        let faults = read.into_faults();
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(faults)
+        }
+    }
+}
+
+fn inventory(read: &mut Reader, env: &Environment) -> InventoryConfig {
+    let postgres = PostgresConfig {
+        url: env.postgres_url.as_ref().map(Secret::new),
+        host: env
+            .postgres_host
+            .clone()
+            .unwrap_or_else(|| "localhost".into()),
+        port: read.number(
+            "POSTGRES_PORT",
+            env.postgres_port.as_deref(),
+            5432,
+            1..=u16::MAX,
+        ),
+        user: env
+            .postgres_user
+            .clone()
+            .unwrap_or_else(|| "s3mirror".into()),
+        password: env.postgres_password.as_ref().map(Secret::new),
+        password_file: env.postgres_password_file.as_ref().map(PathBuf::from),
+        database: env
+            .postgres_db
+            .clone()
+            .unwrap_or_else(|| "s3_mirror".into()),
+        sslmode: env.postgres_sslmode.as_deref().map(|mode| {
+            let modes = ["disable", "prefer", "require", "verify-ca", "verify-full"];
+            let choices = modes.map(|mode| (mode, mode));
+            read.one_of("POSTGRES_SSLMODE", Some(mode), "disable", &choices)
+                .to_owned()
+        }),
+        ca_file: env.postgres_ca_file.as_ref().map(PathBuf::from),
+    };
+    if let Some(url) = &postgres.url
+        && !["postgres://", "postgresql://"]
+            .iter()
+            .any(|p| url.expose().starts_with(p))
+    {
+        read.fault("POSTGRES_URL must start with postgres:// or postgresql://");
+    }
+    let named =
+        postgres.url.is_some() || postgres.password.is_some() || postgres.password_file.is_some();
+    if read.flag("DISABLE_DATABASE", env.disable_database.as_deref()) {
+        InventoryConfig::Disabled
+    } else if named {
+        InventoryConfig::Postgres(postgres)
+    } else {
+        InventoryConfig::Sqlite
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let pairs = pairs
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        Config::from_environment(&Environment::from_pairs(pairs).unwrap())
+    }
+
+    #[test]
+    fn the_mirror_endpoint_is_the_only_thing_that_must_be_said() {
+        let config = config(&[("MIRROR_S3_ENDPOINT", "http://mirror:9000/")]).unwrap();
+        assert_eq!(config.main.url(), "https://s3.amazonaws.com");
+        assert_eq!(config.mirror.authority.as_str(), "mirror:9000");
+        assert!(config.main.keys.is_none());
+        assert!(matches!(config.inventory, InventoryConfig::Sqlite));
+        assert_eq!(config.tee_memory_bytes, 64 * MIB);
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once_and_no_value_is_echoed() {
+        let faults = config(&[
+            ("MAIN_S3_ENDPOINT", "ftp://hunter2"),
+            ("MAIN_ACCESS_KEY", "only-half"),
+            ("FENCE", "hunter2"),
+            ("LISTEN_ADDR", "hunter2"),
+            ("TEE_MEMORY_BYTES", "-5"),
+            ("POSTGRES_URL", "hunter2"),
+            ("DISABLE_DATABASE", "perhaps"),
+        ])
+        .unwrap_err();
+        for name in [
+            "MAIN_S3_ENDPOINT",
+            "MAIN_SECRET_KEY",
+            "MIRROR_S3_ENDPOINT",
+            "FENCE",
+            "LISTEN_ADDR",
+            "TEE_MEMORY_BYTES",
+            "POSTGRES_URL",
+            "DISABLE_DATABASE",
+        ] {
+            assert!(
+                faults.iter().any(|f| f.contains(name)),
+                "{name} missing in {faults:?}"
+            );
+        }
+        assert!(!faults.concat().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_password_or_url_chooses_postgres_and_disable_wins() {
+        let base = ("MIRROR_S3_ENDPOINT", "http://m");
+        let with = config(&[base, ("POSTGRES_PASSWORD", "p")]).unwrap();
+        assert!(matches!(with.inventory, InventoryConfig::Postgres(_)));
+        assert!(!format!("{with:?}").contains("\"p\""));
+        let off = config(&[
+            base,
+            ("POSTGRES_PASSWORD", "p"),
+            ("DISABLE_DATABASE", "true"),
+        ])
+        .unwrap();
+        assert!(matches!(off.inventory, InventoryConfig::Disabled));
+    }
+
+    #[test]
+    fn a_mirror_that_is_main_itself_is_refused() {
+        let same = [
+            ("MAIN_S3_ENDPOINT", "http://s:1"),
+            ("MIRROR_S3_ENDPOINT", "http://s:1"),
+        ];
+        assert!(config(&same).is_err());
+        let mut prefixed = same.to_vec();
+        prefixed.push(("MIRROR_BUCKET_PREFIX", "copy-"));
+        assert!(config(&prefixed).is_ok());
+    }
+}

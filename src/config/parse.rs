@@ -1,0 +1,260 @@
+//! Reading single values; faults gather, nothing is echoed.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use http::uri::{Authority, Scheme};
+use tracing::level_filters::LevelFilter;
+
+use super::{Endpoint, Secret, StaticKeys};
+
+/// Names of log levels.
+pub(super) const LEVELS: &[(&str, LevelFilter)] = &[
+    ("debug", LevelFilter::DEBUG),
+    ("info", LevelFilter::INFO),
+    ("warn", LevelFilter::WARN),
+    ("error", LevelFilter::ERROR),
+    ("off", LevelFilter::OFF),
+];
+
+/// Reads values and remembers what was wrong with them.
+#[derive(Default)]
+pub(super) struct Reader {
+    faults: Vec<String>,
+}
+
+impl Reader {
+    pub(super) fn fault(&mut self, fault: impl Into<String>) {
+        self.faults.push(fault.into());
+    }
+
+    pub(super) fn into_faults(self) -> Vec<String> {
+        self.faults
+    }
+
+    pub(super) fn number<T>(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> T
+    where
+        T: FromStr + PartialOrd + std::fmt::Display,
+    {
+        let Some(text) = value else { return default };
+        match text.trim().parse() {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                let (low, high) = range.into_inner();
+                self.fault(format!(
+                    "{name} must be a whole number from {low} to {high}"
+                ));
+                default
+            }
+        }
+    }
+
+    pub(super) fn bytes(&mut self, name: &str, value: Option<&str>, default: u64) -> u64 {
+        let Some(text) = value else { return default };
+        bytes(text.trim()).unwrap_or_else(|| {
+            self.fault(format!(
+                "{name} must be a number of bytes, such as 67108864 or 64MiB"
+            ));
+            default
+        })
+    }
+
+    pub(super) fn flag(&mut self, name: &str, value: Option<&str>) -> bool {
+        let choices = [
+            ("true", true),
+            ("false", false),
+            ("1", true),
+            ("0", false),
+            ("yes", true),
+            ("no", false),
+        ];
+        self.one_of(name, value, "false", &choices)
+    }
+
+    pub(super) fn one_of<T: Copy>(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        default: &str,
+        choices: &[(&str, T)],
+    ) -> T {
+        let find = |text: &str| {
+            choices
+                .iter()
+                .find(|(word, _)| word.eq_ignore_ascii_case(text))
+                .map(|(_, choice)| *choice)
+        };
+        let chosen = find(value.unwrap_or(default).trim());
+        if chosen.is_none() {
+            let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+            self.fault(format!("{name} must be one of {}", words.join(", ")));
+        }
+        // The default is one of the choices, and there is at least one.
+        chosen.or_else(|| find(default)).unwrap_or(choices[0].1)
+    }
+
+    pub(super) fn address(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        default: &'static str,
+    ) -> SocketAddr {
+        let text = value.unwrap_or(default).trim();
+        // ":8080" is what people write who come from Go.
+        let text = if text.starts_with(':') {
+            format!("0.0.0.0{text}")
+        } else {
+            text.to_owned()
+        };
+        text.parse().unwrap_or_else(|_| {
+            self.fault(format!(
+                "{name} must be an IP address and port, such as {default}"
+            ));
+            SocketAddr::from(([0, 0, 0, 0], 0))
+        })
+    }
+
+    /// An S3 service from its variables: access key, secret key, region.
+    pub(super) fn endpoint(
+        &mut self,
+        who: &str,
+        url: Option<&str>,
+        [access, secret, region]: [&Option<String>; 3],
+    ) -> Option<Endpoint> {
+        let keys = match (access, secret) {
+            (Some(access), Some(secret)) => Some(StaticKeys {
+                access_key_id: access.trim().to_owned(),
+                secret_access_key: Secret::new(secret.trim()),
+            }),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.fault(format!(
+                    "{who}_SECRET_KEY is missing beside {who}_ACCESS_KEY"
+                ));
+                None
+            }
+            (None, Some(_)) => {
+                self.fault(format!(
+                    "{who}_ACCESS_KEY is missing beside {who}_SECRET_KEY"
+                ));
+                None
+            }
+        };
+        let region = region.as_deref().map_or("us-east-1", str::trim).to_owned();
+        let Some(url) = url else {
+            self.fault(format!(
+                "{who}_S3_ENDPOINT is required, such as https://s3.example.com"
+            ));
+            return None;
+        };
+        match split_url(url.trim()) {
+            Some((scheme, authority)) => Some(Endpoint {
+                scheme,
+                authority,
+                region,
+                keys,
+            }),
+            None => {
+                self.fault(format!(
+                    "{who}_S3_ENDPOINT must be http:// or https:// with a host and no path"
+                ));
+                None
+            }
+        }
+    }
+}
+
+/// Scheme and authority of an endpoint URL. The scheme's own port is dropped, because clients
+/// and servers leave it out of the signed `Host`.
+fn split_url(url: &str) -> Option<(Scheme, Authority)> {
+    let (scheme, rest, own_port) = match url.split_once("://")? {
+        (scheme, rest) if scheme.eq_ignore_ascii_case("http") => (Scheme::HTTP, rest, ":80"),
+        (scheme, rest) if scheme.eq_ignore_ascii_case("https") => (Scheme::HTTPS, rest, ":443"),
+        _ => return None,
+    };
+    let host = rest.strip_suffix('/').unwrap_or(rest);
+    let host = host.strip_suffix(own_port).unwrap_or(host);
+    let authority: Authority = host.parse().ok()?;
+    (!authority.host().is_empty() && !host.contains('@')).then_some((scheme, authority))
+}
+
+/// `12`, `64KiB`, `64MiB`, `1GiB`.
+fn bytes(text: &str) -> Option<u64> {
+    const UNITS: &[(&str, u64)] = &[
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+    ];
+    for (unit, factor) in UNITS {
+        if let Some(number) = text.strip_suffix(unit) {
+            return number.trim().parse::<u64>().ok()?.checked_mul(*factor);
+        }
+    }
+    text.parse().ok()
+}
+
+/// Comma-separated base domains, lower-case and without port.
+pub(super) fn domains(value: Option<&str>) -> Vec<String> {
+    value
+        .unwrap_or_default()
+        .split(',')
+        .map(|domain| {
+            domain
+                .trim()
+                .trim_start_matches("*.")
+                .trim_start_matches('.')
+        })
+        .filter(|domain| !domain.is_empty())
+        .map(|domain| {
+            domain
+                .split(':')
+                .next()
+                .unwrap_or(domain)
+                .to_ascii_lowercase()
+        })
+        .collect()
+}
+
+/// Stands in while faults are gathered; never leaves [`super::Config::from_environment`].
+pub(super) fn nowhere() -> Endpoint {
+    Endpoint {
+        scheme: Scheme::HTTP,
+        authority: Authority::from_static("localhost"),
+        region: String::new(),
+        keys: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schemes_own_port_is_not_part_of_the_signed_host() {
+        assert_eq!(split_url("https://h:443/").unwrap().1.as_str(), "h");
+        assert_eq!(split_url("http://h:8080").unwrap().1.as_str(), "h:8080");
+        assert!(split_url("http://h/path").is_none());
+        assert!(split_url("http://user:pass@h").is_none());
+    }
+
+    #[test]
+    fn sizes_take_binary_units() {
+        assert_eq!(bytes("64MiB"), Some(64 << 20));
+        assert_eq!(bytes("0"), Some(0));
+        assert_eq!(bytes("1e9"), None);
+        assert_eq!(bytes("99999999999TiB"), None);
+    }
+
+    #[test]
+    fn domains_are_plain_names() {
+        assert_eq!(domains(Some("S3.local:8080, *.x.y,")), ["s3.local", "x.y"]);
+    }
+}

@@ -1,0 +1,317 @@
+//! The inventory in `PostgreSQL`: a small pool, one prepared statement per table and batch.
+//!
+//! # Promises
+//! - Making the store connects nothing; a server that is away is an error of each call, and no
+//!   more.
+//! - Every statement has a time limit on both sides. A connection that exceeds ours is thrown away.
+//! - Trouble that a second try settles (a deadlock, a restarted server's dead connections, a table
+//!   that a person dropped) is settled here; everything else goes to the caller with its reason.
+//!
+//! # Crash behaviour
+//! A statement is its own transaction. After a crash its rows are there or not, and the caller, who
+//! keeps them until [`Postgres`] has answered, writes them again.
+
+mod batch;
+mod connect;
+mod fault;
+mod iam;
+mod settings;
+mod tables;
+mod tls;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
+use tokio::time::{sleep, timeout};
+
+use super::row::Row;
+use super::store::StoreError;
+use super::write::{Backend, Failure};
+use batch::Batch;
+use connect::{Connector, Shared};
+use fault::{Verdict, reason, verdict};
+pub use settings::{
+    CONNECT_TIMEOUT_DEFAULT, CONNECTIONS_MAX_DEFAULT, PasswordMinter, PasswordSource,
+    PostgresSettings, STATEMENT_TIMEOUT_DEFAULT, SslMode,
+};
+use tables::TableFault;
+
+/// Tries of one statement, the first included.
+const TRIES_MAX: u32 = 4;
+/// Pause before a try that follows a lost race, times a random part: the other side goes first.
+const RACE_PAUSE_MAX: Duration = Duration::from_millis(50);
+/// What our own clock grants beyond the server's statement timeout, for the way there and back.
+const GRACE: Duration = Duration::from_secs(5);
+/// Tables whose names are remembered. Beyond that all are forgotten and looked up again.
+const TABLES_REMEMBERED_MAX: usize = 10_000;
+/// Prepared statements kept per connection; each costs the server memory. Beyond that all go.
+const STATEMENTS_PER_CONNECTION_MAX: usize = 200;
+
+/// The `PostgreSQL` store; see the module's documentation.
+pub struct Postgres {
+    pool: Pool,
+    connector: Arc<Connector>,
+    schema: String,
+    connections_max: usize,
+    deadline: Duration,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// Registry and views are known to stand.
+    shared: bool,
+    /// Bucket to its table's statement.
+    statements: HashMap<String, Arc<str>>,
+}
+
+/// One try's failure.
+struct Trouble {
+    verdict: Verdict,
+    reason: String,
+}
+
+impl Trouble {
+    fn of(error: &tokio_postgres::Error) -> Self {
+        Self {
+            verdict: verdict(error),
+            reason: reason(error),
+        }
+    }
+}
+
+impl Postgres {
+    /// Prepares the pool.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] if the settings cannot work.
+    pub(super) fn new(settings: PostgresSettings) -> Result<Self, StoreError> {
+        let rejected = |reason: &str| Err(StoreError::Rejected(reason.to_owned()));
+        if settings.schema.is_empty() || settings.schema.contains('\0') {
+            return rejected("the schema's name is not valid");
+        }
+        if settings.connections_max == 0 {
+            return rejected("the database pool must hold at least one connection");
+        }
+        let deadline = settings.statement_timeout + GRACE;
+        let timeouts = Timeouts {
+            // A connection comes free when the statement before has ended.
+            wait: Some(deadline),
+            // Twice: the database may have to be created over a second connection.
+            create: Some(settings.connect_timeout * 2),
+            recycle: Some(settings.connect_timeout),
+        };
+        let connections_max = settings.connections_max;
+        let schema = settings.schema.clone();
+        let wire = settings.wire();
+        let connector = Arc::new(Connector::new(settings));
+        let recycling = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = Manager::from_connect(wire, Shared(Arc::clone(&connector)), recycling);
+        let pool = Pool::builder(manager)
+            .max_size(connections_max)
+            .timeouts(timeouts)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| StoreError::Rejected(error.to_string()))?;
+        let memory = Mutex::default();
+        Ok(Self {
+            pool,
+            connector,
+            schema,
+            connections_max,
+            deadline,
+            memory,
+        })
+    }
+
+    /// See [`super::store::Store::ping`].
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let client = self.checkout().await?;
+        let answer = timeout(self.deadline, client.simple_query("SELECT 1")).await;
+        match answer {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => {
+                discard(client);
+                Err(StoreError::Unavailable(reason(&error)))
+            }
+            Err(_) => {
+                discard(client);
+                Err(StoreError::Unavailable("no answer in time".into()))
+            }
+        }
+    }
+
+    /// See [`super::store::Store::close`].
+    pub(super) fn close(&self) {
+        self.pool.close();
+    }
+
+    async fn checkout(&self) -> Result<Object, StoreError> {
+        self.pool.get().await.map_err(|error| {
+            let mut text = match &error {
+                PoolError::Backend(error) => reason(error),
+                PoolError::Timeout(_) => "no connection in time".to_owned(),
+                other => other.to_string(),
+            };
+            if let Some(fault) = self.connector.fault() {
+                text = format!("{text}; {fault}");
+            }
+            StoreError::Unavailable(text)
+        })
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One try on one connection, within the deadline.
+    async fn try_apply(&self, bucket: &str, batch: &Batch<'_>) -> Result<(), TryFailure> {
+        let mut client = self.checkout().await.map_err(TryFailure::Store)?;
+        let outcome = timeout(self.deadline, self.run(&mut client, bucket, batch)).await;
+        let trouble = match outcome {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(trouble)) => trouble,
+            Err(_) => Trouble {
+                verdict: Verdict::Store,
+                reason: "no answer in time".into(),
+            },
+        };
+        if matches!(trouble.verdict, Verdict::Connection | Verdict::Store) {
+            discard(client);
+        }
+        Err(TryFailure::Trouble(trouble))
+    }
+
+    async fn run(
+        &self,
+        client: &mut Object,
+        bucket: &str,
+        batch: &Batch<'_>,
+    ) -> Result<(), Trouble> {
+        let sql = self.statement(client, bucket).await?;
+        if client.statement_cache.size() > STATEMENTS_PER_CONNECTION_MAX {
+            client.statement_cache.clear();
+        }
+        let statement = client
+            .prepare_cached(&sql)
+            .await
+            .map_err(|e| Trouble::of(&e))?;
+        client
+            .execute(&statement, &batch.parameters())
+            .await
+            .map_err(|e| Trouble::of(&e))?;
+        Ok(())
+    }
+
+    /// The statement for the bucket's table, which exists from then on.
+    async fn statement(&self, client: &mut Object, bucket: &str) -> Result<Arc<str>, Trouble> {
+        let (shared, known) = {
+            let memory = self.memory();
+            (memory.shared, memory.statements.get(bucket).cloned())
+        };
+        if let Some(sql) = known {
+            return Ok(sql);
+        }
+        if !shared {
+            let transaction = client.transaction().await.map_err(|e| Trouble::of(&e))?;
+            tables::ensure_shared(&transaction, &self.schema)
+                .await
+                .map_err(|e| Trouble::of(&e))?;
+            transaction.commit().await.map_err(|e| Trouble::of(&e))?;
+            self.memory().shared = true;
+        }
+        let transaction = client.transaction().await.map_err(|e| Trouble::of(&e))?;
+        let table = tables::ensure_table(&transaction, &self.schema, bucket)
+            .await
+            .map_err(|fault| match fault {
+                TableFault::Database(error) => Trouble::of(&error),
+                TableFault::Refused(reason) => Trouble {
+                    verdict: Verdict::Table,
+                    reason,
+                },
+            })?;
+        transaction.commit().await.map_err(|e| Trouble::of(&e))?;
+        let sql: Arc<str> = batch::statement(&self.schema, &table).into();
+        let mut memory = self.memory();
+        if memory.statements.len() >= TABLES_REMEMBERED_MAX {
+            memory.statements.clear();
+        }
+        memory
+            .statements
+            .insert(bucket.to_owned(), Arc::clone(&sql));
+        Ok(sql)
+    }
+
+    /// Forgets what is known of a bucket's table and of the shared objects, to look again.
+    fn forget(&self, bucket: &str) {
+        let mut memory = self.memory();
+        memory.shared = false;
+        memory.statements.remove(bucket);
+    }
+}
+
+/// A failed try: the database was not reached, or it was and something went wrong.
+enum TryFailure {
+    Store(StoreError),
+    Trouble(Trouble),
+}
+
+impl Backend for Postgres {
+    /// Two thousand keys of the usual length are some hundred kilobytes; larger statements were not
+    /// faster.
+    const ROWS_PER_STATEMENT_MAX: usize = 2000;
+
+    fn tables_in_parallel(&self) -> usize {
+        self.connections_max
+    }
+
+    async fn apply(&self, bucket: &str, rows: &[&Row]) -> Result<(), Failure> {
+        let batch = Batch::new(rows);
+        let mut repaired = false;
+        let mut tries_left = TRIES_MAX - 1;
+        loop {
+            let Trouble { verdict, reason } = match self.try_apply(bucket, &batch).await {
+                Ok(()) => return Ok(()),
+                Err(TryFailure::Store(error)) => return Err(Failure::Store(error)),
+                Err(TryFailure::Trouble(trouble)) => trouble,
+            };
+            let unavailable = |reason| Failure::Store(StoreError::Unavailable(reason));
+            match verdict {
+                Verdict::Row => return Err(Failure::Row(reason)),
+                Verdict::Table => return Err(Failure::Table(reason)),
+                Verdict::Store => return Err(unavailable(reason)),
+                Verdict::Repair if repaired => return Err(Failure::Table(reason)),
+                Verdict::Repair => {
+                    tracing::warn!(bucket, reason, "an inventory table is looked at again");
+                    self.forget(bucket);
+                    repaired = true;
+                }
+                Verdict::Again if tries_left == 0 => return Err(Failure::Table(reason)),
+                Verdict::Again => sleep(RACE_PAUSE_MAX.mul_f64(fastrand::f64())).await,
+                Verdict::Connection if tries_left == 0 => return Err(unavailable(reason)),
+                Verdict::Connection => {}
+            }
+            tries_left = tries_left.saturating_sub(1);
+        }
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres")
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Closes a connection instead of giving it back.
+fn discard(client: Object) {
+    drop(Object::take(client));
+}

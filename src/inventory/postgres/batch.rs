@@ -1,0 +1,132 @@
+//! Rows as nine arrays, and the one statement that takes them.
+//!
+//! The statement first updates the rows that exist and then inserts the rest. A plain
+//! `INSERT .. ON CONFLICT` would draw a number from the `id` sequence for every row it updates, and
+//! `id` is a SERIAL: after 2^31 upserts every insert would fail. Here numbers are drawn for new
+//! keys only, and for the rare key that another session inserted in the same instant.
+
+use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
+use tokio_postgres::types::ToSql;
+
+use super::super::row::{Row, RowState};
+use super::super::table::quoted;
+
+/// The statement for one table.
+pub(super) fn statement(schema: &str, table: &str) -> String {
+    let name = format!("{}.{}", quoted(schema), quoted(table));
+    format!(
+        "WITH given AS (
+             SELECT * FROM unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[],
+                                  $5::timestamp[], $6::text[], $7::text[], $8::boolean[],
+                                  $9::text[])
+                 AS g (path, present, size, content_type, last_modified, etag, version_id,
+                       mirrored, last_error)
+         ), updated AS (
+             UPDATE {name} AS t SET
+                 size = CASE WHEN g.present THEN g.size ELSE t.size END,
+                 content_type = CASE WHEN g.present THEN g.content_type ELSE t.content_type END,
+                 last_modified = CASE WHEN g.present THEN g.last_modified ELSE t.last_modified END,
+                 etag = CASE WHEN g.present THEN g.etag ELSE t.etag END,
+                 version_id = CASE WHEN g.present THEN g.version_id ELSE t.version_id END,
+                 deleted = NOT g.present,
+                 is_backed_up = g.mirrored,
+                 mirrored_at = CASE WHEN g.mirrored THEN now() AT TIME ZONE 'UTC' END,
+                 last_error = g.last_error,
+                 updated_at = now() AT TIME ZONE 'UTC'
+             FROM given g WHERE t.path = g.path
+             RETURNING t.path
+         )
+         INSERT INTO {name} AS t
+             (path, size, content_type, last_modified, etag, version_id, deleted, is_backed_up,
+              mirrored_at, last_error, created_at, updated_at)
+         SELECT g.path, g.size, g.content_type, g.last_modified, g.etag, g.version_id, FALSE,
+                g.mirrored, CASE WHEN g.mirrored THEN now() AT TIME ZONE 'UTC' END, g.last_error,
+                now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC'
+         FROM given g
+         WHERE g.present AND NOT EXISTS (SELECT 1 FROM updated u WHERE u.path = g.path)
+         ORDER BY g.path
+         ON CONFLICT (path) DO UPDATE SET
+             size = excluded.size, content_type = excluded.content_type,
+             last_modified = excluded.last_modified, etag = excluded.etag,
+             version_id = excluded.version_id, deleted = FALSE,
+             is_backed_up = excluded.is_backed_up, mirrored_at = excluded.mirrored_at,
+             last_error = excluded.last_error, updated_at = excluded.updated_at"
+    )
+}
+
+/// The statement's parameters, column by column.
+#[derive(Default)]
+pub(super) struct Batch<'a> {
+    path: Vec<&'a str>,
+    present: Vec<bool>,
+    size: Vec<Option<i64>>,
+    content_type: Vec<Option<&'a str>>,
+    last_modified: Vec<Option<PrimitiveDateTime>>,
+    etag: Vec<Option<&'a str>>,
+    version_id: Vec<Option<&'a str>>,
+    mirrored: Vec<bool>,
+    last_error: Vec<Option<String>>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(rows: &[&'a Row]) -> Self {
+        let mut batch = Self::default();
+        for row in rows {
+            batch.push(row);
+        }
+        batch
+    }
+
+    fn push(&mut self, row: &'a Row) {
+        self.path.push(&row.key);
+        self.mirrored.push(row.mirrored);
+        self.last_error.push(row.last_error_text());
+        match &row.state {
+            RowState::Present {
+                size,
+                content_type,
+                last_modified,
+                etag,
+                version_id,
+            } => {
+                self.present.push(true);
+                // `Row::unstorable` has turned larger sizes away.
+                self.size
+                    .push(Some(i64::try_from(*size).unwrap_or(i64::MAX)));
+                self.content_type.push(Some(content_type));
+                self.last_modified.push(Some(utc(*last_modified)));
+                self.etag.push(etag.as_deref());
+                self.version_id.push(version_id.as_deref());
+            }
+            RowState::Absent => {
+                self.present.push(false);
+                self.size.push(None);
+                self.content_type.push(None);
+                self.last_modified.push(None);
+                self.etag.push(None);
+                self.version_id.push(None);
+            }
+        }
+    }
+
+    /// In the order of the statement's placeholders.
+    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 9] {
+        [
+            &self.path,
+            &self.present,
+            &self.size,
+            &self.content_type,
+            &self.last_modified,
+            &self.etag,
+            &self.version_id,
+            &self.mirrored,
+            &self.last_error,
+        ]
+    }
+}
+
+/// TIMESTAMP columns hold UTC without saying so.
+fn utc(time: OffsetDateTime) -> PrimitiveDateTime {
+    let time = time.to_offset(UtcOffset::UTC);
+    PrimitiveDateTime::new(time.date(), time.time())
+}

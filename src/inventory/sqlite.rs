@@ -1,0 +1,376 @@
+//! The inventory in a `SQLite` file: the same tables and queries without a server.
+//!
+//! # Promises
+//! - One connection writes; WAL lets other programs read meanwhile. Every commit is synced
+//!   (`synchronous=FULL`): the caller's journal forgets a row once it is here.
+//! - A statement is one transaction: after a crash its rows are there or not.
+//! - Another program's lock is waited for five seconds; then the store counts as unavailable.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite as Database, Transaction};
+use time::{OffsetDateTime, UtcOffset};
+
+use super::row::{Row, RowState};
+use super::schema::{SQLITE_NOW, sqlite_shared, sqlite_table, sqlite_views};
+use super::store::StoreError;
+use super::table::{Candidate, REGISTRY, candidates, quoted};
+use super::write::{Backend, Failure};
+
+/// Longest wait for another program's lock on the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for our own connection, behind a statement that waits for a lock.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The WAL is cut back to this size after a checkpoint, in bytes.
+const WAL_BYTES_KEPT: &str = "16777216";
+/// Page cache, in KiB (negative is `SQLite`'s way to say so). Keys arrive in any order, so with the
+/// default of 2 MB a large table is read from the file again and again.
+const CACHE_KIB: &str = "-8192";
+/// Tables whose names are remembered. Beyond that all are forgotten and looked up again.
+const TABLES_REMEMBERED_MAX: usize = 10_000;
+
+/// The `SQLite` store; see the module's documentation.
+pub struct Sqlite {
+    pool: SqlitePool,
+    memory: Mutex<HashMap<String, Arc<Statements>>>,
+    /// A table was made since the views were.
+    views_are_stale: AtomicBool,
+}
+
+/// The two statements for one table; both take the rows as one JSON array.
+struct Statements {
+    present: String,
+    absent: String,
+}
+
+impl Sqlite {
+    /// See [`super::store::Store::sqlite`].
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("journal_size_limit", WAL_BYTES_KEPT)
+            .pragma("cache_size", CACHE_KIB);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options)
+            .await
+            .map_err(|error| store_error(&error))?;
+        let store = Self {
+            pool,
+            memory: Mutex::default(),
+            views_are_stale: AtomicBool::new(true),
+        };
+        let mut transaction = store.begin().await.map_err(|error| store_error(&error))?;
+        ensure_shared(&mut transaction)
+            .await
+            .map_err(|error| store_error(&error))?;
+        transaction
+            .commit()
+            .await
+            .map_err(|error| store_error(&error))?;
+        store.refresh_views().await;
+        Ok(store)
+    }
+
+    /// Brings the views up to date after a write that made tables: once for all of them, as it
+    /// costs time in proportion to all tables. A failure leaves the flag for the next write; a
+    /// crash in between leaves it to the next start.
+    pub(super) async fn refresh_views(&self) {
+        if !self.views_are_stale.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let refreshed = async {
+            let mut transaction = self.begin().await?;
+            make_views(&mut transaction).await?;
+            transaction.commit().await
+        };
+        if let Err(error) = refreshed.await {
+            self.views_are_stale.store(true, Ordering::Relaxed);
+            tracing::warn!(reason = %error, "the inventory's views are out of date");
+        }
+    }
+
+    /// See [`super::store::Store::ping`].
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {REGISTRY} LIMIT 1)");
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&self.pool)
+            .await
+            .map(|_| ())
+            .map_err(|error| store_error(&error))
+    }
+
+    /// See [`super::store::Store::close`].
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Database>, sqlx::Error> {
+        // The write lock at once: a transaction that reads first and then writes can fail with
+        // SQLITE_BUSY without any wait.
+        self.pool.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    async fn try_apply(&self, bucket: &str, rows: &[&Row]) -> Result<(), sqlx::Error> {
+        let mut transaction = self.begin().await?;
+        let known = self.memory().get(bucket).cloned();
+        let statements = if let Some(statements) = known {
+            statements
+        } else {
+            let (table, is_new) = ensure_table(&mut transaction, bucket).await?;
+            if is_new {
+                self.views_are_stale.store(true, Ordering::Relaxed);
+            }
+            Arc::new(Statements::for_table(&table))
+        };
+        for (sql, present) in [(&statements.present, true), (&statements.absent, false)] {
+            let chosen = rows
+                .iter()
+                .filter(|row| matches!(row.state, RowState::Absent) != present);
+            let values: Vec<serde_json::Value> = chosen.map(|row| json(row)).collect();
+            if !values.is_empty() {
+                let values = serde_json::Value::Array(values).to_string();
+                sqlx::query(AssertSqlSafe(sql.as_str()))
+                    .bind(values)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+        }
+        transaction.commit().await?;
+        let mut memory = self.memory();
+        if memory.len() >= TABLES_REMEMBERED_MAX {
+            memory.clear();
+        }
+        memory.insert(bucket.to_owned(), statements);
+        Ok(())
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Statements>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backend for Sqlite {
+    const ROWS_PER_STATEMENT_MAX: usize = 2000;
+
+    /// One file has one writer.
+    fn tables_in_parallel(&self) -> usize {
+        1
+    }
+
+    async fn apply(&self, bucket: &str, rows: &[&Row]) -> Result<(), Failure> {
+        let Err(error) = self.try_apply(bucket, rows).await else {
+            return Ok(());
+        };
+        // A table, column or index that is not there: look again, once.
+        let Err(error) = (if is_generic(&error) {
+            self.memory().remove(bucket);
+            self.try_apply(bucket, rows).await
+        } else {
+            Err(error)
+        }) else {
+            return Ok(());
+        };
+        Err(match primary_code(&error) {
+            // CONSTRAINT, TOOBIG, MISMATCH, RANGE: a value was refused.
+            Some(18 | 19 | 20 | 25) => Failure::Row(error.to_string()),
+            // ERROR, LOCKED, SCHEMA, AUTH: this table alone.
+            Some(1 | 6 | 17 | 23) => Failure::Table(error.to_string()),
+            _ => Failure::Store(store_error(&error)),
+        })
+    }
+}
+
+impl Statements {
+    fn for_table(table: &str) -> Self {
+        let name = quoted(table);
+        let present = format!(
+            "INSERT INTO {name} (path, size, content_type, last_modified, etag, version_id, deleted,
+                 is_backed_up, mirrored_at, last_error, created_at, updated_at)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+                 FALSE, value ->> 6, CASE WHEN value ->> 6 THEN {SQLITE_NOW} END, value ->> 7,
+                 {SQLITE_NOW}, {SQLITE_NOW}
+             FROM json_each(?1) WHERE TRUE
+             ON CONFLICT (path) DO UPDATE SET
+                 size = excluded.size, content_type = excluded.content_type,
+                 last_modified = excluded.last_modified, etag = excluded.etag,
+                 version_id = excluded.version_id, deleted = FALSE,
+                 is_backed_up = excluded.is_backed_up, mirrored_at = excluded.mirrored_at,
+                 last_error = excluded.last_error, updated_at = excluded.updated_at"
+        );
+        let absent = format!(
+            "UPDATE {name} SET deleted = TRUE, is_backed_up = g.value ->> 6,
+                 mirrored_at = CASE WHEN g.value ->> 6 THEN {SQLITE_NOW} END,
+                 last_error = g.value ->> 7, updated_at = {SQLITE_NOW}
+             FROM json_each(?1) AS g WHERE {name}.path = g.value ->> 0"
+        );
+        Self { present, absent }
+    }
+}
+
+async fn ensure_shared(transaction: &mut Transaction<'_, Database>) -> Result<(), sqlx::Error> {
+    for sql in sqlite_shared() {
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The bucket's table, made if missing, and whether it was.
+async fn ensure_table(
+    transaction: &mut Transaction<'_, Database>,
+    bucket: &str,
+) -> Result<(String, bool), sqlx::Error> {
+    ensure_shared(transaction).await?;
+    let owned = format!("SELECT table_name FROM {REGISTRY} WHERE bucket = ?1");
+    let known: Option<String> = sqlx::query_scalar(AssertSqlSafe(owned))
+        .bind(bucket)
+        .fetch_optional(&mut **transaction)
+        .await?;
+    let mut table = known.clone();
+    for Candidate {
+        name,
+        only_if_exists,
+    } in candidates(bucket)
+    {
+        if table.is_some() {
+            break;
+        }
+        let taken = format!(
+            "SELECT EXISTS (SELECT 1 FROM {REGISTRY} WHERE table_name = ?1)
+                 OR EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1 COLLATE NOCASE)"
+        );
+        let taken: bool = sqlx::query_scalar(AssertSqlSafe(taken))
+            .bind(&name)
+            .fetch_one(&mut **transaction)
+            .await?;
+        if !taken && !only_if_exists {
+            table = Some(name);
+        }
+    }
+    let table = table.ok_or_else(|| {
+        sqlx::Error::Protocol("every name for the bucket's table is taken".into())
+    })?;
+    let exists: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)")
+            .bind(&table)
+            .fetch_one(&mut **transaction)
+            .await?;
+    if !exists {
+        for sql in sqlite_table(&table) {
+            sqlx::query(AssertSqlSafe(sql))
+                .execute(&mut **transaction)
+                .await?;
+        }
+        tracing::info!(bucket, table, "an inventory table was created");
+    }
+    if known.is_none() {
+        let insert = format!("INSERT INTO {REGISTRY} (bucket, table_name) VALUES (?1, ?2)");
+        sqlx::query(AssertSqlSafe(insert))
+            .bind(bucket)
+            .bind(&table)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok((table, !exists))
+}
+
+/// Makes the views over the tables that stand. `SQLite` has no dynamic SQL, so they are made anew
+/// when a table comes; a view naming a dropped table would fail as a whole.
+async fn make_views(transaction: &mut Transaction<'_, Database>) -> Result<(), sqlx::Error> {
+    let list = format!(
+        "SELECT bucket, table_name FROM {REGISTRY} WHERE table_name IN
+             (SELECT name FROM sqlite_master WHERE type = 'table') ORDER BY bucket"
+    );
+    let rows = sqlx::query(AssertSqlSafe(list))
+        .fetch_all(&mut **transaction)
+        .await?;
+    let tables: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    for sql in sqlite_views(&tables) {
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+/// A row as the statements expect it. Sizes beyond `i64` were turned away before.
+fn json(row: &Row) -> serde_json::Value {
+    let error = row.last_error_text();
+    match &row.state {
+        RowState::Present {
+            size,
+            content_type,
+            last_modified,
+            etag,
+            version_id,
+        } => {
+            let time = timestamp(*last_modified);
+            serde_json::json!([
+                row.key,
+                size,
+                content_type,
+                time,
+                etag,
+                version_id,
+                row.mirrored,
+                error
+            ])
+        }
+        RowState::Absent => {
+            serde_json::json!([row.key, null, null, null, null, null, row.mirrored, error])
+        }
+    }
+}
+
+/// `YYYY-MM-DD HH:MM:SS[.ffffff]` in UTC: the text sorts as the time does.
+fn timestamp(time: OffsetDateTime) -> String {
+    let time = time.to_offset(UtcOffset::UTC);
+    let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
+    let (hour, minute, second) = (time.hour(), time.minute(), time.second());
+    let mut text = format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
+    if time.microsecond() != 0 {
+        // Writing to a String cannot fail.
+        write!(text, ".{:06}", time.microsecond()).unwrap_or_default();
+    }
+    text
+}
+
+/// `SQLite`'s primary result code, if the error came from it.
+fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+/// `SQLITE_ERROR` or `SQLITE_SCHEMA`: what a missing table or column answers.
+fn is_generic(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(1 | 17))
+}
+
+fn store_error(error: &sqlx::Error) -> StoreError {
+    match primary_code(error) {
+        // CORRUPT, NOTADB: only a person can help.
+        Some(11 | 26) => StoreError::Rejected(error.to_string()),
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}
+
+impl std::fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sqlite").finish_non_exhaustive()
+    }
+}

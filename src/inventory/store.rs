@@ -1,0 +1,106 @@
+//! One type over both databases: where the inventory's rows go.
+//!
+//! # Promises
+//! - [`Store::write`] returns after the rows are durable (`PostgreSQL`: committed, and never with
+//!   `synchronous_commit=off`; `SQLite`: synced).
+//! - Writing is idempotent, so a caller that does not know the outcome writes again.
+//! - One row, or one table, that cannot be written never stops the others.
+//! - Nothing here keeps rows: while the database is away the caller's journal holds them.
+
+use std::path::Path;
+
+use super::postgres::{Postgres, PostgresSettings};
+use super::row::{Row, RowFault};
+use super::sqlite::Sqlite;
+use super::write;
+
+/// Why nothing could be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached or refuses work now. Try again, for ever.
+    #[error("the inventory database is unavailable: {0}")]
+    Unavailable(String),
+    /// The database or the settings are unusable until a person acts.
+    #[error("the inventory database cannot be used: {0}")]
+    Rejected(String),
+}
+
+impl StoreError {
+    /// True if the same call may succeed later without anybody changing the settings.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// An inventory database.
+#[derive(Debug)]
+pub enum Store {
+    /// Tables in a `PostgreSQL` server.
+    Postgres(Postgres),
+    /// Tables in a local file.
+    Sqlite(Sqlite),
+}
+
+impl Store {
+    /// Prepares a `PostgreSQL` store. Nothing is connected yet, so the server may be away.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] if no connection could ever be made with these settings.
+    #[allow(
+        clippy::unused_async,
+        reason = "the same shape as `sqlite`, and free to probe later"
+    )]
+    pub async fn postgres(settings: PostgresSettings) -> Result<Self, StoreError> {
+        Ok(Self::Postgres(Postgres::new(settings)?))
+    }
+
+    /// Opens the inventory file at `path`, creating it if missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] if the file is no database; else [`StoreError::Unavailable`].
+    pub async fn sqlite(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::Sqlite(Sqlite::open(path).await?))
+    }
+
+    /// Writes rows to their buckets' tables, creating registry and tables on first use.
+    ///
+    /// Rows of one table go in statements of bounded size, each all-or-nothing; tables are written
+    /// in parallel. Of several rows with the same bucket and key the last one counts. `Ok` lists
+    /// the rows (by index) that were *not* stored, each with its fault; all others are durable.
+    ///
+    /// # Errors
+    /// No row was stored and the database is to blame; see [`StoreError::is_transient`].
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves each statement either done or not; write the rows again.
+    pub async fn write(&self, rows: &[Row]) -> Result<Vec<(usize, RowFault)>, StoreError> {
+        match self {
+            Self::Postgres(store) => write::write(store, rows).await,
+            Self::Sqlite(store) => {
+                let outcome = write::write(store, rows).await;
+                store.refresh_views().await;
+                outcome
+            }
+        }
+    }
+
+    /// Closes all connections; call it once, after the last write. Nothing is lost without it, but
+    /// `SQLite` then leaves its write-ahead log beside the file until the next start.
+    pub async fn close(&self) {
+        match self {
+            Self::Postgres(store) => store.close(),
+            Self::Sqlite(store) => store.close().await,
+        }
+    }
+
+    /// Asks the database for a sign of life.
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => store.ping().await,
+            Self::Sqlite(store) => store.ping().await,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What the journal holds: one entry per change of one key.
+//!
+//! An entry is born as an *intent*, before its request can take effect on main. The request's
+//! outcome settles it: no effect (it goes), changed, or unknown. A changed or unknown entry stays
+//! until the mirror has confirmed main's current state of the key and the inventory has written
+//! it. Entries hold keys and facts, never bodies, signatures or client headers.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::s3::operation::Change;
+use crate::s3::state::ObjectState;
+
+/// Position in the journal; grows, also over restarts.
+pub type Sequence = i64;
+
+/// The key of an object, as the journal and its lanes compare it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Bucket on main.
+    pub bucket: Arc<str>,
+    /// Key, byte for byte.
+    pub key: Arc<str>,
+}
+
+impl ObjectKey {
+    /// Makes a key.
+    pub fn new(bucket: &str, key: &str) -> Self {
+        Self {
+            bucket: bucket.into(),
+            key: key.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.bucket, self.key)
+    }
+}
+
+/// What is to be written down before a request goes upstream.
+#[derive(Debug, Clone)]
+pub struct NewIntent {
+    /// The key that may change.
+    pub object: ObjectKey,
+    /// How it may change.
+    pub change: Change,
+    /// Identifies the request in logs.
+    pub request_id: Arc<str>,
+    /// When the request arrived, milliseconds since 1970.
+    pub accepted_ms: i64,
+    /// What is known before the effect (the part layout of a multipart object).
+    pub facts: Facts,
+}
+
+/// What one request did to one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Surely nothing.
+    NoEffect,
+    /// Main accepted it.
+    Changed,
+    /// Main may or may not have done it; main has to be asked.
+    Unknown,
+}
+
+/// What is known of a change beyond its key. All of it is a hint that saves a question to main,
+/// except the part layout, which main may not tell afterwards.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// `ETag` main answered, without quotes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// Bytes of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Media type as stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Main's clock, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_modified: Option<i64>,
+    /// Version ID on main.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<String>,
+    /// Part boundaries of a multipart object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<PartLayout>,
+    /// The key was found absent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
+}
+
+impl Facts {
+    /// Facts of a key as main told it: a state, or absence.
+    pub fn observed(state: Option<&ObjectState>) -> Self {
+        state.map_or_else(
+            || Self {
+                absent: true,
+                ..Self::default()
+            },
+            |state| Self {
+                etag: Some(state.etag.clone()),
+                size: Some(state.size),
+                content_type: Some(state.content_type().to_owned()),
+                last_modified: state.last_modified.map(OffsetDateTime::unix_timestamp),
+                version_id: state.version_id.clone(),
+                ..Self::default()
+            },
+        )
+    }
+}
+
+/// Sizes of the parts of a multipart object in order, run-length encoded because almost all
+/// parts have one size: 10 000 parts of 8 MiB are two numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartLayout {
+    /// `(size in bytes, how many in a row)`.
+    runs: Vec<(u64, u32)>,
+    /// `ETag` the whole object must have for this layout to be its own, if it could be computed.
+    pub etag: Option<String>,
+}
+
+impl PartLayout {
+    /// From the sizes in order.
+    pub fn new(sizes: impl IntoIterator<Item = u64>, etag: Option<String>) -> Self {
+        let mut runs: Vec<(u64, u32)> = Vec::new();
+        for size in sizes {
+            match runs.last_mut() {
+                Some((last, count)) if *last == size => *count += 1,
+                _ => runs.push((size, 1)),
+            }
+        }
+        Self { runs, etag }
+    }
+
+    /// Sizes in order.
+    pub fn sizes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.runs
+            .iter()
+            .flat_map(|&(size, count)| (0..count).map(move |_| size))
+    }
+
+    /// Bytes of the whole object.
+    pub fn total(&self) -> u64 {
+        self.runs
+            .iter()
+            .map(|&(size, count)| size * u64::from(count))
+            .sum()
+    }
+
+    /// Number of parts.
+    pub fn count(&self) -> u32 {
+        self.runs.iter().map(|&(_, count)| count).sum()
+    }
+}
+
+/// A settled entry on its way to the mirror and the inventory.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Position.
+    pub sequence: Sequence,
+    /// The key.
+    pub object: ObjectKey,
+    /// How it changed.
+    pub change: Change,
+    /// Is the outcome unknown, so that main has to be asked first?
+    pub unknown: bool,
+    /// Did another write of the key overlap this one in time?
+    pub overlapped: bool,
+    /// When the oldest change that this entry stands for was accepted, in milliseconds.
+    pub since_ms: i64,
+    /// Identifies the request in logs.
+    pub request_id: Arc<str>,
+    /// What is known.
+    pub facts: Facts,
+    /// How often mirroring it has failed.
+    pub attempts: u32,
+}
+
+impl Entry {
+    /// Merges an older entry of the same key into this newer one, which supersedes it: copying
+    /// main's current state once does for both. The age of the oldest is kept, so that lag is
+    /// honest, and so is the part layout, which a change of tags does not touch.
+    pub fn supersede(&mut self, older: &Self) {
+        self.since_ms = self.since_ms.min(older.since_ms);
+        self.unknown |= older.unknown;
+        self.overlapped |= older.overlapped;
+        if self.facts.layout.is_none() {
+            self.facts.layout.clone_from(&older.facts.layout);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_of_equal_parts_is_two_numbers_and_keeps_order() {
+        let layout = PartLayout::new([8, 8, 8, 5, 8], Some("e-5".into()));
+        assert_eq!(layout.sizes().collect::<Vec<_>>(), [8, 8, 8, 5, 8]);
+        assert_eq!(
+            (layout.total(), layout.count(), layout.runs.len()),
+            (37, 5, 3)
+        );
+    }
+
+    #[test]
+    fn a_newer_entry_keeps_the_age_and_the_layout_of_the_older() {
+        let entry = |sequence, since_ms, layout| Entry {
+            sequence,
+            object: ObjectKey::new("b", "k"),
+            change: Change::Tagging,
+            unknown: false,
+            overlapped: false,
+            since_ms,
+            request_id: "r".into(),
+            facts: Facts {
+                layout,
+                ..Facts::default()
+            },
+            attempts: 0,
+        };
+        let older = entry(1, 100, Some(PartLayout::new([5, 3], None)));
+        let mut newer = entry(2, 200, None);
+        newer.supersede(&older);
+        assert_eq!(newer.since_ms, 100);
+        assert_eq!(newer.facts.layout.unwrap().total(), 8);
+    }
+}

@@ -1,0 +1,265 @@
+//! A lane: the bounded window of work in memory, over the unbounded journal on disk.
+//!
+//! Pure bookkeeping, no I/O. Each key has at most one item claimed and one waiting; a newer item
+//! supersedes a waiting one, because copying main's current state once serves both. When the
+//! lane is full an item stays on disk only, and `refill_from` remembers where reading has to
+//! start once there is room. So memory does not grow with the backlog, and a hot key cannot
+//! crowd out others.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::entry::{ObjectKey, Sequence};
+
+/// What a lane carries.
+pub(super) trait Item {
+    fn sequence(&self) -> Sequence;
+    fn object(&self) -> &ObjectKey;
+    /// Takes over what must outlive an older item of the same key.
+    fn supersede(&mut self, older: &Self);
+    /// Does this tell more than an item of the same sequence that is already here?
+    fn tells_more(&self, known: Option<&Self>) -> bool;
+}
+
+/// What became of an offer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Offered<T> {
+    /// It waits; whoever claims should be woken.
+    Ready,
+    /// It waits and stands for this older item too, whose entry can be closed.
+    Supersedes(T),
+    /// An item of this key that is newer waits already and now stands for this one too.
+    SupersededBy(T),
+    /// It is already here.
+    Known,
+    /// No room: it stays on disk until a refill.
+    Full,
+}
+
+struct Slot<T> {
+    waiting: Option<T>,
+    claimed: Option<Sequence>,
+}
+
+pub(super) struct Lane<T> {
+    slots: HashMap<ObjectKey, Slot<T>>,
+    ready: VecDeque<ObjectKey>,
+    capacity: usize,
+    refill_from: Option<Sequence>,
+}
+
+impl<T: Item> Lane<T> {
+    /// A lane whose content on disk, if any, starts at the first sequence.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            slots: HashMap::new(),
+            ready: VecDeque::new(),
+            capacity,
+            refill_from: Some(Sequence::MIN),
+        }
+    }
+
+    pub(super) fn offer(&mut self, mut item: T) -> Offered<T> {
+        if let Some(slot) = self.slots.get_mut(item.object()) {
+            if slot.claimed == Some(item.sequence()) && !item.tells_more(None) {
+                return Offered::Known;
+            }
+            return match slot.waiting.take() {
+                None => {
+                    if slot.claimed.is_none() {
+                        self.ready.push_back(item.object().clone());
+                    }
+                    slot.waiting = Some(item);
+                    Offered::Ready
+                }
+                Some(old) if old.sequence() == item.sequence() => {
+                    slot.waiting = Some(if item.tells_more(Some(&old)) {
+                        item
+                    } else {
+                        old
+                    });
+                    Offered::Known
+                }
+                Some(old) if old.sequence() < item.sequence() => {
+                    item.supersede(&old);
+                    slot.waiting = Some(item);
+                    Offered::Supersedes(old)
+                }
+                Some(mut newer) => {
+                    newer.supersede(&item);
+                    slot.waiting = Some(newer);
+                    Offered::SupersededBy(item)
+                }
+            };
+        }
+        if self.slots.len() >= self.capacity {
+            let from = item.sequence() - 1;
+            self.refill_from = Some(self.refill_from.map_or(from, |old| old.min(from)));
+            return Offered::Full;
+        }
+        self.ready.push_back(item.object().clone());
+        self.slots.insert(
+            item.object().clone(),
+            Slot {
+                waiting: Some(item),
+                claimed: None,
+            },
+        );
+        Offered::Ready
+    }
+
+    /// The key that has waited longest.
+    pub(super) fn claim(&mut self) -> Option<T> {
+        while let Some(key) = self.ready.pop_front() {
+            if let Some(slot) = self.slots.get_mut(&key)
+                && slot.claimed.is_none()
+                && let Some(item) = slot.waiting.take()
+            {
+                slot.claimed = Some(item.sequence());
+                return Some(item);
+            }
+        }
+        None
+    }
+
+    /// The item of a key that waits.
+    pub(super) fn waiting(&self, key: &ObjectKey) -> Option<&T> {
+        self.slots.get(key).and_then(|slot| slot.waiting.as_ref())
+    }
+
+    /// Is a newer item of a claimed key waiting?
+    pub(super) fn newer_waits(&self, key: &ObjectKey) -> bool {
+        self.slots
+            .get(key)
+            .is_some_and(|slot| slot.waiting.is_some())
+    }
+
+    /// Ends a claim. True: a newer item of the key became ready.
+    pub(super) fn release(&mut self, key: &ObjectKey) -> bool {
+        let Some(slot) = self.slots.get_mut(key) else {
+            return false;
+        };
+        slot.claimed = None;
+        if slot.waiting.is_some() {
+            self.ready.push_back(key.clone());
+            true
+        } else {
+            self.slots.remove(key);
+            false
+        }
+    }
+
+    /// Gives a claimed item back, to be claimed again.
+    pub(super) fn put_back(&mut self, item: T) {
+        if let Some(slot) = self.slots.get_mut(item.object()) {
+            slot.claimed = None;
+        }
+        let key = item.object().clone();
+        match self.offer(item) {
+            Offered::Ready => {}
+            // A newer one waits: the claim's end makes it ready.
+            _ => self.ready.push_back(key),
+        }
+    }
+
+    /// Where to read on disk when there is room for more.
+    pub(super) fn wants_refill(&self) -> Option<Sequence> {
+        self.refill_from
+            .filter(|_| self.slots.len() <= self.capacity / 2)
+    }
+
+    /// Free slots.
+    pub(super) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.slots.len())
+    }
+
+    /// Begins a refill: overflow from now on is noted anew.
+    pub(super) fn refill_begun(&mut self) {
+        self.refill_from = None;
+    }
+
+    /// Ends a refill that found more than it could take, at this sequence.
+    pub(super) fn refill_continues(&mut self, from: Sequence) {
+        self.refill_from = Some(self.refill_from.map_or(from, |old| old.min(from)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct Work(Sequence, ObjectKey, Sequence);
+
+    impl Item for Work {
+        fn sequence(&self) -> Sequence {
+            self.0
+        }
+        fn object(&self) -> &ObjectKey {
+            &self.1
+        }
+        fn supersede(&mut self, older: &Self) {
+            self.2 = self.2.min(older.2);
+        }
+        fn tells_more(&self, _: Option<&Self>) -> bool {
+            false
+        }
+    }
+
+    fn work(sequence: Sequence, key: &str) -> Work {
+        Work(sequence, ObjectKey::new("b", key), sequence)
+    }
+
+    #[test]
+    fn one_key_is_claimed_once_at_a_time_and_the_newest_waits() {
+        let mut lane = Lane::new(8);
+        assert_eq!(lane.offer(work(1, "a")), Offered::Ready);
+        let first = lane.claim().unwrap();
+        assert_eq!(lane.offer(work(2, "a")), Offered::Ready);
+        assert_eq!(lane.offer(work(3, "a")), Offered::Supersedes(work(2, "a")));
+        assert!(lane.claim().is_none(), "the key is claimed");
+        assert!(lane.newer_waits(&first.1));
+        assert!(lane.release(&first.1));
+        let third = lane.claim().unwrap();
+        assert_eq!((third.0, third.2), (3, 2), "the age of the oldest is kept");
+        assert!(!lane.release(&third.1));
+    }
+
+    #[test]
+    fn an_older_entry_found_late_is_covered_by_the_newer_one() {
+        let mut lane = Lane::new(8);
+        lane.offer(work(5, "a"));
+        assert_eq!(
+            lane.offer(work(4, "a")),
+            Offered::SupersededBy(work(4, "a"))
+        );
+        assert_eq!(lane.claim().unwrap().2, 4);
+        assert_eq!(lane.offer(work(5, "a")), Offered::Known);
+    }
+
+    #[test]
+    fn a_full_lane_remembers_where_to_read_on_disk() {
+        let mut lane: Lane<Work> = Lane::new(2);
+        lane.refill_begun();
+        lane.offer(work(1, "a"));
+        lane.offer(work(2, "b"));
+        assert_eq!(lane.offer(work(9, "c")), Offered::Full);
+        assert_eq!(lane.offer(work(7, "d")), Offered::Full);
+        assert_eq!(lane.wants_refill(), None, "no room yet");
+        let a = lane.claim().unwrap();
+        lane.release(&a.1);
+        assert_eq!(lane.wants_refill(), Some(6));
+    }
+
+    #[test]
+    fn an_item_put_back_is_claimed_again_unless_a_newer_one_came() {
+        let mut lane = Lane::new(4);
+        lane.offer(work(1, "a"));
+        let item = lane.claim().unwrap();
+        lane.put_back(item);
+        let item = lane.claim().unwrap();
+        lane.offer(work(2, "a"));
+        lane.put_back(item);
+        assert_eq!(lane.claim().unwrap().0, 2);
+        assert!(lane.claim().is_none());
+    }
+}

@@ -1,0 +1,434 @@
+//! The only SQL of the journal: one SQLite file, WAL, one writer.
+//!
+//! `entry.mirror` is 0 pending, 1 confirmed, 2 waiting for its next try, 3 parked.
+//! `entry.inventory` is 0 not written, 1 written as not yet mirrored, 2 nothing left to write,
+//! 3 parked. A row leaves when the mirror has confirmed it and nothing is left to write.
+//!
+//! Changes come in batches as JSON arrays, so that each kind of change is one statement however
+//! many there are.
+
+use std::path::Path;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Row as _};
+
+use super::entry::{Entry, Facts, ObjectKey, Sequence};
+use crate::config::JournalSync;
+use crate::s3::operation::Change;
+
+const SCHEMA: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS entry (
+        sequence    INTEGER PRIMARY KEY,
+        bucket      TEXT    NOT NULL,
+        key         TEXT    NOT NULL,
+        change      INTEGER NOT NULL,
+        state       INTEGER NOT NULL DEFAULT 0, -- 0 intent, 1 changed, 2 outcome unknown
+        accepted_ms INTEGER NOT NULL,
+        request_id  TEXT    NOT NULL,
+        bytes       INTEGER NOT NULL DEFAULT 0,
+        facts       TEXT    NOT NULL DEFAULT '{}',
+        mirror      INTEGER NOT NULL DEFAULT 0,
+        attempts    INTEGER NOT NULL DEFAULT 0,
+        due_ms      INTEGER NOT NULL DEFAULT 0,
+        error       TEXT,
+        inventory   INTEGER NOT NULL DEFAULT 0
+    )",
+    "CREATE INDEX IF NOT EXISTS entry_due ON entry(due_ms) WHERE mirror = 2",
+    "CREATE INDEX IF NOT EXISTS entry_trouble ON entry(bucket, key, sequence) WHERE mirror >= 2",
+    // Keys whose request may still take effect although its answer never came.
+    "CREATE TABLE IF NOT EXISTS recheck (
+        due_ms INTEGER NOT NULL, bucket TEXT NOT NULL, key TEXT NOT NULL,
+        PRIMARY KEY (due_ms, bucket, key)
+    ) WITHOUT ROWID",
+    // Sizes of uploaded parts, until their upload completes or is aborted.
+    "CREATE TABLE IF NOT EXISTS part (
+        upload_id TEXT NOT NULL, number INTEGER NOT NULL, etag TEXT NOT NULL,
+        size INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+        PRIMARY KEY (upload_id, number)
+    ) WITHOUT ROWID",
+];
+
+/// Format of the file; a newer one is refused rather than misread.
+const VERSION: i64 = 1;
+
+/// How long sizes of parts of an unfinished upload are kept: 30 days.
+const PARTS_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
+
+/// A batch of changes, by kind; each field is applied by one statement.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// `[sequence, bucket, key, change, accepted_ms, request_id, facts, inventory]`
+    pub(super) inserts: Vec<serde_json::Value>,
+    /// `[sequence, state, bytes, facts, overlapped]`
+    pub(super) settled: Vec<serde_json::Value>,
+    /// `[sequence, accepted_ms, state, facts]`
+    pub(super) merged: Vec<serde_json::Value>,
+    /// `[sequence, mirror, attempts, due_ms, error]`
+    pub(super) troubled: Vec<serde_json::Value>,
+    /// `[sequence, bucket, key, facts]`
+    pub(super) mirrored: Vec<serde_json::Value>,
+    /// `[sequence, inventory, error]`
+    pub(super) written: Vec<serde_json::Value>,
+    /// `sequence`
+    pub(super) closed: Vec<Sequence>,
+    /// `[due_ms, bucket, key]`
+    pub(super) rechecks: Vec<serde_json::Value>,
+    /// `[due_ms, bucket, key]`
+    pub(super) rechecked: Vec<serde_json::Value>,
+    /// `[upload_id, number, etag, size, at_ms]`
+    pub(super) parts: Vec<serde_json::Value>,
+    /// `upload_id`
+    pub(super) uploads_ended: Vec<String>,
+}
+
+const INSERT: &str = "INSERT OR REPLACE INTO entry
+    (sequence, bucket, key, change, accepted_ms, request_id, facts, inventory)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
+    FROM json_each(?1)";
+const SETTLE: &str = "UPDATE entry SET state = value->>1, bytes = value->>2, facts = value->>3
+    FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
+const MERGE: &str = "UPDATE entry SET accepted_ms = value->>1, state = value->>2, facts = value->>3
+    FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
+const TROUBLE: &str = "UPDATE entry SET mirror = value->>1, attempts = value->>2,
+    due_ms = value->>3, error = value->>4
+    FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
+const MIRRORED: &str = "UPDATE entry SET mirror = 1, error = NULL, facts = value->>3
+    FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
+// A parked or retrying older entry of a key that has now been mirrored is settled with it.
+const RELIEVED: &str = "DELETE FROM entry WHERE sequence IN (
+    SELECT e.sequence FROM json_each(?1) j CROSS JOIN entry e
+    WHERE e.mirror >= 2 AND e.bucket = j.value->>1 AND e.key = j.value->>2
+      AND e.sequence < CAST(j.value->>0 AS INTEGER))";
+const WRITTEN: &str = "UPDATE entry SET inventory = value->>1, error = coalesce(value->>2, error)
+    FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
+const CLOSE: &str = "DELETE FROM entry WHERE sequence IN (SELECT value FROM json_each(?1))";
+const LEAVE: &str = "DELETE FROM entry WHERE mirror = 1 AND inventory = 2
+    AND sequence IN (SELECT value->>0 FROM json_each(?1))";
+const RECHECK: &str = "INSERT OR IGNORE INTO recheck (due_ms, bucket, key)
+    SELECT value->>0, value->>1, value->>2 FROM json_each(?1)";
+const RECHECKED: &str = "DELETE FROM recheck WHERE (due_ms, bucket, key) IN
+    (SELECT value->>0, value->>1, value->>2 FROM json_each(?1))";
+const PART: &str = "INSERT OR REPLACE INTO part (upload_id, number, etag, size, at_ms)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1)";
+const UPLOAD_ENDED: &str = "DELETE FROM part WHERE upload_id IN (SELECT value FROM json_each(?1))";
+
+impl Batch {
+    /// Applies everything in one transaction. On an error nothing of it is applied.
+    pub(super) async fn commit(&self, db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut *db).await?;
+        match self.apply(db).await {
+            Ok(()) => {
+                let committed = sqlx::query("COMMIT").execute(&mut *db).await;
+                if committed.is_err() {
+                    rollback(db).await;
+                }
+                committed.map(drop)
+            }
+            Err(error) => {
+                rollback(db).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn apply(&self, db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        run(db, INSERT, &self.inserts).await?;
+        run(db, SETTLE, &self.settled).await?;
+        run(db, MERGE, &self.merged).await?;
+        run(db, TROUBLE, &self.troubled).await?;
+        run(db, MIRRORED, &self.mirrored).await?;
+        run(db, RELIEVED, &self.mirrored).await?;
+        run(db, WRITTEN, &self.written).await?;
+        run(db, CLOSE, &self.closed).await?;
+        run(db, LEAVE, &self.mirrored).await?;
+        run(db, LEAVE, &self.written).await?;
+        run(db, RECHECK, &self.rechecks).await?;
+        run(db, RECHECKED, &self.rechecked).await?;
+        run(db, PART, &self.parts).await?;
+        run(db, UPLOAD_ENDED, &self.uploads_ended).await
+    }
+}
+
+async fn rollback(db: &mut SqliteConnection) {
+    // Fails when SQLite has rolled back by itself, which is what is wanted.
+    if let Err(error) = sqlx::query("ROLLBACK").execute(db).await {
+        tracing::debug!(%error, "rollback of a journal batch");
+    }
+}
+
+async fn run<T: serde::Serialize>(
+    db: &mut SqliteConnection,
+    sql: &'static str,
+    rows: &[T],
+) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let json = serde_json::to_string(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    sqlx::query(sql).bind(json).execute(db).await.map(drop)
+}
+
+fn options(path: &Path, sync: JournalSync) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(match sync {
+            JournalSync::Full => SqliteSynchronous::Full,
+            JournalSync::Normal => SqliteSynchronous::Normal,
+            JournalSync::Off => SqliteSynchronous::Off,
+        })
+        .pragma("journal_size_limit", "67108864")
+        .busy_timeout(std::time::Duration::from_secs(5))
+        .disable_statement_logging()
+}
+
+/// Opens the writer's connection and brings the schema up.
+pub(super) async fn open_writer(
+    path: &Path,
+    sync: JournalSync,
+) -> Result<SqliteConnection, sqlx::Error> {
+    let mut db = options(path, sync).connect().await?;
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version")
+        .fetch_one(&mut db)
+        .await?;
+    if version > VERSION {
+        return Err(sqlx::Error::Configuration(
+            format!("written by a newer version (format {version}, this is {VERSION})").into(),
+        ));
+    }
+    for statement in SCHEMA {
+        sqlx::query(*statement).execute(&mut db).await?;
+    }
+    sqlx::query("PRAGMA user_version = 1")
+        .execute(&mut db)
+        .await?;
+    Ok(db)
+}
+
+/// Opens a connection for reading beside the writer.
+pub(super) async fn open_reader(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    options(path, JournalSync::Off)
+        .create_if_missing(false)
+        .connect()
+        .await
+}
+
+/// What a restart found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovered {
+    /// Intents of the previous run without an outcome; main will be asked.
+    pub unsettled: u64,
+    /// Highest sequence ever given.
+    pub last: Sequence,
+}
+
+/// Turns every intent of a previous run into an entry of unknown outcome, due for one more
+/// check at each of `recheck_ms`, because its request may still be under way at main.
+pub(super) async fn recover(
+    db: &mut SqliteConnection,
+    inventory: bool,
+    recheck_ms: &[i64],
+) -> Result<Recovered, sqlx::Error> {
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *db).await?;
+    for due in recheck_ms {
+        sqlx::query(
+            "INSERT OR IGNORE INTO recheck SELECT ?1, bucket, key FROM entry WHERE state = 0",
+        )
+        .bind(due)
+        .execute(&mut *db)
+        .await?;
+    }
+    let unsettled = sqlx::query("UPDATE entry SET state = 2 WHERE state = 0")
+        .execute(&mut *db)
+        .await?
+        .rows_affected();
+    if !inventory {
+        sqlx::query("UPDATE entry SET inventory = 2 WHERE inventory < 2")
+            .execute(&mut *db)
+            .await?;
+        sqlx::query("DELETE FROM entry WHERE mirror = 1")
+            .execute(&mut *db)
+            .await?;
+    }
+    // Uploads that were neither completed nor aborted through this proxy.
+    sqlx::query("DELETE FROM part WHERE at_ms < ?1")
+        .bind(super::now_ms() - PARTS_KEPT_MS)
+        .execute(&mut *db)
+        .await?;
+    let last: Option<i64> = sqlx::query_scalar("SELECT max(sequence) FROM entry")
+        .fetch_one(&mut *db)
+        .await?;
+    sqlx::query("COMMIT").execute(&mut *db).await?;
+    Ok(Recovered {
+        unsettled,
+        last: last.unwrap_or(0),
+    })
+}
+
+const COLUMNS: &str = "sequence, bucket, key, change, state, accepted_ms, request_id, facts, \
+                       attempts, mirror";
+
+fn entry(row: &SqliteRow) -> Result<(Entry, bool), sqlx::Error> {
+    let facts: String = row.try_get("facts")?;
+    let attempts: i64 = row.try_get("attempts")?;
+    let entry = Entry {
+        sequence: row.try_get("sequence")?,
+        object: ObjectKey::new(row.try_get("bucket")?, row.try_get("key")?),
+        change: Change::from_code(row.try_get("change")?),
+        unknown: row.try_get::<i64, _>("state")? != 1,
+        // Not kept on disk: an entry that was on disk is always checked against main.
+        overlapped: true,
+        since_ms: row.try_get("accepted_ms")?,
+        request_id: row.try_get::<String, _>("request_id")?.into(),
+        facts: serde_json::from_str(&facts).unwrap_or_else(|_| Facts::default()),
+        attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+    };
+    Ok((entry, row.try_get::<i64, _>("mirror")? == 1))
+}
+
+/// Entries after `from` that the mirror has not confirmed and that never failed, in order.
+pub(super) async fn pending(
+    db: &mut SqliteConnection,
+    from: Sequence,
+    limit: i64,
+) -> Result<Vec<Entry>, sqlx::Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM entry WHERE sequence > ?1 AND state > 0 AND mirror = 0 \
+         ORDER BY sequence LIMIT ?2"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(from)
+        .bind(limit)
+        .fetch_all(db)
+        .await?;
+    rows.iter()
+        .map(|row| entry(row).map(|(entry, _)| entry))
+        .collect()
+}
+
+/// Entries whose next try is due.
+pub(super) async fn due(
+    db: &mut SqliteConnection,
+    now_ms: i64,
+    limit: i64,
+) -> Result<Vec<Entry>, sqlx::Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM entry WHERE mirror = 2 AND due_ms <= ?1 ORDER BY due_ms LIMIT ?2"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(now_ms)
+        .bind(limit)
+        .fetch_all(db)
+        .await?;
+    rows.iter()
+        .map(|row| entry(row).map(|(entry, _)| entry))
+        .collect()
+}
+
+/// Entries after `from` whose row the inventory has not written, with whether the mirror has
+/// confirmed them.
+pub(super) async fn unwritten(
+    db: &mut SqliteConnection,
+    from: Sequence,
+    limit: i64,
+) -> Result<Vec<(Entry, bool)>, sqlx::Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM entry WHERE sequence > ?1 AND state > 0 \
+         AND (inventory = 0 OR (inventory = 1 AND mirror = 1)) ORDER BY sequence LIMIT ?2"
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(from)
+        .bind(limit)
+        .fetch_all(db)
+        .await?;
+    rows.iter().map(entry).collect()
+}
+
+/// Keys to look at once more: `(due_ms, key)`.
+pub(super) async fn rechecks_due(
+    db: &mut SqliteConnection,
+    now_ms: i64,
+    limit: i64,
+) -> Result<Vec<(i64, ObjectKey)>, sqlx::Error> {
+    let rows = sqlx::query("SELECT due_ms, bucket, key FROM recheck WHERE due_ms <= ?1 LIMIT ?2")
+        .bind(now_ms)
+        .bind(limit)
+        .fetch_all(db)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok((
+                row.try_get(0)?,
+                ObjectKey::new(row.try_get(1)?, row.try_get(2)?),
+            ))
+        })
+        .collect()
+}
+
+/// Recorded parts of an upload: `(number, etag, size)`.
+pub(super) async fn parts(
+    db: &mut SqliteConnection,
+    upload_id: &str,
+) -> Result<Vec<(i64, String, i64)>, sqlx::Error> {
+    sqlx::query_as("SELECT number, etag, size FROM part WHERE upload_id = ?1")
+        .bind(upload_id)
+        .fetch_all(db)
+        .await
+}
+
+/// Figures that operators watch, all read from the journal itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Figures {
+    /// Entries main accepted and the mirror has not confirmed, parked ones left out.
+    pub pending_operations: i64,
+    /// Their bytes, as far as known.
+    pub pending_bytes: i64,
+    /// When the oldest of them was accepted, milliseconds since 1970.
+    pub oldest_pending_ms: Option<i64>,
+    /// Entries stopped by a permanent error.
+    pub parked: i64,
+    /// Rows the inventory has not written.
+    pub pending_rows: i64,
+    /// Rows the inventory can never store.
+    pub parked_rows: i64,
+    /// Intents whose request is under way, and entries whose outcome main has not yet been
+    /// asked about.
+    pub unsettled_intents: i64,
+}
+
+/// Reads the figures in one pass.
+pub(super) async fn figures(db: &mut SqliteConnection) -> Result<Figures, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT count(*) FILTER (WHERE state > 0 AND mirror IN (0, 2)),
+                coalesce(sum(bytes) FILTER (WHERE state > 0 AND mirror IN (0, 2)), 0),
+                min(accepted_ms) FILTER (WHERE state > 0 AND mirror IN (0, 2)),
+                count(*) FILTER (WHERE mirror = 3),
+                count(*) FILTER (WHERE state > 0
+                    AND (inventory = 0 OR (inventory = 1 AND mirror = 1))),
+                count(*) FILTER (WHERE inventory = 3),
+                count(*) FILTER (WHERE state = 0 OR (state = 2 AND mirror = 0))
+         FROM entry",
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(Figures {
+        pending_operations: row.try_get(0)?,
+        pending_bytes: row.try_get(1)?,
+        oldest_pending_ms: row.try_get(2)?,
+        parked: row.try_get(3)?,
+        pending_rows: row.try_get(4)?,
+        parked_rows: row.try_get(5)?,
+        unsettled_intents: row.try_get(6)?,
+    })
+}
+
+/// Makes every entry that waits for its next try due at once.
+pub(super) async fn hasten(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE entry SET due_ms = 0 WHERE mirror = 2")
+        .execute(db)
+        .await
+        .map(drop)
+}

@@ -1,0 +1,190 @@
+//! Every metric of the process. Labels are small closed sets; nothing a client sends becomes a
+//! label. Lag and backlog are not counted here: they are read from the journal when asked for.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// Method and status class of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    status: &'static str,
+}
+
+/// Handles to the series; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    duration: Histogram,
+    /// Failed tries to mirror a key.
+    pub mirror_errors: Counter,
+    /// Failed tries to write the inventory.
+    pub db_errors: Counter,
+    /// Accepted by main to confirmed by the mirror.
+    pub mirror_latency: Histogram,
+    /// Bytes sent to the mirror.
+    pub mirror_bytes: Counter,
+    /// Gauges that are set from the journal when metrics are read.
+    pub journal: JournalGauges,
+}
+
+/// What operators watch; values come from the journal.
+#[derive(Clone, Debug, Default)]
+pub struct JournalGauges {
+    /// `s3_proxy_mirror_pending_operations`
+    pub pending_operations: Gauge,
+    /// `s3_proxy_mirror_pending_bytes`
+    pub pending_bytes: Gauge,
+    /// `s3_proxy_mirror_oldest_pending_seconds`
+    pub oldest_pending_seconds: Gauge<f64, AtomicU64>,
+    /// `s3_proxy_mirror_parked`
+    pub parked: Gauge,
+    /// `s3_proxy_inventory_pending_rows`
+    pub pending_rows: Gauge,
+    /// `s3_proxy_inventory_parked_rows`
+    pub parked_rows: Gauge,
+    /// `s3_proxy_unsettled_intents`
+    pub unsettled_intents: Gauge,
+    /// `s3_proxy_journal_failing`
+    pub failing: Gauge,
+}
+
+impl Metrics {
+    /// Makes the metrics and registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            // 0.5 ms to 4 min
+            duration: Histogram::new(exponential_buckets(0.0005, 2.0, 20)),
+            mirror_errors: Counter::default(),
+            db_errors: Counter::default(),
+            // 1 ms to 4.6 h: RTC's 15 minutes lie well inside.
+            mirror_latency: Histogram::new(exponential_buckets(0.001, 2.0, 25)),
+            mirror_bytes: Counter::default(),
+            journal: JournalGauges::default(),
+        };
+        for method in METHODS {
+            for status in STATUSES {
+                drop(
+                    metrics
+                        .requests
+                        .get_or_create(&RequestLabels { method, status }),
+                );
+            }
+        }
+        let prefixed = registry.sub_registry_with_prefix("s3_proxy");
+        prefixed.register("requests", "S3 requests answered", metrics.requests.clone());
+        prefixed.register_with_unit(
+            "request_duration",
+            "Arrival of a request to the end of its response",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        prefixed.register(
+            "mirror_errors",
+            "Failed tries to mirror a key",
+            metrics.mirror_errors.clone(),
+        );
+        prefixed.register(
+            "db_errors",
+            "Failed tries to write the inventory",
+            metrics.db_errors.clone(),
+        );
+        prefixed.register_with_unit(
+            "mirror_latency",
+            "Acceptance by main to confirmation by the mirror",
+            Unit::Seconds,
+            metrics.mirror_latency.clone(),
+        );
+        prefixed.register(
+            "mirror_copied_bytes",
+            "Bytes sent to the mirror",
+            metrics.mirror_bytes.clone(),
+        );
+        let gauges = &metrics.journal;
+        let plain: [(&str, &str, &Gauge); 7] = [
+            (
+                "mirror_pending_operations",
+                "Writes the mirror has not confirmed",
+                &gauges.pending_operations,
+            ),
+            (
+                "mirror_pending_bytes",
+                "Bytes of those writes, as far as known",
+                &gauges.pending_bytes,
+            ),
+            (
+                "mirror_parked",
+                "Keys stopped by a permanent error",
+                &gauges.parked,
+            ),
+            (
+                "inventory_pending_rows",
+                "Rows the inventory has not written",
+                &gauges.pending_rows,
+            ),
+            (
+                "inventory_parked_rows",
+                "Rows the inventory can never store",
+                &gauges.parked_rows,
+            ),
+            (
+                "unsettled_intents",
+                "Writes whose outcome is not known",
+                &gauges.unsettled_intents,
+            ),
+            (
+                "journal_failing",
+                "1 while the journal cannot be written",
+                &gauges.failing,
+            ),
+        ];
+        for (name, help, gauge) in plain {
+            prefixed.register(name, help, gauge.clone());
+        }
+        prefixed.register(
+            "mirror_oldest_pending_seconds",
+            "Age of the oldest write the mirror has not confirmed",
+            gauges.oldest_pending_seconds.clone(),
+        );
+        metrics
+    }
+
+    /// Counts one answered request.
+    pub fn request(&self, method: &Method, status: StatusCode, took: Duration) {
+        let labels = RequestLabels {
+            method: method_label(method),
+            status: status_label(status),
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+const METHODS: [&str; 6] = ["GET", "HEAD", "PUT", "POST", "DELETE", "other"];
+const STATUSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+fn method_label(method: &Method) -> &'static str {
+    METHODS
+        .iter()
+        .find(|known| **known == method.as_str())
+        .copied()
+        .unwrap_or("other")
+}
+
+fn status_label(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        0..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}

@@ -1,0 +1,150 @@
+//! The mirror's workers: each claims one key, brings the mirror to main's state, settles.
+//!
+//! # Promises
+//! - **P4** Convergence; the argument stands in `replicate`.
+//! - **P5** Workers share nothing with requests but the journal.
+//! - **P6** At most `MIRROR_CONCURRENCY` keys are under way.
+//! - **P8** There is no way to drop a key: it completes, is retried with a capped pause, or is
+//!   parked with its reason.
+//!
+//! # Cancellation
+//! A worker may be stopped at any point. The entry it had claimed is still in the journal.
+
+mod breaker;
+mod replicate;
+mod retry;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+
+use crate::config::Fence;
+use crate::journal::{Journal, Work, now_ms};
+use crate::metrics::Metrics;
+use crate::upstream::Upstream;
+use breaker::Breaker;
+use replicate::Replicator;
+use retry::Failure;
+use write::Writer;
+
+/// After this time a write whose answer never came from the mirror is looked at again: it may
+/// have landed late, over a newer one.
+const LATE: Duration = Duration::from_secs(30);
+
+/// What the workers need.
+pub struct Mirror {
+    journal: Journal,
+    metrics: Metrics,
+    replicator: Replicator,
+    breaker: Breaker,
+}
+
+impl Mirror {
+    /// Puts the workers' tools together.
+    pub fn new(
+        journal: Journal,
+        metrics: Metrics,
+        main: Arc<Upstream>,
+        mirror: Arc<Upstream>,
+        prefix: String,
+        fence: Fence,
+    ) -> Arc<Self> {
+        let writer = Writer::new(&mirror);
+        let default_type = ArcSwapOption::empty();
+        let replicator = Replicator {
+            main,
+            mirror,
+            writer,
+            prefix,
+            fence,
+            default_type,
+        };
+        Arc::new(Self {
+            journal,
+            metrics,
+            replicator,
+            breaker: Breaker::default(),
+        })
+    }
+
+    /// One worker; runs until it is dropped.
+    pub async fn work(self: Arc<Self>) {
+        loop {
+            self.breaker.pass().await;
+            let work = self.journal.claim().await;
+            self.settle(work).await;
+        }
+    }
+
+    /// Is the mirror (or main) out of reach, as far as the workers can tell?
+    pub fn unreachable(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    async fn settle(&self, work: Work) {
+        let result = self.replicator.replicate(&work).await;
+        let object = work.entry.object.clone();
+        let request_id = work.entry.request_id.clone();
+        let (bucket, key) = (&*object.bucket, &*object.key);
+        if !matches!(result, Err(Failure::Down(_))) && self.breaker.answered() {
+            tracing::info!("the mirror can be reached again");
+            self.journal.hasten().await;
+        }
+        match result {
+            Ok(done) => {
+                let latency_ms = (now_ms() - work.entry.since_ms).max(0);
+                let seconds = Duration::from_millis(latency_ms.unsigned_abs()).as_secs_f64();
+                self.metrics.mirror_latency.observe(seconds);
+                self.metrics.mirror_bytes.inc_by(done.bytes);
+                tracing::info!(
+                    bucket,
+                    key,
+                    size = done.facts.size.unwrap_or(0),
+                    mirror_status = "success",
+                    latency_ms,
+                    copied_bytes = done.bytes,
+                    request_id = &*request_id,
+                    message = "mirrored",
+                );
+                self.journal.complete(work, done.facts).await;
+            }
+            Err(Failure::Permanent(reason)) => {
+                self.metrics.mirror_errors.inc();
+                tracing::error!(
+                    bucket,
+                    key,
+                    mirror_status = "parked",
+                    error = reason,
+                    request_id = &*request_id,
+                    message = "this key cannot be mirrored and is parked",
+                );
+                self.journal.park(work, reason).await;
+            }
+            Err(failure) => {
+                self.metrics.mirror_errors.inc();
+                let pause = retry::pause(work.entry.attempts, fastrand::f64());
+                tracing::warn!(
+                    bucket,
+                    key,
+                    mirror_status = "retry",
+                    error = %failure,
+                    attempts = work.entry.attempts + 1,
+                    retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                    request_id = &*request_id,
+                    message = "not mirrored yet",
+                );
+                let due_ms = now_ms() + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+                if let Failure::Down(reason) = &failure {
+                    if self.breaker.silent() {
+                        tracing::error!(error = reason, "the mirror cannot be reached");
+                    }
+                    let late = i64::try_from(LATE.as_millis()).unwrap_or(i64::MAX);
+                    self.journal.recheck(object.clone(), now_ms() + late).await;
+                }
+                self.journal.retry(work, due_ms, failure.to_string()).await;
+            }
+        }
+    }
+}

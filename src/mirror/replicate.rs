@@ -1,0 +1,388 @@
+//! Bringing one key of the mirror to main's current state.
+//!
+//! # Why this converges
+//! A copy reads main, writes the mirror, and then (the *fence*) reads main again. If main moved
+//! on meanwhile, it copies anew. Whoever copies last therefore copied a state that main still had
+//! after the copy; any later change of main has an entry of its own. With `FENCE=overlap` the
+//! second reading is left out where no other write of the key overlapped, which is right only
+//! for a proxy that is the only writer.
+//!
+//! # Idempotent
+//! Every step may be repeated at any time by anybody: it only ever writes what main is now.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use aws_sdk_s3::primitives::SdkBody;
+use futures_util::stream::{StreamExt as _, TryStreamExt as _};
+use http::header::{CONTENT_TYPE, HeaderValue};
+
+use super::retry::Failure;
+use super::write::{Headers, Tags, Writer, bucket_missing, memory};
+use crate::config::Fence;
+use crate::journal::Work;
+use crate::journal::entry::{Facts, PartLayout};
+use crate::s3::address::Query;
+use crate::s3::operation::Change;
+use crate::s3::state::{ObjectState, replicated_headers};
+use crate::tee::TeedBody;
+use crate::upstream::Upstream;
+use crate::upstream::read::Reader;
+
+/// Copies in a row of a key that keeps changing, before others get their turn.
+const ROUNDS: u32 = 4;
+/// Parts of one object copied at a time.
+const PARTS_AT_ONCE: usize = 4;
+/// Largest object one request may write (Amazon S3 limits).
+const PUT_BYTES_MAX: u64 = 5 << 30;
+/// Most parts of an upload (Amazon S3 limits).
+const PARTS_MAX: u64 = 10_000;
+/// Part size where main's own boundaries are unknown.
+const PART_BYTES: u64 = 8 << 20;
+
+/// Copies keys.
+pub(super) struct Replicator {
+    pub(super) main: Arc<Upstream>,
+    pub(super) mirror: Arc<Upstream>,
+    pub(super) writer: Writer,
+    pub(super) prefix: String,
+    pub(super) fence: Fence,
+    /// The media type main stores when a client names none, once that has been seen.
+    pub(super) default_type: ArcSwapOption<HeaderValue>,
+}
+
+/// What the mirror holds now.
+#[derive(Debug)]
+pub(super) struct Replicated {
+    /// Main's state, as far as known.
+    pub(super) facts: Facts,
+    /// Bytes that were sent.
+    pub(super) bytes: u64,
+}
+
+impl Replicator {
+    /// Brings the key of `work` to main's current state.
+    pub(super) async fn replicate(&self, work: &Work) -> Result<Replicated, Failure> {
+        let mut assumed = self.assume(work);
+        let trusted = assumed.is_some();
+        let mut bytes = 0;
+        for round in 0..ROUNDS {
+            let state = match assumed.take() {
+                Some(state) => state,
+                None => self.main(work).head().await?,
+            };
+            match self.apply(work, state.as_ref()).await {
+                Ok(sent) => bytes += sent,
+                Err(Failure::Moved) => continue,
+                Err(failure) => return Err(failure),
+            }
+            let alone = self.fence == Fence::Overlap && !work.entry.overlapped;
+            if alone && trusted && round == 0 {
+                return Ok(Replicated {
+                    facts: work.entry.facts.clone(),
+                    bytes,
+                });
+            }
+            let now = self.main(work).head().await?;
+            self.learn_default_type(work, now.as_ref());
+            let still = match (&state, &now) {
+                (Some(state), Some(now)) => state.same_content(now),
+                (None, None) => true,
+                _ => false,
+            };
+            if still {
+                return Ok(Replicated {
+                    facts: Facts::observed(now.as_ref()),
+                    bytes,
+                });
+            }
+            assumed = Some(now);
+        }
+        Err(Failure::Transient("the key keeps changing on main".into()))
+    }
+
+    fn main<'a>(&'a self, work: &'a Work) -> Reader<'a> {
+        let object = &work.entry.object;
+        Reader {
+            upstream: &self.main,
+            who: "main",
+            bucket: &object.bucket,
+            key: &object.key,
+        }
+    }
+
+    /// What main must be now if nothing else happened: known without asking for a delete, and
+    /// for a write whose body was kept.
+    fn assume(&self, work: &Work) -> Option<Option<ObjectState>> {
+        let entry = &work.entry;
+        if entry.unknown {
+            return None;
+        }
+        match (entry.change, &work.body) {
+            (Change::Delete, _) if entry.facts.absent => Some(None),
+            (Change::Put, Some(body)) => {
+                let mut headers = body.headers().clone();
+                if !headers.contains_key(CONTENT_TYPE) {
+                    let default = self.default_type.load_full()?;
+                    headers.insert(CONTENT_TYPE, HeaderValue::clone(&default));
+                }
+                Some(Some(ObjectState {
+                    etag: entry.facts.etag.clone()?,
+                    size: u64::try_from(body.bytes().len()).ok()?,
+                    last_modified: None,
+                    version_id: None,
+                    headers: replicated_headers(&headers),
+                    tag_count: u32::try_from(sent_tags(body).len()).ok()?,
+                }))
+            }
+            _ => None,
+        }
+    }
+
+    fn learn_default_type(&self, work: &Work, now: Option<&ObjectState>) {
+        let untyped = work
+            .body
+            .as_ref()
+            .is_some_and(|body| !body.headers().contains_key(CONTENT_TYPE));
+        if let Some(now) = now
+            && untyped
+            && work.entry.facts.etag.as_ref() == Some(&now.etag)
+            && let Some((_, stored)) = now.headers.iter().find(|(name, _)| name == CONTENT_TYPE)
+        {
+            self.default_type.store(Some(Arc::new(stored.clone())));
+        }
+    }
+
+    /// Makes the mirror this state; returns how many bytes that took.
+    async fn apply(&self, work: &Work, state: Option<&ObjectState>) -> Result<u64, Failure> {
+        let bucket = format!("{}{}", self.prefix, work.entry.object.bucket);
+        let key = &*work.entry.object.key;
+        let Some(state) = state else {
+            return self.writer.delete(&bucket, key).await.map(|()| 0);
+        };
+        match self.apply_present(work, state, &bucket, key).await {
+            Err(failure) if bucket_missing(&failure) => {
+                self.writer.create_bucket(&bucket).await?;
+                self.apply_present(work, state, &bucket, key).await
+            }
+            result => result,
+        }
+    }
+
+    async fn apply_present(
+        &self,
+        work: &Work,
+        state: &ObjectState,
+        bucket: &str,
+        key: &str,
+    ) -> Result<u64, Failure> {
+        let kept = work
+            .body
+            .as_ref()
+            .filter(|_| work.entry.facts.etag.as_ref() == Some(&state.etag));
+        let tags = match kept {
+            _ if state.tag_count == 0 && work.entry.change != Change::Tagging => Vec::new(),
+            Some(body)
+                if sent_tags(body).len() == usize::try_from(state.tag_count).unwrap_or(0) =>
+            {
+                sent_tags(body)
+            }
+            _ => self.main(work).tags().await?,
+        };
+        // A change that need not have touched the bytes, or may not have happened: perhaps the
+        // mirror has them already.
+        if kept.is_none() && self.mirror_has(state, bucket, key).await? {
+            self.writer.tag(bucket, key, &tags).await?;
+            return Ok(0);
+        }
+        if let Some(body) = kept {
+            let bytes = memory(body.bytes().clone());
+            self.writer
+                .put(bucket, key, &state.headers, &tags, state.size, bytes)
+                .await?;
+            return Ok(state.size);
+        }
+        match self.layout(work, state).await? {
+            Some(layout) => {
+                let destination = (bucket, key, state.headers.as_slice(), tags.as_slice());
+                self.copy_parts(work, state, &layout, destination).await?;
+            }
+            None => {
+                let response = self.main(work).get(&state.etag, None).await?;
+                let body = SdkBody::from_body_1_x(response.into_body());
+                self.writer
+                    .put(bucket, key, &state.headers, &tags, state.size, body)
+                    .await?;
+            }
+        }
+        Ok(state.size)
+    }
+
+    async fn mirror_has(
+        &self,
+        state: &ObjectState,
+        bucket: &str,
+        key: &str,
+    ) -> Result<bool, Failure> {
+        let mirror = Reader {
+            upstream: &self.mirror,
+            who: "mirror",
+            bucket,
+            key,
+        };
+        let there = mirror.head().await?;
+        Ok(there.is_some_and(|there| there.same_bytes(state) && there.headers == state.headers))
+    }
+
+    /// The part boundaries to copy by; `None` for one request.
+    async fn layout(
+        &self,
+        work: &Work,
+        state: &ObjectState,
+    ) -> Result<Option<PartLayout>, Failure> {
+        let Some(parts) = state.parts() else {
+            let by_size = (state.size > PUT_BYTES_MAX).then(|| default_layout(state.size));
+            return Ok(by_size);
+        };
+        if let Some(layout) = &work.entry.facts.layout
+            && layout.total() == state.size
+            && layout.count() == parts
+            && layout.etag.as_ref().is_none_or(|etag| *etag == state.etag)
+        {
+            return Ok(Some(layout.clone()));
+        }
+        let main = self.main(work);
+        let Some((first, count)) = main.head_part(1).await? else {
+            // Main does not tell: equal parts are the best guess, and the ETag may differ.
+            return Ok(Some(equal_parts(state.size, parts)));
+        };
+        let uniform = first.saturating_mul(u64::from(count.saturating_sub(1)));
+        if count == parts && uniform < state.size && state.size - uniform <= first {
+            let last = std::iter::once(state.size - uniform);
+            let sizes =
+                std::iter::repeat_n(first, usize::try_from(count - 1).unwrap_or(0)).chain(last);
+            return Ok(Some(PartLayout::new(sizes, None)));
+        }
+        let mut sizes = vec![first];
+        for number in 2..=count {
+            let Some((size, _)) = main.head_part(number).await? else {
+                return Err(Failure::Moved);
+            };
+            sizes.push(size);
+        }
+        let layout = PartLayout::new(sizes, None);
+        if layout.total() == state.size {
+            Ok(Some(layout))
+        } else {
+            Err(Failure::Moved)
+        }
+    }
+
+    async fn copy_parts(
+        &self,
+        work: &Work,
+        state: &ObjectState,
+        layout: &PartLayout,
+        (bucket, key, headers, tags): (&str, &str, &Headers, &Tags),
+    ) -> Result<(), Failure> {
+        let upload_id = self.writer.begin(bucket, key, headers, tags).await?;
+        let upload = (bucket, key, upload_id.as_str());
+        let mut first = 0;
+        let pieces: Vec<(i32, u64, u64)> = (1..)
+            .zip(layout.sizes())
+            .map(|(number, size)| {
+                let piece = (number, first, size);
+                first += size;
+                piece
+            })
+            .collect();
+        let copies = pieces.into_iter().map(|(number, first, size)| async move {
+            let body = if size == 0 {
+                SdkBody::empty()
+            } else {
+                let response = self
+                    .main(work)
+                    .get(&state.etag, Some((first, size)))
+                    .await?;
+                SdkBody::from_body_1_x(response.into_body())
+            };
+            self.writer.part(upload, number, size, body).await
+        });
+        let parts: Result<Vec<_>, Failure> = futures_util::stream::iter(copies)
+            .buffered(PARTS_AT_ONCE)
+            .try_collect()
+            .await;
+        let completed = match parts {
+            Ok(parts) => self.writer.complete(upload, parts).await,
+            Err(failure) => Err(failure),
+        };
+        if completed.is_err() {
+            self.writer.abort(upload).await;
+        }
+        completed
+    }
+}
+
+/// Parts of an object that was not uploaded in parts but is too large for one request.
+fn default_layout(size: u64) -> PartLayout {
+    let part = PART_BYTES.max(size.div_ceil(PARTS_MAX));
+    PartLayout::new(cut(size, part), None)
+}
+
+/// `count` equal parts, the last one being what is left.
+fn equal_parts(size: u64, count: u32) -> PartLayout {
+    let part = size.div_ceil(u64::from(count.max(1))).max(1);
+    // Uploaders cut at whole mebibytes; take that where it gives the same number of parts.
+    let rounded = part.next_multiple_of(1 << 20);
+    let fits = rounded.saturating_mul(u64::from(count.max(1)) - 1) < size;
+    PartLayout::new(cut(size, if fits { rounded } else { part }), None)
+}
+
+fn cut(size: u64, part: u64) -> impl Iterator<Item = u64> {
+    let mut left = size;
+    std::iter::from_fn(move || {
+        let next = left.min(part);
+        left -= next;
+        (next > 0).then_some(next)
+    })
+}
+
+/// The tags that were sent with a body, sorted.
+fn sent_tags(body: &TeedBody) -> Vec<(String, String)> {
+    let header = body
+        .headers()
+        .get("x-amz-tagging")
+        .and_then(|value| value.to_str().ok());
+    let query = header
+        .and_then(|text| Query::parse(text).ok())
+        .unwrap_or_default();
+    let mut tags = query.into_pairs();
+    tags.sort();
+    tags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_parts_cover_the_object_with_the_number_of_parts_it_has() {
+        for (size, count) in [
+            (20 << 20, 3),
+            (1, 1),
+            (5_000_001, 2),
+            (80_000_000_000, 10_000),
+        ] {
+            let layout = equal_parts(size, count);
+            assert_eq!((layout.total(), layout.count()), (size, count));
+        }
+        let sizes: Vec<u64> = equal_parts((16 << 20) + 5, 3).sizes().collect();
+        assert_eq!(sizes, [6 << 20, 6 << 20, (4 << 20) + 5]);
+    }
+
+    #[test]
+    fn an_object_of_any_size_fits_into_ten_thousand_parts() {
+        let layout = default_layout(48 << 40);
+        assert!(layout.count() <= 10_000 && layout.total() == 48 << 40);
+    }
+}

@@ -1,0 +1,108 @@
+//! When a failed copy is tried again. Pure.
+
+use std::time::Duration;
+
+use crate::upstream::read::ReadError;
+
+/// First pause.
+const BASE: Duration = Duration::from_millis(250);
+/// Longest pause: after an outage no key waits longer than this for its next try.
+const CAP: Duration = Duration::from_secs(60);
+
+/// Why a key could not be replicated, by what is to be done about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    /// The key is tried again later, for ever.
+    #[error("{0}")]
+    Transient(String),
+    /// Nobody answers: tried again, and counted by the circuit breaker.
+    #[error("{0}")]
+    Down(String),
+    /// Trying again cannot help: the key is parked with this reason.
+    #[error("{0}")]
+    Permanent(String),
+    /// Main moved on while its state was being copied: copied anew at once.
+    #[error("the object changed on main while it was copied")]
+    Moved,
+}
+
+impl Failure {
+    /// Judges an error answer. `who` and `what` make the reason readable.
+    pub(super) fn from_status(who: &str, what: &str, status: u16, code: &str) -> Self {
+        let reason = format!("{who} refused {what}: {status} {code}");
+        match (status, code) {
+            // The object is in an archive class and cannot be read before it is restored.
+            (_, "InvalidObjectState") => Self::Permanent(reason),
+            // Credentials and policies get mended; then every key must go through by itself.
+            (401 | 403, _) => Self::Transient(reason),
+            (404 | 408 | 409 | 412 | 425 | 429, _) => Self::Transient(reason),
+            (_, "RequestTimeout" | "RequestTimeTooSkewed" | "IncompleteBody" | "BadDigest") => {
+                Self::Transient(reason)
+            }
+            (400..500 | 501 | 505, _) => Self::Permanent(reason),
+            _ => Self::Transient(reason),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unreachable(reason) => Self::Down(reason),
+            ReadError::Refused {
+                who,
+                what,
+                status,
+                code,
+            } => Self::from_status(who, what, status, &code),
+            ReadError::Moved => Self::Moved,
+            ReadError::Unusable(reason) => Self::Permanent(reason),
+        }
+    }
+}
+
+/// The pause before try number `attempts + 1`. `random` is uniform in 0..1; half of the pause is
+/// jitter, so that keys which failed together do not come back together.
+pub(super) fn pause(attempts: u32, random: f64) -> Duration {
+    let full = BASE
+        .saturating_mul(2u32.saturating_pow(attempts.min(20)))
+        .min(CAP);
+    full.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_cap_and_never_stop() {
+        assert_eq!(pause(0, 1.0), Duration::from_millis(250));
+        assert_eq!(pause(3, 1.0), Duration::from_secs(2));
+        assert_eq!(pause(3, 0.0), Duration::from_secs(1));
+        assert_eq!(pause(u32::MAX, 1.0), CAP);
+    }
+
+    #[test]
+    fn only_errors_that_no_retry_can_mend_are_permanent() {
+        let of = |status, code| Failure::from_status("mirror", "PutObject", status, code);
+        assert!(matches!(of(400, "KeyTooLongError"), Failure::Permanent(_)));
+        assert!(matches!(of(501, "NotImplemented"), Failure::Permanent(_)));
+        assert!(matches!(
+            of(403, "InvalidObjectState"),
+            Failure::Permanent(_)
+        ));
+        for (status, code) in [
+            (403, "AccessDenied"),
+            (404, "NoSuchBucket"),
+            (429, "TooManyRequests"),
+            (500, "InternalError"),
+            (503, "SlowDown"),
+            (400, "RequestTimeout"),
+        ] {
+            assert!(
+                matches!(of(status, code), Failure::Transient(_)),
+                "{status} {code}"
+            );
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The request path.
+//!
+//! `handle` reads top to bottom: address, operation, what goes upstream, then by effect: reads are
+//! forwarded as they are; whatever can change something runs in a task of its own, so that it
+//! reaches its outcome even if the client goes away.
+//!
+//! # Promises
+//! - **P1** What is not understood is forwarded; what is refused here is listed in
+//!   `docs/compatibility.md`.
+//! - **P2** A request that can change a key waits for its intent: bodies up to
+//!   [`INLINE_BODY_BYTES`] and requests without body before anything is sent, larger bodies with
+//!   their last piece.
+//! - **P6** Per request: one piece of the body, one bounded document, one log record.
+
+mod error;
+mod exchange;
+pub mod listener;
+mod record;
+mod response;
+mod translate;
+mod upload;
+
+use std::sync::Arc;
+
+use http::header::{HOST, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::journal::Journal;
+use crate::metrics::Metrics;
+use crate::s3::address::Address;
+use crate::s3::checksum::ChecksumAlgorithm;
+use crate::s3::chunked::{
+    ChunkedDecoder, PayloadMode, announced_trailers, decoded_content_length, strip_framing_headers,
+};
+use crate::s3::headers::hop_by_hop;
+use crate::s3::operation::{Effect, Operation};
+use crate::tee::Tee;
+use crate::upstream::Upstream;
+use crate::upstream::sign::UNSIGNED_PAYLOAD;
+use error::S3Error;
+use record::Record;
+pub use response::ResponseBody;
+use upload::Framing;
+
+/// Bodies up to this size wait for their intent before anything of them is sent: they leave in
+/// one write, and the sync is the whole wait either way.
+const INLINE_BODY_BYTES: u64 = 64 * 1024;
+
+/// The proxy; shared by all connections.
+pub struct Proxy {
+    /// Where requests go.
+    pub main: Arc<Upstream>,
+    /// Where intents go.
+    pub journal: Journal,
+    /// Where bodies are kept for mirroring.
+    pub tee: Tee,
+    /// Base domains for virtual-hosted-style addressing.
+    pub domains: Vec<String>,
+    /// Refuse writes while the journal cannot record them?
+    pub journal_required: bool,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// A request that has been understood and may go upstream.
+struct Admitted {
+    address: Address,
+    operation: Operation,
+    parts: Parts,
+    payload: PayloadMode,
+    /// Bytes of the object or document, if announced.
+    length: Option<u64>,
+    framing: Framing,
+    decoder: Option<ChunkedDecoder>,
+}
+
+impl Proxy {
+    /// Answers one request.
+    pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
+        let (parts, body) = request.into_parts();
+        let mut record = Record::new(self.metrics.clone(), parts.method.clone());
+        let resource = parts.uri.path().to_owned();
+        let admitted = match self.admit(parts, &mut record) {
+            Ok(admitted) => admitted,
+            Err(error) => return refuse(&error, &resource, record),
+        };
+        if admitted.operation.effect == Effect::Read {
+            return self.read(admitted, body, record).await;
+        }
+        let task = tokio::spawn(self.mutate(admitted, body, record));
+        task.await.unwrap_or_else(|panic| {
+            tracing::error!(%panic, "a request failed unexpectedly");
+            let mut response = Response::new(ResponseBody::lost());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        })
+    }
+
+    /// Understands a request or refuses it. Pure but for the record.
+    fn admit(&self, mut parts: Parts, record: &mut Record) -> Result<Admitted, S3Error> {
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = parts.uri.host().or(host).unwrap_or_default();
+        let mut address = Address::parse(host, parts.uri.path(), parts.uri.query(), &self.domains)?;
+        record.bucket.clone_from(&address.bucket);
+        record.key.clone_from(&address.key);
+        let payload = PayloadMode::from_headers(&parts.headers)?;
+        translate::presigned(&mut address, &mut parts.headers)?;
+        let operation = Operation::of(&parts.method, &address, &parts.headers);
+        record.operation = Some(operation);
+        refuse_unsupported(&address, operation, &parts)?;
+
+        let (mut framing, mut decoder) = (Framing::Plain, None);
+        let length = if let PayloadMode::Streaming(form) = payload {
+            if !matches!(operation.name, "PutObject" | "UploadPart") {
+                return Err(S3Error::invalid_request(
+                    "x-amz-content-sha256 must not be a STREAMING value for this operation.",
+                ));
+            }
+            let trailers = announced_trailers(&parts.headers)?;
+            let length = decoded_content_length(&parts.headers)?;
+            if length.is_none() {
+                return Err(S3Error::new(
+                    StatusCode::LENGTH_REQUIRED,
+                    "MissingContentLength",
+                    "You must provide the x-amz-decoded-content-length HTTP header.",
+                ));
+            }
+            let algorithm = trailers
+                .iter()
+                .find_map(|name| ChecksumAlgorithm::from_header_name(name));
+            decoder = Some(ChunkedDecoder::new(form, length, &trailers, None)?);
+            strip_framing_headers(&mut parts.headers);
+            if let Some(algorithm) = algorithm {
+                framing = Framing::OneChunk(algorithm);
+            }
+            length
+        } else if parts.headers.contains_key(http::header::TRANSFER_ENCODING) {
+            None
+        } else {
+            Some(translate::content_length(&parts.headers)?.unwrap_or(0))
+        };
+        translate::headers(&mut parts.headers)?;
+        Ok(Admitted {
+            address,
+            operation,
+            parts,
+            payload,
+            length,
+            framing,
+            decoder,
+        })
+    }
+}
+
+impl Admitted {
+    /// `x-amz-content-sha256` for main: the client's own hash of a plain body, so that main
+    /// checks it end to end.
+    fn upstream_payload(&self) -> HeaderValue {
+        match (self.payload, &self.framing) {
+            (PayloadMode::Hex(hash), _) => {
+                HeaderValue::from_str(&hex::encode(hash)).unwrap_or(UNSIGNED_PAYLOAD)
+            }
+            (_, Framing::OneChunk(_)) => {
+                HeaderValue::from_static("STREAMING-UNSIGNED-PAYLOAD-TRAILER")
+            }
+            _ => UNSIGNED_PAYLOAD,
+        }
+    }
+}
+
+/// What no proxy of this kind can do right is refused before it can do harm.
+fn refuse_unsupported(
+    address: &Address,
+    operation: Operation,
+    parts: &Parts,
+) -> Result<(), S3Error> {
+    if parts.method == Method::CONNECT {
+        return Err(S3Error::not_implemented("CONNECT is not an S3 request."));
+    }
+    if operation.name == "PostObject" {
+        return Err(S3Error::not_implemented(
+            "Browser form uploads carry a signature over their policy and cannot be re-signed.",
+        ));
+    }
+    if address.query.has("session")
+        || address
+            .bucket
+            .as_deref()
+            .is_some_and(|b| b.ends_with("--x-s3"))
+    {
+        return Err(S3Error::not_implemented(
+            "Directory buckets are not supported.",
+        ));
+    }
+    if address.key.as_deref().is_some_and(|key| key.contains('\0')) {
+        return Err(S3Error::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidURI",
+            "A key that holds NUL cannot be recorded.",
+        ));
+    }
+    // Extensions whose one request changes keys that only main knows.
+    for name in ["x-minio-force-delete", "x-amz-meta-snowball-auto-extract"] {
+        if parts
+            .headers
+            .get(name)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+        {
+            return Err(S3Error::not_implemented(format!(
+                "{name} is not supported."
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// An error of our own.
+fn refuse(error: &S3Error, resource: &str, mut record: Record) -> Response<ResponseBody> {
+    record.status = error.status;
+    record.error = Some(format!("{}: {}", error.code, error.message));
+    let head = record.method == Method::HEAD;
+    let id = record.id.clone();
+    error
+        .response(resource, &id, head)
+        .map(|bytes| ResponseBody::fixed(bytes, record))
+}
+
+/// Main's response with what belongs to the connection taken out.
+fn pass_on(
+    response: Response<Incoming>,
+    mut record: Record,
+    judge: Option<response::Judge>,
+) -> Response<ResponseBody> {
+    let (mut parts, body) = response.into_parts();
+    record.status = parts.status;
+    let stripped: Vec<_> = parts
+        .headers
+        .keys()
+        .filter(|name| hop_by_hop(name))
+        .cloned()
+        .collect();
+    for name in stripped {
+        parts.headers.remove(name);
+    }
+    if !parts.headers.contains_key("x-amz-request-id")
+        && let Ok(id) = HeaderValue::from_str(&record.id)
+    {
+        parts.headers.insert("x-amz-request-id", id);
+    }
+    let counts = record
+        .operation
+        .is_some_and(|operation| operation.effect == Effect::Read);
+    Response::from_parts(parts, ResponseBody::main(body, record, counts, judge))
+}

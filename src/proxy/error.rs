@@ -1,0 +1,97 @@
+//! Errors the proxy itself answers, as S3 XML with the code a client knows.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+
+use crate::s3::address::AddressError;
+use crate::s3::chunked::ChunkedError;
+use crate::s3::xml::{MalformedXml, error_document};
+
+/// An error in S3's terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Error {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// S3 error code.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl S3Error {
+    /// Makes an error.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// The request as a whole is wrong.
+    pub fn invalid_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidRequest", message)
+    }
+
+    /// S3 has it, we do not.
+    pub fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
+    }
+
+    /// Clients retry this with backoff.
+    pub fn slow_down(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", message)
+    }
+
+    /// Main cannot be reached; nothing happened.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            message,
+        )
+    }
+
+    /// Something failed under way.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+    }
+
+    /// The error as a response, without body for `HEAD`.
+    pub fn response(&self, resource: &str, request_id: &str, head: bool) -> Response<Bytes> {
+        let xml = error_document(self.code, &self.message, resource, request_id);
+        let mut response = Response::new(if head { Bytes::new() } else { Bytes::from(xml) });
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+        if let Ok(id) = HeaderValue::from_str(request_id) {
+            headers.insert("x-amz-request-id", id);
+        }
+        response
+    }
+}
+
+impl From<AddressError> for S3Error {
+    fn from(error: AddressError) -> Self {
+        let code = match error {
+            AddressError::InvalidUri => "InvalidURI",
+            AddressError::KeyTooLong => "KeyTooLongError",
+            AddressError::InvalidBucketName => "InvalidBucketName",
+        };
+        Self::new(StatusCode::BAD_REQUEST, code, error.to_string())
+    }
+}
+
+impl From<ChunkedError> for S3Error {
+    fn from(error: ChunkedError) -> Self {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        Self::new(status, error.s3_code(), error.to_string())
+    }
+}
+
+impl From<MalformedXml> for S3Error {
+    fn from(error: MalformedXml) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "MalformedXML", error.to_string())
+    }
+}

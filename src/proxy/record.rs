@@ -1,0 +1,83 @@
+//! The one log line and the metrics of a request, written when its response has ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
+use crate::s3::operation::{Effect, Operation};
+
+/// What is known of a request; written once, when dropped.
+#[derive(Debug)]
+pub(super) struct Record {
+    metrics: Metrics,
+    started: Instant,
+    /// Identifies the request in every line about it.
+    pub(super) id: Arc<str>,
+    pub(super) method: Method,
+    pub(super) bucket: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) operation: Option<Operation>,
+    pub(super) status: StatusCode,
+    /// Bytes of the object that were received or sent.
+    pub(super) bytes: u64,
+    /// Error code or cause, if the request failed here.
+    pub(super) error: Option<String>,
+}
+
+impl Record {
+    pub(super) fn new(metrics: Metrics, method: Method) -> Self {
+        Self {
+            metrics,
+            started: Instant::now(),
+            id: request_id(),
+            method,
+            bucket: None,
+            key: None,
+            operation: None,
+            status: StatusCode::OK,
+            bytes: 0,
+            error: None,
+        }
+    }
+
+    /// A write that main accepted is pending until the mirror confirms it; nothing else is
+    /// mirrored.
+    fn mirror_status(&self) -> &'static str {
+        let mutates = self
+            .operation
+            .is_some_and(|operation| matches!(operation.effect, Effect::Key(_) | Effect::Keys));
+        if mutates && self.status.is_success() {
+            "pending"
+        } else {
+            "none"
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let took: Duration = self.started.elapsed();
+        self.metrics.request(&self.method, self.status, took);
+        tracing::info!(
+            bucket = self.bucket.as_deref().unwrap_or_default(),
+            key = self.key.as_deref().unwrap_or_default(),
+            method = self.method.as_str(),
+            size = self.bytes,
+            mirror_status = self.mirror_status(),
+            operation = self.operation.map_or("Unknown", |operation| operation.name),
+            status = self.status.as_u16(),
+            duration_ms = took.as_secs_f64() * 1e3,
+            request_id = &*self.id,
+            error = self.error.as_deref().unwrap_or_default(),
+            message = "request",
+        );
+    }
+}
+
+/// 16 upper-case hexadecimal digits, like those of S3.
+fn request_id() -> Arc<str> {
+    format!("{:016X}", fastrand::u64(..)).into()
+}

@@ -1,0 +1,185 @@
+//! Main's response on its way to the client, and the judgement at its end.
+//!
+//! Bytes pass through untouched. A body that breaks off breaks the client's connection too and
+//! never looks like a clean end. Where success is told inside the body, a bounded copy of it is
+//! gathered; if the client leaves first, the rest is read in the background, because the intent
+//! has to be settled.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::record::Record;
+use crate::upstream::BoxError;
+
+/// Longest result document that is judged: 1000 keys of 1 KiB, escaped.
+const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long the rest of a response is read after the client has left. Completing a large upload
+/// takes main minutes, during which it sends white space.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Settles intents by the result document; gets `None` when the document broke off.
+pub(super) type Judge = Box<dyn FnOnce(Option<Bytes>) + Send>;
+
+/// What a client is sent.
+pub struct ResponseBody {
+    source: Source,
+    record: Option<Record>,
+    counts: bool,
+    judge: Option<(Judge, BytesMut)>,
+}
+
+enum Source {
+    Fixed(Option<Bytes>),
+    Main(Incoming),
+    Gone,
+}
+
+impl ResponseBody {
+    /// A body of our own.
+    pub(super) fn fixed(bytes: Bytes, record: Record) -> Self {
+        let bytes = (!bytes.is_empty()).then_some(bytes);
+        Self {
+            source: Source::Fixed(bytes),
+            record: Some(record),
+            counts: false,
+            judge: None,
+        }
+    }
+
+    /// The body of a request whose task failed, and with it its record.
+    pub(super) fn lost() -> Self {
+        Self {
+            source: Source::Gone,
+            record: None,
+            counts: false,
+            judge: None,
+        }
+    }
+
+    /// Main's body. `counts`: its bytes are those of the object, for the log line.
+    pub(super) fn main(body: Incoming, record: Record, counts: bool, judge: Option<Judge>) -> Self {
+        let judge = judge.map(|judge| (judge, BytesMut::new()));
+        Self {
+            source: Source::Main(body),
+            record: Some(record),
+            counts,
+            judge,
+        }
+    }
+
+    fn passed(&mut self, data: &Bytes) {
+        if self.counts
+            && let Some(record) = &mut self.record
+        {
+            record.bytes += u64::try_from(data.len()).unwrap_or(0);
+        }
+        if let Some((_, document)) = &mut self.judge
+            && document.len() + data.len() <= DOCUMENT_BYTES_MAX
+        {
+            document.extend_from_slice(data);
+        }
+    }
+
+    fn ended(&mut self, whole: bool) {
+        self.source = Source::Gone;
+        if let Some((judge, document)) = self.judge.take() {
+            judge(whole.then(|| document.freeze()));
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.source {
+            Source::Fixed(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Source::Gone => return Poll::Ready(None),
+            Source::Main(body) => ready!(Pin::new(body).poll_frame(context)),
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.passed(data);
+                }
+                // hyper does not poll again once it has all bytes of a known length.
+                if let Source::Main(body) = &this.source
+                    && body.is_end_stream()
+                {
+                    this.ended(true);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                if let Some(record) = &mut this.record {
+                    record.error = Some(format!("response of main broke off: {error}"));
+                }
+                this.ended(false);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                this.ended(true);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Fixed(bytes) => bytes.is_none(),
+            Source::Main(body) => body.is_end_stream() && self.judge.is_none(),
+            Source::Gone => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Fixed(bytes) => {
+                let length = bytes.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+            }
+            Source::Main(body) => body.size_hint(),
+            Source::Gone => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        let Some((judge, mut document)) = self.judge.take() else {
+            return;
+        };
+        let Source::Main(mut body) = std::mem::replace(&mut self.source, Source::Gone) else {
+            return judge(None);
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return judge(None);
+        };
+        runtime.spawn(async move {
+            let whole = tokio::time::timeout(ORPHAN_TIMEOUT, async {
+                while let Some(frame) = body.frame().await {
+                    let Ok(frame) = frame else { return false };
+                    if let Some(data) = frame.data_ref()
+                        && document.len() + data.len() <= DOCUMENT_BYTES_MAX
+                    {
+                        document.extend_from_slice(data);
+                    }
+                }
+                true
+            });
+            let whole = whole.await.unwrap_or(false);
+            judge(whole.then(|| document.freeze()));
+        });
+    }
+}

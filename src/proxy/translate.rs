@@ -1,0 +1,153 @@
+//! A client's request in the form in which it goes upstream: pure.
+
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+
+use super::error::S3Error;
+use crate::s3::address::Address;
+use crate::s3::headers::{
+    connection_tokens, is_auth_parameter, is_presigned_checksum, stripped_from_request,
+};
+
+/// Strips what belongs to the connection, the client's identity and the old signature.
+pub(super) fn headers(headers: &mut HeaderMap) -> Result<(), S3Error> {
+    let tokens = connection_tokens(headers);
+    if let Some(token) = tokens.iter().find(|token| token.starts_with("x-amz-")) {
+        return Err(S3Error::invalid_request(format!(
+            "The Connection header must not name {token}."
+        )));
+    }
+    let stripped: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            stripped_from_request(name) || tokens.iter().any(|token| token == name.as_str())
+        })
+        .cloned()
+        .collect();
+    for name in stripped {
+        headers.remove(name);
+    }
+    Ok(())
+}
+
+/// Takes the client's signature out of the query. Parameters of a presigned URL that stand for
+/// headers become headers, except checksums, which SDKs presign over an empty body.
+pub(super) fn presigned(address: &mut Address, headers: &mut HeaderMap) -> Result<(), S3Error> {
+    const MARKS: [&str; 4] = [
+        "x-amz-signature",
+        "x-amz-credential",
+        "awsaccesskeyid",
+        "signature",
+    ];
+    let query = &mut address.query;
+    let marked = query
+        .names()
+        .any(|name| MARKS.iter().any(|mark| name.eq_ignore_ascii_case(mark)));
+    if !marked {
+        return Ok(());
+    }
+    query.extract(is_auth_parameter);
+    for (name, value) in query.extract(|name| name.to_ascii_lowercase().starts_with("x-amz-")) {
+        if is_presigned_checksum(&name) {
+            continue;
+        }
+        let unusable = |_| {
+            S3Error::new(
+                http::StatusCode::BAD_REQUEST,
+                "InvalidArgument",
+                "A query parameter of the presigned URL cannot be sent as a header.",
+            )
+        };
+        let header = HeaderName::try_from(name.to_ascii_lowercase()).map_err(|_| unusable(()))?;
+        let value = HeaderValue::try_from(value).map_err(|_| unusable(()))?;
+        match headers.get(&header) {
+            Some(present) if present != value => return Err(unusable(())),
+            Some(_) => {}
+            None => {
+                headers.insert(header, value);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The announced length of a plain body.
+pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, S3Error> {
+    headers
+        .get(CONTENT_LENGTH)
+        .map(|value| {
+            value
+                .to_str()
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .ok_or_else(|| {
+                    S3Error::new(
+                        http::StatusCode::BAD_REQUEST,
+                        "InvalidArgument",
+                        "The Content-Length header is not a number.",
+                    )
+                })
+        })
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn identity_and_connection_go_and_everything_else_stays() {
+        let mut request = map(&[
+            ("authorization", "AWS4-HMAC-SHA256 x"),
+            ("x-amz-date", "d"),
+            ("x-amz-security-token", "t"),
+            ("connection", "close, x-private"),
+            ("x-private", "1"),
+            ("expect", "100-continue"),
+            ("range", "bytes=0-1"),
+            ("x-amz-meta-a", "1"),
+            ("x-amz-new", "2"),
+        ]);
+        headers(&mut request).unwrap();
+        let mut names: Vec<_> = request.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["range", "x-amz-meta-a", "x-amz-new"]);
+    }
+
+    #[test]
+    fn a_connection_header_cannot_strip_s3_headers() {
+        assert!(headers(&mut map(&[("connection", "x-amz-meta-a")])).is_err());
+    }
+
+    #[test]
+    fn a_presigned_url_loses_its_signature_and_keeps_its_meaning() {
+        let query = "X-Amz-Algorithm=A&X-Amz-Credential=c&X-Amz-Date=d&X-Amz-Expires=1\
+            &X-Amz-SignedHeaders=host&X-Amz-Signature=s&X-Amz-Content-Sha256=UNSIGNED-PAYLOAD\
+            &x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-acl=private&response-expires=never&x-id=PutObject";
+        let mut address = Address::parse("h", "/b/k", Some(query), &[]).unwrap();
+        let mut headers = HeaderMap::new();
+        presigned(&mut address, &mut headers).unwrap();
+        assert_eq!(
+            address.query.canonical(),
+            "response-expires=never&x-id=PutObject"
+        );
+        assert_eq!(headers["x-amz-acl"], "private");
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn a_sigv2_url_loses_its_parameters_too() {
+        let query = "AWSAccessKeyId=a&Signature=s&Expires=1&versionId=v";
+        let mut address = Address::parse("h", "/b/k", Some(query), &[]).unwrap();
+        presigned(&mut address, &mut HeaderMap::new()).unwrap();
+        assert_eq!(address.query.canonical(), "versionId=v");
+    }
+}

@@ -1,0 +1,397 @@
+//! A client's body on its way to main.
+//!
+//! Streams piece by piece: decodes aws-chunked framing, counts, copies to the tee, and holds the
+//! last piece back until two things are certain: the body is complete and good (trailer checksum
+//! included), and the intent is durable (P2). At most one piece is held, so memory does not grow
+//! with the body.
+//!
+//! A body that carried a checksum in its trailer is framed again as one unsigned chunk with that
+//! trailer, so that main stores the client's checksum; any other decoded body goes plain.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::error::S3Error;
+use crate::journal::{AppendError, Durable};
+use crate::s3::checksum::{ChecksumAlgorithm, Hasher};
+use crate::s3::chunked::{ChunkedDecoder, Decoded, Trailers};
+use crate::tee::{TeeWriter, TeedBody};
+use crate::upstream::BoxError;
+
+/// The request cannot take effect yet.
+const HELD: u8 = 0;
+/// Its last bytes are on their way.
+const RELEASED: u8 = 1;
+/// It never will: its last bytes stay here.
+const WITHHELD: u8 = 2;
+
+/// What is known of an upload while and after it streams; shared with whoever judges it.
+#[derive(Debug, Default)]
+pub(super) struct Transfer {
+    tail: AtomicU8,
+    bytes: AtomicU64,
+    fault: OnceLock<S3Error>,
+    teed: Mutex<Option<TeedBody>>,
+}
+
+impl Transfer {
+    /// Lets the last bytes go, so that the request can take effect. False: it was decided that
+    /// they never will.
+    pub(super) fn release(&self) -> bool {
+        let decided =
+            self.tail
+                .compare_exchange(HELD, RELEASED, Ordering::AcqRel, Ordering::Acquire);
+        decided.is_ok() || decided == Err(RELEASED)
+    }
+
+    /// Keeps the last bytes back for good. False: they are already on their way.
+    pub(super) fn withhold(&self) -> bool {
+        let decided =
+            self.tail
+                .compare_exchange(HELD, WITHHELD, Ordering::AcqRel, Ordering::Acquire);
+        decided.is_ok() || decided == Err(WITHHELD)
+    }
+
+    /// Bytes of the object received so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What was wrong with the body, if that is why the upload ended.
+    pub(super) fn fault(&self) -> Option<S3Error> {
+        self.fault.get().cloned()
+    }
+
+    /// Keeps a body.
+    pub(super) fn keep(&self, body: Option<TeedBody>) {
+        *self.teed.lock().unwrap_or_else(PoisonError::into_inner) = body;
+    }
+
+    /// The kept body.
+    pub(super) fn take_teed(&self) -> Option<TeedBody> {
+        self.teed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+/// Framing of what goes upstream.
+#[derive(Debug)]
+pub(super) enum Framing {
+    /// The bytes of the object.
+    Plain,
+    /// One aws-chunk with the client's checksum as its trailer.
+    OneChunk(ChecksumAlgorithm),
+}
+
+impl Framing {
+    fn prefix(&self, length: u64) -> Option<Bytes> {
+        match self {
+            Self::OneChunk(_) if length > 0 => Some(Bytes::from(format!("{length:x}\r\n"))),
+            Self::OneChunk(_) | Self::Plain => None,
+        }
+    }
+
+    fn suffix(&self, length: u64, value: &str) -> Option<Bytes> {
+        match self {
+            Self::Plain => None,
+            Self::OneChunk(algorithm) => {
+                let end = if length > 0 { "\r\n" } else { "" };
+                let name = algorithm.header_name();
+                Some(Bytes::from(format!("{end}0\r\n{name}:{value}\r\n\r\n")))
+            }
+        }
+    }
+
+    /// Length on the wire of a body of `length` bytes.
+    fn wire_length(&self, length: u64) -> u64 {
+        let extra = match self {
+            Self::Plain => 0,
+            Self::OneChunk(algorithm) => {
+                // Every value of an algorithm is as long as that of nothing.
+                let value = algorithm.hasher().map(Hasher::finish).unwrap_or_default();
+                let prefix = self.prefix(length).map_or(0, |bytes| bytes.len());
+                prefix + self.suffix(length, &value).map_or(0, |bytes| bytes.len())
+            }
+        };
+        length + u64::try_from(extra).unwrap_or(0)
+    }
+}
+
+/// What the body waits for before its last bytes go.
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// The append that must be durable.
+    pub(super) durable: Durable,
+    /// Fail the upload when it cannot be?
+    pub(super) required: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Streaming,
+    /// All is here and good; the held piece waits for the gate.
+    Tail,
+    Done,
+}
+
+/// The body as hyper's client polls it.
+pub(super) struct UploadBody {
+    source: Incoming,
+    decoder: Option<ChunkedDecoder>,
+    undecoded: Bytes,
+    framing: Framing,
+    prefix: Option<Bytes>,
+    held: Option<Bytes>,
+    suffix: Option<Bytes>,
+    gate: Option<(
+        Pin<Box<dyn Future<Output = Result<(), AppendError>> + Send>>,
+        bool,
+    )>,
+    tee: Option<(TeeWriter, HeaderMap)>,
+    length: Option<u64>,
+    received: u64,
+    phase: Phase,
+    transfer: Arc<Transfer>,
+}
+
+/// Parts an [`UploadBody`] is made of.
+pub(super) struct Plan {
+    pub(super) decoder: Option<ChunkedDecoder>,
+    pub(super) framing: Framing,
+    /// Bytes of the object, if announced.
+    pub(super) length: Option<u64>,
+    pub(super) gate: Option<Gate>,
+    /// Keeps the body, with the headers that belong to the object.
+    pub(super) tee: Option<(TeeWriter, HeaderMap)>,
+}
+
+impl UploadBody {
+    pub(super) fn new(source: Incoming, plan: Plan) -> (Self, Arc<Transfer>) {
+        let transfer = Arc::new(Transfer::default());
+        let prefix = plan.length.and_then(|length| plan.framing.prefix(length));
+        let body = Self {
+            source,
+            decoder: plan.decoder,
+            undecoded: Bytes::new(),
+            framing: plan.framing,
+            prefix,
+            held: None,
+            suffix: None,
+            gate: plan
+                .gate
+                .map(|gate| (Box::pin(gate.durable.wait()) as _, gate.required)),
+            tee: plan.tee,
+            length: plan.length,
+            received: 0,
+            phase: Phase::Streaming,
+            transfer: transfer.clone(),
+        };
+        (body, transfer)
+    }
+
+    fn fail(&mut self, fault: S3Error) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.phase = Phase::Done;
+        self.held = None;
+        let error = BoxError::from(fault.message.clone());
+        // The first fault is the cause of all others.
+        self.transfer.fault.get_or_init(|| fault);
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// Takes in a piece of the object; yields what may go on now.
+    fn accept(&mut self, data: Bytes) -> Option<Bytes> {
+        self.received += u64::try_from(data.len()).unwrap_or(0);
+        self.transfer.bytes.store(self.received, Ordering::Relaxed);
+        if let Some((tee, _)) = &mut self.tee {
+            tee.write(&data);
+        }
+        let sure_to_continue =
+            self.decoder.is_none() && self.length.is_some_and(|length| self.received < length);
+        if sure_to_continue {
+            Some(data)
+        } else {
+            self.held.replace(data)
+        }
+    }
+
+    fn complete(&mut self, trailers: Option<Trailers>) -> Result<(), S3Error> {
+        if self.length.is_some_and(|length| length != self.received) {
+            return Err(S3Error::new(
+                http::StatusCode::BAD_REQUEST,
+                "IncompleteBody",
+                "You did not provide the number of bytes specified by the Content-Length HTTP header",
+            ));
+        }
+        if let Framing::OneChunk(_) = self.framing {
+            let checksum = trailers.and_then(|trailers| trailers.checksum);
+            let Some(checksum) = checksum else {
+                return Err(S3Error::invalid_request(
+                    "The announced trailer was not sent.",
+                ));
+            };
+            self.suffix = self.framing.suffix(self.received, &checksum.value);
+        }
+        self.phase = Phase::Tail;
+        Ok(())
+    }
+
+    /// Reads on until there is something to send or the body has ended.
+    fn poll_stream(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            if let Some(decoder) = &mut self.decoder
+                && !self.undecoded.is_empty()
+            {
+                match decoder.decode(&mut self.undecoded) {
+                    Ok(Decoded::Data(data)) => {
+                        if let Some(piece) = self.accept(data) {
+                            return Poll::Ready(Some(Ok(Frame::data(piece))));
+                        }
+                    }
+                    Ok(Decoded::NeedMore) => {}
+                    Ok(Decoded::End(trailers)) => {
+                        if let Err(fault) = self.complete(Some(trailers)) {
+                            return self.fail(fault);
+                        }
+                        return Poll::Ready(None);
+                    }
+                    Err(error) => return self.fail(error.into()),
+                }
+                continue;
+            }
+            match ready!(Pin::new(&mut self.source).poll_frame(context)) {
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    if self.decoder.is_some() {
+                        self.undecoded = data;
+                    } else if let Some(piece) = self.accept(data) {
+                        return Poll::Ready(Some(Ok(Frame::data(piece))));
+                    } else if self.length == Some(self.received) {
+                        self.phase = Phase::Tail;
+                        return Poll::Ready(None);
+                    }
+                }
+                Some(Err(error)) => {
+                    return self.fail(S3Error::new(
+                        http::StatusCode::BAD_REQUEST,
+                        "IncompleteBody",
+                        format!("The request body terminated unexpectedly: {error}"),
+                    ));
+                }
+                None => {
+                    if let Some(decoder) = &mut self.decoder
+                        && let Err(error) = decoder.finish_input()
+                    {
+                        return self.fail(error.into());
+                    }
+                    if let Err(fault) = self.complete(None) {
+                        return self.fail(fault);
+                    }
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+
+    /// Behind the last piece nothing may follow; reading the end keeps the connection usable.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S3Error>> {
+        if !self.undecoded.is_empty() {
+            return Poll::Ready(Err(S3Error::invalid_request(
+                "Data follows the last chunk.",
+            )));
+        }
+        while !self.source.is_end_stream() {
+            match ready!(Pin::new(&mut self.source).poll_frame(context)) {
+                None => break,
+                Some(Ok(frame)) if frame.data_ref().is_none_or(Bytes::is_empty) => {}
+                Some(Ok(_)) => {
+                    return Poll::Ready(Err(S3Error::invalid_request(
+                        "Data follows the last chunk.",
+                    )));
+                }
+                Some(Err(error)) => {
+                    return Poll::Ready(Err(S3Error::invalid_request(error.to_string())));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_tail(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Err(fault) = ready!(self.poll_end(context)) {
+            return self.fail(fault);
+        }
+        if let Some((durable, required)) = &mut self.gate {
+            let required = *required;
+            let appended = ready!(durable.as_mut().poll(context));
+            self.gate = None;
+            if let Err(error) = appended
+                && (required || error == AppendError::Full)
+            {
+                return self.fail(S3Error::slow_down(error.to_string()));
+            }
+        }
+        if let Some((tee, headers)) = self.tee.take() {
+            self.transfer.keep(tee.finish(headers));
+        }
+        if !self.transfer.release() {
+            return self.fail(S3Error::internal(
+                "main answered before it had the whole body",
+            ));
+        }
+        self.phase = Phase::Done;
+        Poll::Ready(
+            self.held
+                .take()
+                .or_else(|| self.suffix.take())
+                .map(|data| Ok(Frame::data(data))),
+        )
+    }
+}
+
+impl Body for UploadBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Some(prefix) = this.prefix.take() {
+            return Poll::Ready(Some(Ok(Frame::data(prefix))));
+        }
+        if this.phase == Phase::Streaming
+            && let Some(frame) = ready!(this.poll_stream(context))
+        {
+            return Poll::Ready(Some(frame));
+        }
+        match this.phase {
+            Phase::Streaming | Phase::Tail => this.poll_tail(context),
+            Phase::Done => Poll::Ready(this.suffix.take().map(|data| Ok(Frame::data(data)))),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.length {
+            Some(length) => SizeHint::with_exact(self.framing.wire_length(length)),
+            None => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The words of S3, without I/O: addresses, operations, headers, XML, aws-chunked framing.
+//!
+//! Everything here is a pure function or a state machine fed by its caller. Parsed once, each
+//! request travels on as these types.
+
+pub mod address;
+pub mod checksum;
+pub mod chunked;
+pub mod encode;
+pub mod headers;
+pub mod operation;
+pub mod state;
+pub mod xml;

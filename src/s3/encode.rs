@@ -1,0 +1,86 @@
+//! Percent-encoding as SigV4 for S3 wants it: decode once, re-encode every byte except the
+//! unreserved set. The result is both what is signed and what goes on the wire, because that is
+//! the only form every S3 server agrees on (some sign the raw path, some a re-encoding of it).
+
+use std::borrow::Cow;
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+const fn unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// Appends `bytes` in canonical percent-encoding. `/` stays when `keep_slash` (paths).
+pub fn encode_into(out: &mut String, bytes: &[u8], keep_slash: bool) {
+    out.reserve(bytes.len());
+    for &byte in bytes {
+        if unreserved(byte) || (keep_slash && byte == b'/') {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+/// Percent-decodes to UTF-8; borrowed when there is nothing to decode. `plus_is_space` is the
+/// rule of query strings. `None`: a broken escape or bytes that are not UTF-8.
+pub fn decode(raw: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
+    if !raw
+        .bytes()
+        .any(|b| b == b'%' || (plus_is_space && b == b'+'))
+    {
+        return Some(Cow::Borrowed(raw));
+    }
+    let bytes = raw.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'%' => {
+                let high = char::from(*bytes.get(at + 1)?).to_digit(16)?;
+                let low = char::from(*bytes.get(at + 2)?).to_digit(16)?;
+                out.push(u8::try_from(high * 16 + low).ok()?);
+                at += 3;
+            }
+            b'+' if plus_is_space => {
+                out.push(b' ');
+                at += 1;
+            }
+            other => {
+                out.push(other);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).ok().map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(text: &str) -> String {
+        let mut out = String::new();
+        encode_into(&mut out, text.as_bytes(), true);
+        out
+    }
+
+    #[test]
+    fn reserved_and_non_ascii_bytes_are_escaped_in_upper_case() {
+        assert_eq!(
+            encoded("a b+c%/ü~!*'()"),
+            "a%20b%2Bc%25/%C3%BC~%21%2A%27%28%29"
+        );
+    }
+
+    #[test]
+    fn decoding_is_strict_about_escapes_and_utf8() {
+        assert_eq!(decode("a%2Fb+c", false).as_deref(), Some("a/b+c"));
+        assert_eq!(decode("a+b", true).as_deref(), Some("a b"));
+        assert_eq!(decode("%zz", false), None);
+        assert_eq!(decode("%4", false), None);
+        assert_eq!(decode("%FF", false), None);
+    }
+}

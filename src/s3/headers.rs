@@ -1,0 +1,133 @@
+//! Which headers go where.
+//!
+//! Hop-by-hop headers, the client's credentials and everything that the re-signed request
+//! replaces are stripped; all else is forwarded. Unknown `x-amz-*` headers are forwarded *and*
+//! signed, because servers refuse unsigned ones and new ones appear without warning.
+
+use http::header::{self, HeaderMap, HeaderName};
+
+/// Most headers accepted in one request or response. 2 KB of user metadata can be hundreds of
+/// headers, far more than hyper's default of 100.
+pub const HEADERS_MAX: usize = 1000;
+
+/// Is this header stripped from what the client sent?
+pub fn stripped_from_request(name: &HeaderName) -> bool {
+    if hop_by_hop(name) {
+        return true;
+    }
+    match *name {
+        header::AUTHORIZATION
+        | header::HOST
+        | header::DATE
+        | header::EXPECT
+        | header::CONTENT_LENGTH
+        | header::COOKIE
+        | header::FORWARDED => true,
+        _ => {
+            matches!(
+                name.as_str(),
+                "x-amz-date"
+                    | "x-amz-security-token"
+                    | "x-amz-s3session-token"
+                    | "x-amz-content-sha256"
+                    | "x-real-ip"
+                    | "amz-sdk-invocation-id"
+                    | "amz-sdk-request"
+            ) || name.as_str().starts_with("x-forwarded-")
+        }
+    }
+}
+
+/// Is this header meaningful for one connection only (RFC 9110, 7.6.1)?
+pub fn hop_by_hop(name: &HeaderName) -> bool {
+    match *name {
+        header::CONNECTION
+        | header::PROXY_AUTHENTICATE
+        | header::PROXY_AUTHORIZATION
+        | header::TE
+        | header::TRAILER
+        | header::TRANSFER_ENCODING
+        | header::UPGRADE => true,
+        _ => matches!(name.as_str(), "keep-alive" | "proxy-connection"),
+    }
+}
+
+/// Headers named in `Connection`, lower-case; they are hop-by-hop for this request too.
+pub fn connection_tokens(headers: &HeaderMap) -> Vec<String> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|token| token.trim().to_ascii_lowercase())
+        .filter(|token| !token.is_empty() && token != "close" && token != "keep-alive")
+        .collect()
+}
+
+/// Is this header covered by our signature? Intermediaries rewrite the others
+/// (`Accept-Encoding` at GCS, `Content-Length: 0` at Traefik), which would break it.
+pub fn signed(name: &HeaderName) -> bool {
+    match *name {
+        header::CONTENT_TYPE
+        | header::RANGE
+        | header::IF_MATCH
+        | header::IF_NONE_MATCH
+        | header::IF_MODIFIED_SINCE
+        | header::IF_UNMODIFIED_SINCE => true,
+        _ => name == "content-md5" || name.as_str().starts_with("x-amz-"),
+    }
+}
+
+/// Does this header belong to an object and therefore to its mirror copy?
+pub fn replicated(name: &HeaderName) -> bool {
+    match *name {
+        header::CONTENT_TYPE
+        | header::CONTENT_ENCODING
+        | header::CONTENT_LANGUAGE
+        | header::CONTENT_DISPOSITION
+        | header::CACHE_CONTROL
+        | header::EXPIRES => true,
+        _ => name == "x-amz-website-redirect-location" || name.as_str().starts_with("x-amz-meta-"),
+    }
+}
+
+/// Query parameters that carry the client's signature, in any version and case.
+pub fn is_auth_parameter(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "x-amz-algorithm",
+        "x-amz-credential",
+        "x-amz-date",
+        "x-amz-expires",
+        "x-amz-signedheaders",
+        "x-amz-signature",
+        "x-amz-security-token",
+        "x-amz-content-sha256",
+        "awsaccesskeyid",
+        "signature",
+        "expires",
+    ];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Checksum parameters that SDKs presign over an empty body; they must not become headers.
+pub fn is_presigned_checksum(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name == "x-amz-sdk-checksum-algorithm" || name.starts_with("x-amz-checksum-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_amz_header_that_is_forwarded_is_signed() {
+        let name = HeaderName::from_static("x-amz-invented-yesterday");
+        assert!(signed(&name) && !stripped_from_request(&name));
+    }
+
+    #[test]
+    fn presigned_parameters_match_in_any_case() {
+        assert!(is_auth_parameter("X-Amz-Signature") && is_auth_parameter("Expires"));
+        assert!(!is_auth_parameter("versionId") && !is_auth_parameter("response-expires"));
+    }
+}

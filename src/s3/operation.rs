@@ -1,0 +1,352 @@
+//! Which S3 operation a request is, and what it can change.
+//!
+//! Nothing is refused for being unknown: the name is for logs and metrics, the effect decides
+//! whether an intent is written. A mutating request that is not recognised but addresses a key
+//! counts as a change of that key, because replication copies main's current state anyway.
+
+use http::{HeaderMap, Method};
+
+use super::address::Address;
+
+/// What a request can change on main.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    Read,
+    /// The addressed key.
+    Key(Change),
+    /// The keys named in the body (`DeleteObjects`).
+    Keys,
+    /// Only the state of a multipart upload; no key changes until it completes.
+    Upload,
+    /// The bucket itself comes or goes.
+    Bucket,
+    /// Settings of a bucket or the account, which are not mirrored.
+    Settings,
+}
+
+/// How a key changes; the names follow S3 event types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// `ObjectCreated:Put`
+    Put,
+    /// `ObjectCreated:Copy`
+    Copy,
+    /// `ObjectCreated:CompleteMultipartUpload`
+    Complete,
+    /// `ObjectRemoved:*`
+    Delete,
+    /// `ObjectTagging:*`
+    Tagging,
+    /// Any other change: main is asked what became of the key.
+    Other,
+}
+
+impl Change {
+    /// Stable number for the journal.
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Put => 0,
+            Self::Copy => 1,
+            Self::Complete => 2,
+            Self::Delete => 3,
+            Self::Tagging => 4,
+            Self::Other => 5,
+        }
+    }
+
+    /// Inverse of [`Change::code`]; a number from a newer version reads as [`Change::Other`],
+    /// which is always right because main is asked.
+    pub const fn from_code(code: i64) -> Self {
+        match code {
+            0 => Self::Put,
+            1 => Self::Copy,
+            2 => Self::Complete,
+            3 => Self::Delete,
+            4 => Self::Tagging,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// An S3 operation by its API name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation {
+    /// API name, or `Unknown` with the method's family.
+    pub name: &'static str,
+    /// What it can change.
+    pub effect: Effect,
+}
+
+const fn op(name: &'static str, effect: Effect) -> Operation {
+    Operation { name, effect }
+}
+
+impl Operation {
+    /// Classifies a request by method, address and headers.
+    pub fn of(method: &Method, address: &Address, headers: &HeaderMap) -> Self {
+        match (address.bucket.is_some(), address.key.is_some()) {
+            (true, true) => object(method, address, headers),
+            (true, false) => bucket(method, address),
+            _ => service(method),
+        }
+    }
+
+    /// Must the outcome be judged by the body of a 200? These answer success or an error
+    /// inside it, after whitespace that keeps the connection alive.
+    pub fn judged_by_body(self) -> bool {
+        matches!(
+            self.name,
+            "CopyObject" | "UploadPartCopy" | "CompleteMultipartUpload" | "DeleteObjects"
+        )
+    }
+}
+
+fn service(method: &Method) -> Operation {
+    if is_read(method) {
+        op("ListBuckets", Effect::Read)
+    } else {
+        op("Unknown", Effect::Settings)
+    }
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn object(method: &Method, address: &Address, headers: &HeaderMap) -> Operation {
+    let query = &address.query;
+    let has = |name: &str| query.has(name);
+    let sub = |pairs: &[(&str, &'static str)]| {
+        pairs
+            .iter()
+            .find(|(flag, _)| query.has(flag))
+            .map(|(_, name)| *name)
+    };
+    match *method {
+        Method::HEAD => op("HeadObject", Effect::Read),
+        Method::OPTIONS => op("Preflight", Effect::Read),
+        Method::GET => {
+            let name = sub(&[
+                ("uploadId", "ListParts"),
+                ("tagging", "GetObjectTagging"),
+                ("acl", "GetObjectAcl"),
+                ("attributes", "GetObjectAttributes"),
+                ("retention", "GetObjectRetention"),
+                ("legal-hold", "GetObjectLegalHold"),
+                ("torrent", "GetObjectTorrent"),
+            ]);
+            op(name.unwrap_or("GetObject"), Effect::Read)
+        }
+        Method::PUT if has("uploadId") => {
+            let copy = headers.contains_key("x-amz-copy-source");
+            op(
+                if copy { "UploadPartCopy" } else { "UploadPart" },
+                Effect::Upload,
+            )
+        }
+        Method::PUT if has("tagging") => op("PutObjectTagging", Effect::Key(Change::Tagging)),
+        Method::PUT => {
+            let name = sub(&[
+                ("acl", "PutObjectAcl"),
+                ("retention", "PutObjectRetention"),
+                ("legal-hold", "PutObjectLegalHold"),
+                ("renameObject", "RenameObject"),
+                ("encryption", "UpdateObjectEncryption"),
+                ("annotation", "PutObjectAnnotation"),
+                ("append", "AppendObject"),
+            ]);
+            match name {
+                Some(name) => op(name, Effect::Key(Change::Other)),
+                None if headers.contains_key("x-amz-copy-source") => {
+                    op("CopyObject", Effect::Key(Change::Copy))
+                }
+                None if headers.contains_key("x-amz-write-offset-bytes") => {
+                    op("PutObject", Effect::Key(Change::Other))
+                }
+                None if query.names().any(is_subresource) => {
+                    op("Unknown", Effect::Key(Change::Other))
+                }
+                None => op("PutObject", Effect::Key(Change::Put)),
+            }
+        }
+        Method::POST if has("uploads") => op("CreateMultipartUpload", Effect::Upload),
+        Method::POST if has("uploadId") => {
+            op("CompleteMultipartUpload", Effect::Key(Change::Complete))
+        }
+        Method::POST if has("select") => op("SelectObjectContent", Effect::Read),
+        Method::POST if has("restore") => op("RestoreObject", Effect::Settings),
+        Method::DELETE if has("uploadId") => op("AbortMultipartUpload", Effect::Upload),
+        Method::DELETE if has("tagging") => op("DeleteObjectTagging", Effect::Key(Change::Tagging)),
+        Method::DELETE if has("annotation") => {
+            op("DeleteObjectAnnotation", Effect::Key(Change::Other))
+        }
+        // The delete of one version leaves whatever version is now the newest: main is asked.
+        Method::DELETE if has("versionId") => op("DeleteObject", Effect::Key(Change::Other)),
+        Method::DELETE => op("DeleteObject", Effect::Key(Change::Delete)),
+        _ => op("Unknown", Effect::Key(Change::Other)),
+    }
+}
+
+/// Parameters of `PutObject` that name no subresource.
+fn is_subresource(name: &str) -> bool {
+    name != "x-id" && !name.to_ascii_lowercase().starts_with("x-amz-")
+}
+
+/// Subresources of a bucket and the API names of reading them.
+const BUCKET_READS: &[(&str, &str)] = &[
+    ("list-type", "ListObjectsV2"),
+    ("versions", "ListObjectVersions"),
+    ("uploads", "ListMultipartUploads"),
+    ("location", "GetBucketLocation"),
+    ("versioning", "GetBucketVersioning"),
+    ("acl", "GetBucketAcl"),
+    ("policyStatus", "GetBucketPolicyStatus"),
+    ("policy", "GetBucketPolicy"),
+    ("cors", "GetBucketCors"),
+    ("lifecycle", "GetBucketLifecycleConfiguration"),
+    ("encryption", "GetBucketEncryption"),
+    ("website", "GetBucketWebsite"),
+    ("notification", "GetBucketNotificationConfiguration"),
+    ("tagging", "GetBucketTagging"),
+    ("replication", "GetBucketReplication"),
+    ("logging", "GetBucketLogging"),
+    ("object-lock", "GetObjectLockConfiguration"),
+];
+
+fn bucket(method: &Method, address: &Address) -> Operation {
+    let query = &address.query;
+    let settings = query.names().any(is_subresource);
+    match *method {
+        Method::HEAD => op("HeadBucket", Effect::Read),
+        Method::OPTIONS => op("Preflight", Effect::Read),
+        Method::GET => {
+            let name = BUCKET_READS
+                .iter()
+                .find(|(flag, _)| query.has(flag))
+                .map(|(_, name)| *name);
+            op(name.unwrap_or("ListObjects"), Effect::Read)
+        }
+        Method::POST if query.has("delete") => op("DeleteObjects", Effect::Keys),
+        Method::PUT if settings => op("PutBucketSetting", Effect::Settings),
+        Method::PUT => op("CreateBucket", Effect::Bucket),
+        Method::DELETE if settings => op("DeleteBucketSetting", Effect::Settings),
+        Method::DELETE => op("DeleteBucket", Effect::Bucket),
+        Method::POST if !settings => op("PostObject", Effect::Keys),
+        _ => op("Unknown", Effect::Settings),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: &str, path_and_query: &str, header: Option<&'static str>) -> Operation {
+        let (path, query) = match path_and_query.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path_and_query, None),
+        };
+        let address = Address::parse("h", path, query, &[]).unwrap();
+        let mut headers = HeaderMap::new();
+        if let Some(name) = header {
+            headers.insert(name, http::HeaderValue::from_static("x"));
+        }
+        Operation::of(&method.parse().unwrap(), &address, &headers)
+    }
+
+    #[test]
+    fn operations_are_told_apart_by_method_subresource_and_header() {
+        for (method, target, header, name, effect) in [
+            (
+                "PUT",
+                "/b/k?x-id=PutObject",
+                None,
+                "PutObject",
+                Effect::Key(Change::Put),
+            ),
+            (
+                "PUT",
+                "/b/k",
+                Some("x-amz-copy-source"),
+                "CopyObject",
+                Effect::Key(Change::Copy),
+            ),
+            (
+                "PUT",
+                "/b/k?partNumber=1&uploadId=u",
+                None,
+                "UploadPart",
+                Effect::Upload,
+            ),
+            (
+                "POST",
+                "/b/k?uploads=",
+                None,
+                "CreateMultipartUpload",
+                Effect::Upload,
+            ),
+            (
+                "POST",
+                "/b/k?uploadId=u",
+                None,
+                "CompleteMultipartUpload",
+                Effect::Key(Change::Complete),
+            ),
+            (
+                "DELETE",
+                "/b/k?uploadId=u",
+                None,
+                "AbortMultipartUpload",
+                Effect::Upload,
+            ),
+            (
+                "DELETE",
+                "/b/k",
+                None,
+                "DeleteObject",
+                Effect::Key(Change::Delete),
+            ),
+            (
+                "DELETE",
+                "/b/k?versionId=v",
+                None,
+                "DeleteObject",
+                Effect::Key(Change::Other),
+            ),
+            (
+                "PUT",
+                "/b/k?tagging",
+                None,
+                "PutObjectTagging",
+                Effect::Key(Change::Tagging),
+            ),
+            ("POST", "/b?delete", None, "DeleteObjects", Effect::Keys),
+            ("PUT", "/b", None, "CreateBucket", Effect::Bucket),
+            (
+                "PUT",
+                "/b?versioning",
+                None,
+                "PutBucketSetting",
+                Effect::Settings,
+            ),
+            ("GET", "/b?list-type=2", None, "ListObjectsV2", Effect::Read),
+            ("GET", "/", None, "ListBuckets", Effect::Read),
+        ] {
+            let operation = of(method, target, header);
+            assert_eq!(
+                (operation.name, operation.effect),
+                (name, effect),
+                "{method} {target}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_mutation_of_a_key_is_a_change_of_that_key() {
+        assert_eq!(
+            of("PUT", "/b/k?invented", None).effect,
+            Effect::Key(Change::Other)
+        );
+        assert_eq!(of("PATCH", "/b/k", None).effect, Effect::Key(Change::Other));
+    }
+}

@@ -1,0 +1,168 @@
+//! Logs: one JSON object per line on stdout, written by one thread.
+//!
+//! `level` and `time` come first, then the message and the fields of the event. A slow reader of
+//! stdout must not slow requests down: lines wait in a bounded queue, and when it is full they
+//! are dropped and their number is logged once there is room.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::prelude::*;
+
+/// Lines waiting for stdout.
+const LINES: usize = 8192;
+
+/// Keeps the writing thread; dropping it writes out what waits.
+pub struct LogGuard {
+    sender: Option<SyncSender<String>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            // An empty line is the end.
+            if sender.send(String::new()).is_ok()
+                && let Some(thread) = self.thread.take()
+                && thread.join().is_err()
+            {
+                // The log is gone, and with it the place to say so.
+            }
+        }
+    }
+}
+
+struct JsonLines {
+    sender: SyncSender<String>,
+    dropped: AtomicU64,
+}
+
+/// Installs the subscriber. May be called once per process; later calls change nothing.
+pub fn init(level: LevelFilter) -> LogGuard {
+    let (sender, receiver) = sync_channel(LINES);
+    let thread = std::thread::Builder::new()
+        .name("log".into())
+        .spawn(move || write(&receiver))
+        .ok();
+    let layer = JsonLines {
+        sender: sender.clone(),
+        dropped: AtomicU64::new(0),
+    };
+    // The libraries below log their own doings at info and debug; ours are what is asked for.
+    let filter = tracing_subscriber::filter::Targets::new()
+        .with_target("s3_mirror", level)
+        .with_default(level.min(LevelFilter::WARN));
+    if tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init()
+        .is_err()
+    {
+        tracing::debug!("logging was set up before");
+    }
+    LogGuard {
+        sender: Some(sender),
+        thread,
+    }
+}
+
+fn write(lines: &Receiver<String>) {
+    while let Ok(line) = lines.recv() {
+        // Locked for one batch only: others print to stdout too.
+        let mut out = std::io::stdout().lock();
+        // More lines may wait: take them along before flushing.
+        for line in std::iter::once(line).chain(lines.try_iter().take(LINES)) {
+            if line.is_empty() || out.write_all(line.as_bytes()).is_err() {
+                return drop(out.flush());
+            }
+        }
+        if out.flush().is_err() {
+            return;
+        }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for JsonLines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = String::with_capacity(384);
+        let now = OffsetDateTime::now_utc();
+        let now = now.replace_microsecond(now.microsecond()).unwrap_or(now);
+        let level = match *event.metadata().level() {
+            tracing::Level::ERROR => "error",
+            tracing::Level::WARN => "warn",
+            tracing::Level::INFO => "info",
+            tracing::Level::DEBUG => "debug",
+            tracing::Level::TRACE => "trace",
+        };
+        line.push_str("{\"level\":\"");
+        line.push_str(level);
+        line.push_str("\",\"time\":\"");
+        line.push_str(&now.format(&Rfc3339).unwrap_or_default());
+        line.push('"');
+        event.record(&mut Fields(&mut line));
+        line.push_str("}\n");
+        if self.sender.try_send(line).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        } else if self.dropped.load(Ordering::Relaxed) > 0 {
+            let lost = self.dropped.swap(0, Ordering::Relaxed);
+            let note = format!(
+                "{{\"level\":\"warn\",\"message\":\"log lines dropped\",\"lines\":{lost}}}\n"
+            );
+            if self.sender.try_send(note).is_err() {
+                self.dropped.fetch_add(lost, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+struct Fields<'a>(&'a mut String);
+
+impl Fields<'_> {
+    fn name(&mut self, field: &Field) {
+        self.0.push_str(",\"");
+        self.0.push_str(field.name());
+        self.0.push_str("\":");
+    }
+
+    fn plain(&mut self, field: &Field, value: impl std::fmt::Display) {
+        self.name(field);
+        // Writing to a String cannot fail.
+        write!(self.0, "{value}").unwrap_or_default();
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.name(field);
+        self.0
+            .push_str(&serde_json::to_string(value).unwrap_or_default());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.plain(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.plain(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.plain(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.plain(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}

@@ -1,0 +1,250 @@
+//! Talking to an S3: pooled connections, signed requests, streaming both ways.
+//!
+//! # Retries
+//! None, except one: a request without body that cannot change anything is sent again when a
+//! pooled connection turns out to have been closed by the other side. A body that has been
+//! streamed is never replayed.
+//!
+//! # Cancellation
+//! Dropping the future of [`Upstream::send`] closes the connection it used.
+
+pub mod credentials;
+pub mod read;
+pub mod sign;
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::{PathAndQuery, Uri};
+use http::{Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::config::Endpoint;
+use crate::s3::headers::HEADERS_MAX;
+use credentials::{NoCredentials, Provider};
+use sign::{Signer, UnusableCredentials};
+
+/// Error type of request bodies.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// A request body on its way upstream.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// S3 services close idle connections after some five seconds; a shorter time of our own makes
+/// it rare that a request meets a connection that is just being closed.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Idle connections kept per host: as many as ordinary bursts have requests under way.
+const POOL_IDLE_MAX: usize = 512;
+
+/// One S3 service.
+pub struct Upstream {
+    endpoint: Endpoint,
+    host: HeaderValue,
+    provider: Provider,
+    signer: Signer,
+    client: Client<HttpsConnector<HttpConnector>, Body>,
+}
+
+/// A request to be signed and sent.
+pub struct Outgoing {
+    /// Method.
+    pub method: Method,
+    /// Canonical path.
+    pub path: String,
+    /// Canonical query, empty for none.
+    pub query: String,
+    /// Headers without hop-by-hop ones, `Host`, `Content-Length` and signature.
+    pub headers: HeaderMap,
+    /// `x-amz-content-sha256`.
+    pub payload: HeaderValue,
+    /// The body; its exact size hint becomes `Content-Length`.
+    pub body: Body,
+}
+
+/// Why no response came.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// No credentials.
+    #[error(transparent)]
+    Credentials(#[from] NoCredentials),
+    /// The credentials cannot be sent.
+    #[error(transparent)]
+    Signing(#[from] UnusableCredentials),
+    /// The canonical target is not a URI, which means that it is too long.
+    #[error("the request target is not a URI")]
+    Target,
+    /// The connection could not be made: nothing was sent.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// The connection failed under way.
+    #[error("the connection failed: {0}")]
+    Connection(String),
+}
+
+/// An empty body.
+pub fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body in memory.
+pub fn full(bytes: Bytes) -> Body {
+    http_body_util::Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+impl Upstream {
+    /// Makes the client; connects to nothing yet.
+    pub async fn new(endpoint: &Endpoint) -> Result<Self, std::io::Error> {
+        let mut http = HttpConnector::new();
+        http.set_nodelay(true);
+        http.enforce_http(false);
+        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let https = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls_config())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .pool_max_idle_per_host(POOL_IDLE_MAX)
+            .http1_max_headers(HEADERS_MAX)
+            .build(https);
+        let host = HeaderValue::from_str(endpoint.authority.as_str())
+            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
+        Ok(Self {
+            endpoint: endpoint.clone(),
+            host,
+            provider: Provider::new(endpoint).await,
+            signer: Signer::new(&endpoint.region),
+            client,
+        })
+    }
+
+    /// The endpoint it talks to.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Where its credentials come from.
+    pub fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    /// Signs and sends a request; resolves with the head of the response.
+    pub async fn send(&self, outgoing: Outgoing) -> Result<Response<Incoming>, SendError> {
+        let again = (outgoing.method == Method::GET || outgoing.method == Method::HEAD)
+            && http_body::Body::is_end_stream(&outgoing.body);
+        if !again {
+            return self.send_once(outgoing).await;
+        }
+        let repeat = Outgoing {
+            method: outgoing.method.clone(),
+            path: outgoing.path.clone(),
+            query: outgoing.query.clone(),
+            headers: outgoing.headers.clone(),
+            payload: outgoing.payload.clone(),
+            body: empty(),
+        };
+        match self.send_once(outgoing).await {
+            Err(SendError::Connection(_)) => self.send_once(repeat).await,
+            result => result,
+        }
+    }
+
+    async fn send_once(&self, outgoing: Outgoing) -> Result<Response<Incoming>, SendError> {
+        let Outgoing {
+            method,
+            path,
+            query,
+            mut headers,
+            payload,
+            body,
+        } = outgoing;
+        let credentials = self.provider.current().await?;
+        headers.insert(header::HOST, self.host.clone());
+        let now = SystemTime::now();
+        self.signer.sign(
+            &credentials,
+            now,
+            &method,
+            &path,
+            &query,
+            &mut headers,
+            payload,
+        )?;
+        let target = if query.is_empty() {
+            path
+        } else {
+            format!("{path}?{query}")
+        };
+        let target = PathAndQuery::from_maybe_shared(target).map_err(|_| SendError::Target)?;
+        let uri = Uri::builder()
+            .scheme(self.endpoint.scheme.clone())
+            .authority(self.endpoint.authority.clone())
+            .path_and_query(target)
+            .build()
+            .map_err(|_| SendError::Target)?;
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        self.client.request(request).await.map_err(|error| {
+            let text = describe(&error);
+            if error.is_connect() {
+                SendError::Connect(text)
+            } else {
+                SendError::Connection(text)
+            }
+        })
+    }
+}
+
+/// An error with its causes in one line.
+pub fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// TLS with the system's certificates and one provider.
+fn tls_config() -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "cannot read a system certificate");
+    }
+    roots.add_parsable_certificates(found.certs);
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12]);
+    match builder {
+        Ok(builder) => builder.with_root_certificates(roots).with_no_client_auth(),
+        // Both versions are part of the provider we name above.
+        Err(error) => unreachable!("TLS 1.2 and 1.3 are known to ring: {error}"),
+    }
+}
+
+/// The HTTP client the AWS crates use: the same TLS provider as everything else.
+pub fn sdk_http_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
+    use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
+    aws_smithy_http_client::Builder::new()
+        .tls_provider(Tls::Rustls(CryptoMode::Ring))
+        .build_https()
+}

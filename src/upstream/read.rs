@@ -1,0 +1,200 @@
+//! Asking an S3 what a key is now.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::header::{HeaderMap, HeaderValue, IF_MATCH, RANGE};
+use http::{Method, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::sign::UNSIGNED_PAYLOAD;
+use super::{Outgoing, SendError, Upstream, empty};
+use crate::s3::address::{Query, path_style};
+use crate::s3::state::ObjectState;
+use crate::s3::xml;
+
+/// How long an answer may take to begin.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest tag set: 10 tags of 128 + 256 characters, escaped.
+const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a question was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Nobody answered in time, or the answer broke off.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The service answered with an error.
+    #[error("{who} refused {what}: {status} {code}")]
+    Refused {
+        /// `main` or `mirror`.
+        who: &'static str,
+        /// The operation.
+        what: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// S3 error code; empty for `HEAD`, which has no body.
+        code: String,
+    },
+    /// The object is no longer in the state that was asked for.
+    #[error("the object changed on main")]
+    Moved,
+    /// The answer or the key is beyond what can be worked with.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// Asks one service about one key.
+pub struct Reader<'a> {
+    /// The service.
+    pub upstream: &'a Upstream,
+    /// Its name in reasons: `main` or `mirror`.
+    pub who: &'static str,
+    /// Bucket.
+    pub bucket: &'a str,
+    /// Key.
+    pub key: &'a str,
+}
+
+impl Reader<'_> {
+    /// The object now, or `None` when there is none.
+    pub async fn head(&self) -> Result<Option<ObjectState>, ReadError> {
+        let response = self.request(Method::HEAD, &[], HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => ObjectState::from_response(response.headers())
+                .map(Some)
+                .ok_or_else(|| {
+                    ReadError::Unreachable(format!("{} answered HEAD without ETag", self.who))
+                }),
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(self.refused("HeadObject", status.as_u16(), "")),
+        }
+    }
+
+    /// Size and number of parts, as `HEAD ?partNumber` tells them; `None` where it is not
+    /// supported (the whole object is described then).
+    pub async fn head_part(&self, number: u32) -> Result<Option<(u64, u32)>, ReadError> {
+        let number = number.to_string();
+        let query = [("partNumber", number.as_str())];
+        let response = self.request(Method::HEAD, &query, HeaderMap::new()).await?;
+        let read = |name: &str| -> Option<u64> {
+            response.headers().get(name)?.to_str().ok()?.parse().ok()
+        };
+        let parts = read("x-amz-mp-parts-count").and_then(|parts| u32::try_from(parts).ok());
+        Ok(read("content-length")
+            .zip(parts)
+            .filter(|_| response.status().is_success()))
+    }
+
+    /// The bytes of exactly this state, all or a range `(first, length)`.
+    pub async fn get(
+        &self,
+        etag: &str,
+        range: Option<(u64, u64)>,
+    ) -> Result<Response<Incoming>, ReadError> {
+        let mut headers = HeaderMap::new();
+        let unusable = |_| ReadError::Unusable(format!("{} answered an unusable ETag", self.who));
+        let etag = HeaderValue::try_from(format!("\"{etag}\"")).map_err(unusable)?;
+        headers.insert(IF_MATCH, etag);
+        if let Some((first, length)) = range {
+            let range = format!("bytes={first}-{}", first + length - 1);
+            headers.insert(RANGE, HeaderValue::try_from(range).map_err(unusable)?);
+        }
+        let response = self.request(Method::GET, &[], headers).await?;
+        match response.status() {
+            StatusCode::OK if range.is_none() => Ok(response),
+            StatusCode::PARTIAL_CONTENT if range.is_some() => Ok(response),
+            StatusCode::NOT_FOUND
+            | StatusCode::PRECONDITION_FAILED
+            | StatusCode::RANGE_NOT_SATISFIABLE => Err(ReadError::Moved),
+            status => {
+                let code = self.document(response).await.ok();
+                let code = code.and_then(|document| xml::result_document(&document).ok()?.code);
+                let code = code.unwrap_or_default();
+                Err(self.refused("GetObject", status.as_u16(), &code))
+            }
+        }
+    }
+
+    /// The tags of the object, sorted.
+    pub async fn tags(&self) -> Result<Vec<(String, String)>, ReadError> {
+        let response = self
+            .request(Method::GET, &[("tagging", "")], HeaderMap::new())
+            .await?;
+        match response.status() {
+            StatusCode::OK => {
+                let document = self.document(response).await?;
+                xml::tags(&document).map_err(|error| ReadError::Unreachable(error.to_string()))
+            }
+            StatusCode::NOT_FOUND => Ok(Vec::new()),
+            status => Err(self.refused("GetObjectTagging", status.as_u16(), "")),
+        }
+    }
+
+    fn refused(&self, what: &'static str, status: u16, code: &str) -> ReadError {
+        ReadError::Refused {
+            who: self.who,
+            what,
+            status,
+            code: code.to_owned(),
+        }
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        query: &[(&str, &str)],
+        headers: HeaderMap,
+    ) -> Result<Response<Incoming>, ReadError> {
+        let mut parameters = Query::default();
+        for (name, value) in query {
+            parameters.push(name, value);
+        }
+        let outgoing = Outgoing {
+            method,
+            path: path_style(Some(self.bucket), Some(self.key)),
+            query: parameters.canonical(),
+            headers,
+            payload: UNSIGNED_PAYLOAD,
+            body: empty(),
+        };
+        match tokio::time::timeout(ANSWER_TIMEOUT, self.upstream.send(outgoing)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(SendError::Target)) => Err(ReadError::Unusable(
+                "the key is too long for a request".into(),
+            )),
+            Ok(Err(error)) => Err(ReadError::Unreachable(format!("{}: {error}", self.who))),
+            Err(_) => Err(ReadError::Unreachable(format!(
+                "{}: no answer in time",
+                self.who
+            ))),
+        }
+    }
+
+    async fn document(&self, response: Response<Incoming>) -> Result<BytesMut, ReadError> {
+        let mut body = response.into_body();
+        let mut document = BytesMut::new();
+        let reading = async {
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| error.to_string())?;
+                let Some(data) = frame.data_ref() else {
+                    continue;
+                };
+                if document.len() + data.len() > DOCUMENT_BYTES_MAX {
+                    return Err("the document is too long".to_owned());
+                }
+                document.extend_from_slice(data);
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(ANSWER_TIMEOUT, reading).await {
+            Ok(Ok(())) => Ok(document),
+            Ok(Err(error)) => Err(ReadError::Unreachable(format!("{}: {error}", self.who))),
+            Err(_) => Err(ReadError::Unreachable(format!(
+                "{}: the answer stalled",
+                self.who
+            ))),
+        }
+    }
+}

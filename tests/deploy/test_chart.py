@@ -1,0 +1,243 @@
+"""The chart: what it renders for the values people give it, and what it refuses."""
+
+import re
+
+import pytest
+import yaml
+from deploylib import render
+from deploylib.manifests import environment, problems, proxies
+from deploylib.render import CHART, Refused, helm, helm_text, one
+
+EVERYTHING = {
+    "s3": {"proxyDomain": "s3.example.com", "mirrorBucketPrefix": "copy-"},
+    "replicaCount": 3,
+    "autoscaling": {"enabled": True},
+    "ingress": {
+        "enabled": True,
+        "className": "internal",
+        "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "0"},
+        "hosts": ["s3.example.com", "*.s3.example.com"],
+        "tls": [{"secretName": "s3-tls", "hosts": ["s3.example.com", "*.s3.example.com"]}],
+    },
+    "serviceMonitor": {"enabled": True},
+    "prometheusRule": {"enabled": True},
+    "grafanaDashboard": {"enabled": True},
+    "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/r"}},
+    "networkPolicy": {"extraFrom": [{"ipBlock": {"cidr": "10.0.0.0/16"}}]},
+    "settings": {"JOURNAL_SYNC": "normal", "TEE_SPOOL_BYTES": 10737418240, "JOURNAL_REQUIRED": True},
+    "extraEnv": [{"name": "AWS_REGION", "value": "eu-central-1"}],
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "corporate-ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/corporate-ca", "readOnly": True}],
+    "imagePullSecrets": [{"name": "registry"}],
+    "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+    "nodeSelector": {"kubernetes.io/arch": "amd64"},
+    "affinity": {"nodeAffinity": {}},
+    "priorityClassName": "high",
+    "podAnnotations": {"example.com/team": "storage"},
+    "podLabels": {"team": "storage"},
+}
+SEPARATE_SECRETS = {
+    "s3": {"mirrorEndpoint": "https://m.example.com", "existingSecret": "my-keys"},
+    "postgresql": {
+        "host": "db.example.com",
+        "existingSecret": "my-db",
+        "secretKeys": {"username": "user", "password": "pass"},
+    },
+}
+VARIANTS = {
+    "the README's values": ({}, None),
+    "everything on": (EVERYTHING, None),
+    "nothing but a mirror": ({"s3": {"mirrorEndpoint": "http://m:9000"}}, {}),
+    "keys in Secrets of the user's": (SEPARATE_SECRETS, {}),
+    "mirror only": ({"database": {"enabled": False}, "replicaCount": 2}, None),
+    "emptyDir": ({"persistence": {"enabled": False}}, None),
+    "everything that can be off": (
+        {
+            "networkPolicy": {"enabled": False},
+            "podDisruptionBudget": {"enabled": False},
+            "topologySpread": {"enabled": False},
+            "serviceAccount": {"create": False},
+        },
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_is_rendered_is_valid_and_hangs_together(name):
+    over, base = VARIANTS[name]
+    docs = helm(over, base=render.VALUES if base is None else base)
+    assert problems(docs, external={"my-keys", "my-db", "corporate-ca"}) == []
+
+
+def test_helm_lints_without_a_warning():
+    report = render.run("helm", "lint", "--strict", CHART, "--set", "s3.mirrorEndpoint=http://m")
+    assert "[WARNING]" not in report and "[ERROR]" not in report, report
+
+
+def test_the_values_in_the_readme_install_it():
+    text = (CHART / "README.md").read_text()
+    values = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    docs = helm(values, base={})
+    assert problems(docs) == []
+    notes = render.helm_notes(values)
+    assert "http://s3-proxy.s3-mirror.svc.cluster.local" in notes
+    assert "kubectl label namespace <namespace> s3-mirror/access=true" in notes
+
+
+def test_the_notes_warn_of_what_was_switched_off():
+    notes = render.helm_notes(
+        render.merged(render.VALUES, {
+            "networkPolicy": {"enabled": False},
+            "persistence": {"enabled": False},
+            "ingress": {"enabled": True, "hosts": ["s3.example.com"]},
+        })
+    )
+    assert notes.count("WARNING") == 3
+    assert "WARNING" not in render.helm_notes(render.VALUES)
+
+
+def test_applications_reach_the_proxy_under_the_name_they_know():
+    docs = helm()
+    service = one(docs, "Service", "s3-proxy")
+    assert service["metadata"]["namespace"] == "s3-mirror"
+    assert service["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "s3"}]
+    [(_, container)] = proxies(docs)
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"s3": 8080, "admin": 9090}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "admin"}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "admin"}
+
+
+def test_the_journal_is_on_a_claim_of_its_own_by_default():
+    spec = one(helm(), "StatefulSet")["spec"]
+    [claim] = spec["volumeClaimTemplates"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "10Gi"
+    assert "persistentVolumeClaimRetentionPolicy" not in spec, "the default keeps the claims"
+
+
+def test_secrets_are_in_the_secret_and_nowhere_else():
+    text = helm_text(render.VALUES)
+    for doc in render.documents(text):
+        if doc["kind"] == "Secret":
+            continue
+        for secret in ("main-secret", "mirror-secret", "pg-secret"):
+            assert secret not in str(doc), f"{secret} in {doc['kind']}"
+    assert one(helm(), "Secret")["stringData"] == {
+        "MAIN_ACCESS_KEY": "main-access",
+        "MAIN_SECRET_KEY": "main-secret",
+        "MIRROR_ACCESS_KEY": "mirror-access",
+        "MIRROR_SECRET_KEY": "mirror-secret",
+        "POSTGRES_URL": "postgres://user:pg-secret@postgres:5432/s3_mirror",
+    }
+
+
+def test_secrets_of_the_user_are_used_and_none_is_made():
+    docs = helm(SEPARATE_SECRETS, base={})
+    assert not [doc for doc in docs if doc["kind"] == "Secret"]
+    [(_, container)] = proxies(docs)
+    assert {"secretRef": {"name": "my-keys"}} in container["envFrom"]
+    sources = {variable["name"]: variable["valueFrom"]["secretKeyRef"] for variable in container["env"]}
+    assert sources == {
+        "POSTGRES_USER": {"name": "my-db", "key": "user"},
+        "POSTGRES_PASSWORD": {"name": "my-db", "key": "pass"},
+    }
+
+
+@pytest.mark.parametrize(
+    "over", [{"s3": {"mainSecretKey": "other"}}, {"logLevel": "debug"}], ids=["key", "setting"]
+)
+def test_a_change_restarts_the_pods(over):
+    def annotations(docs):
+        return one(docs, "StatefulSet")["spec"]["template"]["metadata"]["annotations"]
+
+    assert annotations(helm(over)) != annotations(helm())
+    assert annotations(helm()) == annotations(helm())
+
+
+def test_the_grace_period_follows_the_drain_time():
+    spec = one(helm({"drainTimeoutSeconds": 300}), "StatefulSet")["spec"]["template"]["spec"]
+    assert spec["terminationGracePeriodSeconds"] == 320
+
+
+def test_settings_and_extra_variables_reach_the_proxy_as_text():
+    docs = helm(EVERYTHING)
+    [(_, container)] = proxies(docs)
+    variables = environment(container, docs)
+    assert variables["TEE_SPOOL_BYTES"] == "10737418240"
+    assert variables["JOURNAL_REQUIRED"] == "true"
+    assert variables["AWS_REGION"] == "eu-central-1"
+    assert variables["PROXY_DOMAIN"] == "s3.example.com"
+
+
+def test_the_autoscaler_alone_decides_on_replicas():
+    assert "replicas" not in one(helm(EVERYTHING), "StatefulSet")["spec"]
+    assert one(helm({"replicaCount": 4}), "StatefulSet")["spec"]["replicas"] == 4
+
+
+def test_only_labelled_namespaces_are_admitted():
+    rules = one(helm(), "NetworkPolicy")["spec"]["ingress"]
+    assert [rule["ports"] for rule in rules] == [[{"port": "s3"}], [{"port": "admin"}]]
+    assert rules[0]["from"] == [
+        {"podSelector": {}},
+        {"namespaceSelector": {"matchLabels": {"s3-mirror/access": "true"}}},
+    ]
+
+
+def test_the_ingress_takes_every_bucket_as_a_host():
+    ingress = one(helm(EVERYTHING), "Ingress")
+    assert [rule["host"] for rule in ingress["spec"]["rules"]] == ["s3.example.com", "*.s3.example.com"]
+
+
+REFUSED = {
+    "no mirror": ({}, "s3.mirrorEndpoint is required"),
+    "half a key": (
+        {"s3": {"mirrorEndpoint": "http://m", "mainAccessKey": "a"}},
+        "mainAccessKey and s3.mainSecretKey go together",
+    ),
+    "keys twice": (
+        {"s3": {"mirrorEndpoint": "http://m", "mainAccessKey": "a", "mainSecretKey": "b", "existingSecret": "c"}},
+        "exclude each other",
+    ),
+    "a host without password": (
+        {"s3": {"mirrorEndpoint": "http://m"}, "postgresql": {"host": "h"}},
+        "postgresql.host needs",
+    ),
+    "two replicas on SQLite": (
+        {"s3": {"mirrorEndpoint": "http://m"}, "replicaCount": 2},
+        "more than one replica needs PostgreSQL",
+    ),
+    "a misspelt value": ({"s3": {"mirrorEndpiont": "http://m"}}, "mirrorEndpiont"),
+    "a misspelt setting": (
+        {"s3": {"mirrorEndpoint": "http://m"}, "settings": {"JORNAL_SYNC": "off"}},
+        "JORNAL_SYNC",
+    ),
+    "an endpoint that is no URL": ({"s3": {"mirrorEndpoint": "mirror:9000"}}, "mirrorEndpoint"),
+    "an unknown log level": (
+        {"s3": {"mirrorEndpoint": "http://m"}, "logLevel": "verbose"},
+        "logLevel",
+    ),
+    "an ingress without hosts": (
+        {"s3": {"mirrorEndpoint": "http://m"}, "ingress": {"enabled": True}},
+        "ingress.hosts",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_mistakes_are_refused_with_a_reason(name):
+    values, reason = REFUSED[name]
+    with pytest.raises(Refused, match=re.escape(reason)):
+        helm(values, base={})
+
+
+def test_a_cluster_that_is_too_old_is_refused():
+    with pytest.raises(Refused, match="incompatible with Kubernetes"):
+        helm({}, "--kube-version", "1.24.0")
+
+
+def test_every_value_has_its_place_in_the_schema():
+    """The schema refuses unknown names, so the defaults pass only if it knows them all."""
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    defaults["s3"]["mirrorEndpoint"] = "http://m"
+    assert helm(defaults, base={})

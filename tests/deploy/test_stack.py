@@ -1,0 +1,153 @@
+"""The compose files and the manifests, run: the same commands and variables, as processes."""
+
+import re
+import signal
+import sys
+
+import pytest
+import test_manifests
+import test_monitoring
+from deploylib import local, render
+from deploylib.manifests import environment, proxies
+from deploylib.render import REPOSITORY, compose, helm
+from support.poll import until
+
+EXAMPLES = REPOSITORY / "examples/applications"
+
+
+@pytest.fixture
+def stack(machine, postgres):
+    """docker-compose.yml; what it yields are the services' settings."""
+    services = compose("docker-compose.yml")["services"]
+    server = services["postgres"]["environment"]
+    assert (server["POSTGRES_USER"], server["POSTGRES_PASSWORD"]) == (postgres.user, postgres.password)
+    for store in ("main-s3", "mirror-s3"):
+        machine.start_store(store, services[store]["command"])
+    for client in ("s3-proxy", "test-client"):
+        variables = services[client]["environment"]
+        assert variables["POSTGRES_HOST"] == "postgres"
+        # The engine gives the service a name; here it has a port instead.
+        variables |= {"POSTGRES_HOST": postgres.host, "POSTGRES_PORT": str(postgres.port)}
+    machine.start_proxy("s3-proxy", services["s3-proxy"]["command"], services["s3-proxy"]["environment"])
+    variables = services["test-client"]["environment"]
+    for name, value in variables.items():
+        variables[name] = machine.translate(value, "test-client")
+    return services
+
+
+def test_the_compose_stack_mirrors_and_inventories(machine, stack, tmp_path):
+    variables = stack["test-client"]["environment"]
+    proxy, admin = machine.url("s3-proxy", 8080), machine.url("s3-proxy", 9090)
+
+    report = local.test_client("test", "my-test-bucket", environment=variables)
+    for line in ("main holds the same", "mirror holds the same", "the inventory has every key"):
+        assert f"ok       {line}" in report, report
+    assert "not seen" not in report and " 0 failed" in report, report
+
+    # In the compose network the proxy is called s3-proxy, which it knows as its domain.
+    styles = {"S3_ENDPOINT": proxy, "PROXY_DOMAIN": "s3-proxy"}
+    assert "8 passed, 0 failed" in local.test_client("test-styles", "my-test-bucket", environment=styles)
+
+    sample = REPOSITORY / "test-client/test-files/sample.txt"
+    copy = tmp_path / "copy.txt"
+    local.test_client("upload", "my-bucket", "test.txt", sample, environment=variables)
+    assert "test.txt" in local.test_client("list", "my-bucket", environment=variables)
+    local.test_client("download", "my-bucket", "test.txt", copy, environment=variables)
+    assert copy.read_bytes() == sample.read_bytes()
+    local.test_client("delete", "my-bucket", "test.txt", environment=variables)
+    assert "0 objects" in local.test_client("list", "my-bucket", environment=variables)
+
+    example = {"S3_ENDPOINT": proxy, "BUCKET": "my-bucket"}
+    for language, command in {
+        "Node.js": ["node", local.place_node_example(tmp_path)],
+        "Python": [sys.executable, EXAMPLES / "python.py"],
+        "Go": [local.build_go_example(tmp_path)],
+    }.items():
+        assert f"Hello from {language}" in local.run(command, example, tmp_path)
+
+    local.wait_drained(admin)
+    metrics = local.get(f"{admin}/metrics")[1]
+    for name in test_monitoring.metric_names():
+        # A counter of errors may show no sample yet; its type is declared all the same.
+        assert re.search(rf"^(# TYPE )?{name}\b|^# TYPE {name.removesuffix('_total')}\b", metrics, re.MULTILINE), name
+    assert "s3_proxy_request_duration_seconds_bucket" in metrics
+
+    # `docker compose down`: SIGTERM, then the grace period.
+    [process] = [process for process in machine.processes if process.name == "s3-proxy"]
+    process.signal(signal.SIGTERM)
+    assert process.wait(45) == 0
+
+
+def test_the_test_client_says_what_is_wrong(machine, stack):
+    """A mirror that is missing an object fails the test; so does one that cannot be reached."""
+    variables = {**stack["test-client"]["environment"], "TIMEOUT_SECONDS": "2"}
+    elsewhere = {**variables, "MIRROR_BUCKET_PREFIX": "not-there-"}
+    with pytest.raises(AssertionError, match="FAILED   mirror holds the same"):
+        local.test_client("test", "my-test-bucket", environment=elsewhere)
+
+
+def test_the_compose_sidecar_serves_its_application(machine):
+    services = compose("examples/docker-compose-sidecar.yml")["services"]
+    for store in ("main-s3", "mirror-s3"):
+        machine.start_store(store, services[store]["command"])
+    proxy = services["s3-proxy"]
+    machine.start_proxy("s3-proxy", proxy["command"], proxy["environment"])
+    app = services["app"]
+    assert app["network_mode"] == "service:s3-proxy"
+    # One network: localhost is the proxy's.
+    variables = {
+        name: machine.translate(value, "s3-proxy") for name, value in app["environment"].items()
+    }
+    report = local.run(app["command"], variables, REPOSITORY / "test-client")
+    assert "ok       mirror holds the same" in report
+
+
+STARTED = {
+    "chart": helm,
+    **{
+        name: test_manifests.SETS[name][0]
+        for name in ("k8s", "pod-identity", "irsa-oidc", "sidecar-deployment", "sidecar-simple",
+                     "object-bucket-claim", "rds-operator chart", "irsa-oidc on EKS")
+    },
+}
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_a_proxy_with_the_variables_of_the_manifest_mirrors(name, machine, postgres):
+    docs = STARTED[name]()
+    [(_, container)] = proxies(docs)
+    variables = environment(container, docs)
+    keys = {}
+    for side in ("MAIN", "MIRROR"):
+        names = [f"{side}_ACCESS_KEY", f"{side}_SECRET_KEY"]
+        if names[0] not in variables:
+            # From a Secret made elsewhere; or, for main, from a role: the first link of the AWS
+            # chain stands in for the others.
+            chain = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+            names = chain if side == "MAIN" else names
+            variables |= dict(zip(names, (f"{side}-access-key", f"{side}-secret-key")))
+        keys[side] = [variables[name] for name in names]
+        store = f"{side.lower()}-s3"
+        machine.start_store(store, [
+            "store", "--listen", "0.0.0.0:9000", "--data-dir", "/data",
+            "--access-key", keys[side][0], "--secret-key", keys[side][1],
+        ])
+        variables[f"{side}_S3_ENDPOINT"] = machine.url(store, 9000)
+    if "POSTGRES_URL" in variables:
+        variables |= postgres.environment("s3_mirror")
+    elif "POSTGRES_HOST" in variables:
+        # TLS is the server's affair; this one has none.
+        variables |= {
+            "POSTGRES_HOST": postgres.host, "POSTGRES_PORT": str(postgres.port),
+            "POSTGRES_USER": postgres.user, "POSTGRES_PASSWORD": postgres.password,
+            "POSTGRES_SSLMODE": "disable",
+        }
+
+    machine.start_proxy("s3-proxy", container["args"], variables)
+    client = local.s3(machine.url("s3-proxy", 8080))
+    client.create_bucket(Bucket="my-bucket")
+    client.put_object(Bucket="my-bucket", Key="key", Body=b"body")
+    local.wait_drained(machine.url("s3-proxy", 9090))
+    mirror = local.s3(machine.url("mirror-s3", 9000), *keys["MIRROR"])
+    bucket = variables.get("MIRROR_BUCKET_PREFIX", "") + "my-bucket"
+    assert mirror.get_object(Bucket=bucket, Key="key")["Body"].read() == b"body"

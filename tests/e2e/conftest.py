@@ -1,0 +1,75 @@
+"""Fixtures: two stores and one PostgreSQL cluster for the whole run, a laboratory per test."""
+
+import pytest
+
+from support import process
+from support.lab import Lab
+from support.postgres import Cluster, version_banner
+from support.stores import Store
+
+
+def pytest_report_header(config):
+    return [f"s3-mirror binary: {process.binary()}", f"PostgreSQL: {version_banner()}"]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure shows the end of what every process then alive had written."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for each in process.REGISTRY:
+            if each.starts:
+                title = f"{each.name} (whole output in {each.directory})"
+                report.sections.append((title, each.output_tail()))
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory):
+    return tmp_path_factory.mktemp("session-logs")
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory, logs):
+    directory = tmp_path_factory.mktemp("stores")
+    main = Store("main", directory, logs).start()
+    mirror = Store("mirror", directory, logs).start()
+    yield main, mirror
+    for store in (main, mirror):
+        try:
+            store.process.resume()
+            store.stop()
+        finally:
+            store.process.forget()
+
+
+@pytest.fixture(scope="session")
+def cluster(logs):
+    running = Cluster(logs).start()
+    yield running
+    running.close()
+    running.process.forget()
+
+
+def _lab(stores, cluster, directory):
+    laboratory = Lab(*stores, cluster, directory)
+    yield laboratory
+    laboratory.close()
+
+
+@pytest.fixture
+def lab(stores, cluster, tmp_path):
+    yield from _lab(stores, cluster, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_lab(stores, cluster, tmp_path_factory, request):
+    yield from _lab(stores, cluster, tmp_path_factory.mktemp(request.module.__name__))
+
+
+@pytest.fixture(scope="module")
+def steady(module_lab):
+    """One undisturbed proxy per module, with a PostgreSQL inventory: (lab, proxy, inventory)."""
+    inventory = module_lab.postgres()
+    proxy = module_lab.proxy(inventory.settings())
+    return module_lab, proxy, inventory

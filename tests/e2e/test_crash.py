@@ -1,0 +1,169 @@
+"""P2, P3, P4: SIGKILL at any moment loses nothing that was acknowledged, and everything converges.
+
+Several writers put, overwrite, copy, delete and upload in parts through the proxy while it is
+killed and restarted again and again. At the end main holds, for every key, the last acknowledged
+state or that of a change whose answer never came; mirror and inventory equal main in either case.
+"""
+
+import random
+import threading
+
+import pytest
+
+from support.driver import Key, Writer, observe
+from support.lab import seeded_random
+from support.poll import until
+
+ROUNDS = 24
+WRITERS = 4
+KEYS_PER_WRITER = 10
+
+
+def keys_of(writer, buckets):
+    names = ["hot", "a b+c%", "ü/日本", "x//y", "dir/", "n1", "n2", "n3", "n4", "n5"]
+    return [
+        Key(buckets[number % len(buckets)], f"w{writer}/{name}")
+        for number, name in enumerate(names[:KEYS_PER_WRITER])
+    ]
+
+
+def write_until_killed(proxy, owned, rng):
+    """One round: all writers at work, SIGKILL, all writers gone; returns the operations done."""
+    stop = threading.Event()
+    writers = [
+        Writer(proxy.endpoint, keys, random.Random(rng.randrange(1 << 32)), stop) for keys in owned
+    ]
+    for writer in writers:
+        writer.start()
+    # The moment of the kill is counted in finished operations, so that a slow machine sees the
+    # same kind of moment; sometimes it comes before the first one ends.
+    wanted = rng.choice((0, 1, 3, 10, 30, 60))
+
+    def reached():
+        done = sum(writer.done for writer in writers)
+        return done >= wanted or not any(writer.is_alive() for writer in writers)
+
+    until(reached, f"{wanted} operations to be done", 60, 0.001)
+    proxy.kill()
+    stop.set()
+    for writer in writers:
+        writer.join(60)
+        assert not writer.is_alive()
+        assert writer.crash is None, writer.crash
+        assert not writer.refusals, writer.refusals
+    return sum(writer.done for writer in writers)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("inventory_kind", ["postgres", "sqlite"])
+def test_nothing_acknowledged_is_lost_over_many_kills(lab, inventory_kind):
+    rounds = ROUNDS if inventory_kind == "postgres" else ROUNDS // 3
+    rng = seeded_random("crash")
+    inventory = lab.postgres() if inventory_kind == "postgres" else None
+    proxy = lab.proxy(inventory.settings() if inventory else None)
+    inventory = inventory or lab.sqlite(proxy)
+    buckets = [lab.bucket("crash"), lab.bucket("crash")]
+    owned = [keys_of(number, buckets) for number in range(WRITERS)]
+    operations = 0
+    unanswered_rounds = 0
+
+    for _ in range(rounds):
+        operations += write_until_killed(proxy, owned, rng)
+        unanswered_rounds += any(key.possible for keys in owned for key in keys)
+        proxy.start()
+
+    every_key = [key for keys in owned for key in keys]
+    print(f"{rounds} kills, {operations} operations, {unanswered_rounds} rounds with lost answers")
+    # Otherwise the kills came at moments when nothing was under way.
+    assert unanswered_rounds >= rounds // 4
+    proxy.wait_drained(60)
+    wrong = [
+        f"{key.bucket}/{key.name}: main has {state}, acknowledged was {key.acknowledged}, "
+        f"possible {key.possible}"
+        for key in every_key
+        if not key.accepts(state := observe(lab.s3_main, key))
+    ]
+    assert not wrong, "\n".join(wrong)
+    lab.assert_converged(proxy, *buckets, inventory=inventory)
+
+
+def test_changes_waiting_for_an_absent_mirror_survive_a_kill(lab):
+    """The backlog is in the journal, not in memory, and neither are the bodies needed."""
+    from support.tcp import FaultProxy
+
+    relay = lab.closing(FaultProxy(lab.mirror.address))
+    inventory = lab.postgres()
+    proxy = lab.proxy(inventory.settings(), mirror_endpoint=relay.endpoint)
+    bucket = lab.bucket("backlog")
+    client = lab.client(proxy)
+    client.put_object(Bucket=bucket, Key="deleted", Body=b"x")
+    proxy.wait_drained()
+    relay.refuse()
+    for number in range(50):
+        client.put_object(Bucket=bucket, Key=f"{number % 40}", Body=b"x" * number)
+    client.delete_object(Bucket=bucket, Key="deleted")
+    proxy.kill()
+    proxy.start()
+    assert proxy.status()["mirror"]["pending_operations"] >= 41
+    relay.forward()
+    lab.assert_converged(proxy, bucket, inventory=inventory)
+
+
+def test_an_intent_without_an_outcome_is_settled_by_asking_main(lab):
+    """The proxy is killed while main, paused, holds the answer back; main then finishes."""
+    inventory = lab.postgres()
+    proxy = lab.proxy(inventory.settings())
+    bucket = lab.bucket("unsettled")
+    client = lab.client(proxy)
+    client.put_object(Bucket=bucket, Key="overwritten", Body=b"before")
+    client.put_object(Bucket=bucket, Key="deleted", Body=b"before")
+    proxy.wait_drained()
+
+    lab.main.process.pause()
+    try:
+        threads = [
+            threading.Thread(target=_quietly, args=(action,))
+            for action in (
+                lambda: lab.client(proxy).put_object(
+                    Bucket=bucket, Key="overwritten", Body=b"after"
+                ),
+                lambda: lab.client(proxy).delete_object(Bucket=bucket, Key="deleted"),
+                lambda: lab.client(proxy).put_object(Bucket=bucket, Key="new", Body=b"after"),
+            )
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: proxy.status()["unsettled_intents"] == 3, "three intents on disk")
+        proxy.kill()
+        for thread in threads:
+            thread.join(30)
+    finally:
+        lab.main.process.resume()
+    # Main has taken the requests in: they were in its socket buffers.
+    proxy.start()
+    lab.assert_converged(proxy, bucket, inventory=inventory)
+    assert proxy.status()["unsettled_intents"] == 0
+
+
+def _quietly(action):
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        action()
+    except (BotoCoreError, ClientError, OSError):
+        pass
+
+
+def test_a_kill_right_after_the_acknowledgement_loses_nothing(lab):
+    inventory = lab.postgres()
+    proxy = lab.proxy(inventory.settings())
+    bucket = lab.bucket("instant")
+    for number in range(6):
+        lab.client(proxy).put_object(Bucket=bucket, Key=f"put {number}", Body=b"x" * number)
+        proxy.kill()
+        proxy.start()
+    lab.client(proxy).delete_object(Bucket=bucket, Key="put 0")
+    proxy.kill()
+    proxy.start()
+    lab.assert_converged(proxy, bucket, inventory=inventory)
+    assert lab.keys_on_mirror(bucket) == {f"put {number}" for number in range(1, 6)}

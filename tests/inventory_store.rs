@@ -1,0 +1,24 @@
+//! The stores of the inventory against real databases.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says that it failed by panicking"
+)]
+
+#[path = "inventory_store/access.rs"]
+mod access;
+#[path = "inventory_store/both.rs"]
+mod both;
+#[path = "support/certificates.rs"]
+mod certificates;
+#[path = "inventory_store/files.rs"]
+mod files;
+#[path = "support/inventory.rs"]
+mod inventory;
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "inventory_store/server.rs"]
+mod server;
+#[path = "inventory_store/speed.rs"]
+mod speed;
+#[path = "inventory_store/tables.rs"]
+mod tables;
