@@ -59,18 +59,8 @@ impl Admin {
     ) -> Self {
         let ready = AtomicBool::new(false);
         let saved = tokio::sync::Mutex::new(None);
-        let inner = Inner {
-            journal,
-            mirror,
-            metrics,
-            registry,
-            journal_required,
-            ready,
-            saved,
-        };
-        Self {
-            inner: Arc::new(inner),
-        }
+        let inner = Inner { journal, mirror, metrics, registry, journal_required, ready, saved };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Says whether traffic is wanted.
@@ -119,11 +109,7 @@ pub struct Unavailable;
 
 impl IntoResponse for Unavailable {
     fn into_response(self) -> Response {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the journal cannot be read\n",
-        )
-            .into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, "the journal cannot be read\n").into_response()
     }
 }
 
@@ -133,10 +119,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n").into_response();
     }
     if inner.journal_required && inner.journal.health().failing() {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the journal cannot be written\n",
-        )
+        return (StatusCode::SERVICE_UNAVAILABLE, "the journal cannot be written\n")
             .into_response();
     }
     "ok\n".into_response()
@@ -152,16 +135,12 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
     let gauges = &admin.inner.metrics.journal;
     gauges.pending_operations.set(figures.pending_operations);
     gauges.pending_bytes.set(figures.pending_bytes);
-    gauges
-        .oldest_pending_seconds
-        .set(age_seconds(figures.oldest_pending_ms));
+    gauges.oldest_pending_seconds.set(age_seconds(figures.oldest_pending_ms));
     gauges.parked.set(figures.parked);
     gauges.pending_rows.set(figures.pending_rows);
     gauges.parked_rows.set(figures.parked_rows);
     gauges.unsettled_intents.set(figures.unsettled_intents);
-    gauges
-        .failing
-        .set(i64::from(admin.inner.journal.health().failing()));
+    gauges.failing.set(i64::from(admin.inner.journal.health().failing()));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &admin.inner.registry)
         .map_err(|_| Unavailable)?;

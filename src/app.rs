@@ -89,13 +89,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let feeder = journal.clone();
     workers.spawn(async move { feeder.feed().await });
 
-    let admin = Admin::new(
-        journal.clone(),
-        mirror,
-        metrics.clone(),
-        registry,
-        config.journal_required,
-    );
+    let admin =
+        Admin::new(journal.clone(), mirror, metrics.clone(), registry, config.journal_required);
     let admin_listener = listen(config.admin_addr).await?;
     let listener = listen(config.listen_addr).await?;
     workers.spawn(admin.clone().serve(admin_listener));
@@ -138,10 +133,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     journal.flush().await;
     drop((journal, admin));
     // The writer ends when the last handle is gone; tasks of unfinished requests may hold one.
-    if tokio::time::timeout(Duration::from_secs(1), writer)
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(Duration::from_secs(1), writer).await.is_err() {
         tracing::debug!("requests still hold the journal");
     }
     Ok(left)

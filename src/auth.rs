@@ -78,10 +78,7 @@ impl Authenticator {
     /// Starts with these credentials. `region`: the only one signatures may be made for; any if
     /// `None`.
     pub fn new(credentials: Credentials, region: Option<String>) -> Self {
-        Self {
-            active: ArcSwap::from_pointee(Active::new(credentials)),
-            region,
-        }
+        Self { active: ArcSwap::from_pointee(Active::new(credentials)), region }
     }
 
     /// Puts other credentials in place. Requests already being verified finish with the old ones.
@@ -91,11 +88,7 @@ impl Authenticator {
 
     /// Whether there is a client with this access key ID now.
     pub fn knows(&self, access_key_id: &str) -> bool {
-        self.active
-            .load()
-            .credentials
-            .client(access_key_id)
-            .is_some()
+        self.active.load().credentials.client(access_key_id).is_some()
     }
 
     /// Verifies a request signed in its `Authorization` header or in its query.
@@ -103,9 +96,7 @@ impl Authenticator {
     /// An upload by HTML form has its signature in the body: see [`Self::verify_post`].
     pub fn verify(&self, head: &RequestHead<'_>) -> Result<Identity, AuthError> {
         let claim = Claim::read(head)?;
-        claim
-            .scope
-            .check_region(claim.kind, self.region.as_deref())?;
+        claim.scope.check_region(claim.kind, self.region.as_deref())?;
         let active = self.active.load_full();
         let client = active.client(claim.scope.access_key_id())?;
         claim.check_time(head.now)?;
@@ -118,12 +109,7 @@ impl Authenticator {
             }
             _ => None,
         };
-        Ok(Identity {
-            client,
-            kind: claim.kind,
-            payload: claim.payload,
-            chunks,
-        })
+        Ok(Identity { client, kind: claim.kind, payload: claim.payload, chunks })
     }
 
     /// Verifies an upload by HTML form: its policy's signature, validity and conditions.
@@ -136,33 +122,20 @@ impl Authenticator {
         now: OffsetDateTime,
     ) -> Result<PostGrant, AuthError> {
         let claim = form.claim(now)?;
-        claim
-            .scope
-            .check_region(Kind::PostPolicy, self.region.as_deref())?;
+        claim.scope.check_region(Kind::PostPolicy, self.region.as_deref())?;
         let active = self.active.load_full();
         let client = active.client(claim.scope.access_key_id())?;
         active.signing_key(&client, &claim.scope, |key| claim.is_signed_by(key))?;
         let content_length = form.check_policy(claim.policy, now)?;
         let payload = PayloadMode::Unsigned;
-        let identity = Identity {
-            client,
-            kind: Kind::PostPolicy,
-            payload,
-            chunks: None,
-        };
-        Ok(PostGrant {
-            identity,
-            content_length,
-        })
+        let identity = Identity { client, kind: Kind::PostPolicy, payload, chunks: None };
+        Ok(PostGrant { identity, content_length })
     }
 }
 
 impl Active {
     fn new(credentials: Credentials) -> Self {
-        Self {
-            credentials,
-            keys: SigningKeys::default(),
-        }
+        Self { credentials, keys: SigningKeys::default() }
     }
 
     fn client(&self, access_key_id: &str) -> Result<Arc<Client>, AuthError> {

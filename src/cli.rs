@@ -83,10 +83,7 @@ struct StoreArgs {
 /// Runs what the command line asks for.
 pub fn run() -> ExitCode {
     let command = CommandLine::parse().command.unwrap_or(Command::Serve);
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return cannot_start(&error),
     };

@@ -72,11 +72,11 @@ pub enum InventoryConfig {
     Disabled,
     /// A file in the data directory.
     Sqlite,
-    /// A PostgreSQL server.
+    /// A `PostgreSQL` server.
     Postgres(PostgresConfig),
 }
 
-/// How PostgreSQL is reached: a URL, or its parts.
+/// How `PostgreSQL` is reached: a URL, or its parts.
 #[derive(Debug, Clone)]
 pub struct PostgresConfig {
     /// `POSTGRES_URL`; wins over the parts.
@@ -165,25 +165,16 @@ impl Config {
         let mut read = Reader::default();
         let main = read.endpoint(
             "MAIN",
-            env.main_s3_endpoint
-                .as_deref()
-                .or(Some("https://s3.amazonaws.com")),
+            env.main_s3_endpoint.as_deref().or(Some("https://s3.amazonaws.com")),
             [&env.main_access_key, &env.main_secret_key, &env.main_region],
         );
         let mirror = read.endpoint(
             "MIRROR",
             env.mirror_s3_endpoint.as_deref(),
-            [
-                &env.mirror_access_key,
-                &env.mirror_secret_key,
-                &env.mirror_region,
-            ],
+            [&env.mirror_access_key, &env.mirror_secret_key, &env.mirror_region],
         );
         let prefix = env.mirror_bucket_prefix.clone().unwrap_or_default();
-        if !prefix
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
-        {
+        if !prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')) {
             read.fault("MIRROR_BUCKET_PREFIX must hold only letters, digits, '-', '.' and '_'");
         }
         if let (Some(main), Some(mirror)) = (&main, &mirror)
@@ -247,49 +238,28 @@ impl Config {
             mirror: mirror.unwrap_or_else(parse::nowhere),
         };
         let faults = read.into_faults();
-        if faults.is_empty() {
-            Ok(config)
-        } else {
-            Err(faults)
-        }
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 }
 
 fn inventory(read: &mut Reader, env: &Environment) -> InventoryConfig {
     let postgres = PostgresConfig {
         url: env.postgres_url.as_ref().map(Secret::new),
-        host: env
-            .postgres_host
-            .clone()
-            .unwrap_or_else(|| "localhost".into()),
-        port: read.number(
-            "POSTGRES_PORT",
-            env.postgres_port.as_deref(),
-            5432,
-            1..=u16::MAX,
-        ),
-        user: env
-            .postgres_user
-            .clone()
-            .unwrap_or_else(|| "s3mirror".into()),
+        host: env.postgres_host.clone().unwrap_or_else(|| "localhost".into()),
+        port: read.number("POSTGRES_PORT", env.postgres_port.as_deref(), 5432, 1..=u16::MAX),
+        user: env.postgres_user.clone().unwrap_or_else(|| "s3mirror".into()),
         password: env.postgres_password.as_ref().map(Secret::new),
         password_file: env.postgres_password_file.as_ref().map(PathBuf::from),
-        database: env
-            .postgres_db
-            .clone()
-            .unwrap_or_else(|| "s3_mirror".into()),
+        database: env.postgres_db.clone().unwrap_or_else(|| "s3_mirror".into()),
         sslmode: env.postgres_sslmode.as_deref().map(|mode| {
             let modes = ["disable", "prefer", "require", "verify-ca", "verify-full"];
             let choices = modes.map(|mode| (mode, mode));
-            read.one_of("POSTGRES_SSLMODE", Some(mode), "disable", &choices)
-                .to_owned()
+            read.one_of("POSTGRES_SSLMODE", Some(mode), "disable", &choices).to_owned()
         }),
         ca_file: env.postgres_ca_file.as_ref().map(PathBuf::from),
     };
     if let Some(url) = &postgres.url
-        && !["postgres://", "postgresql://"]
-            .iter()
-            .any(|p| url.expose().starts_with(p))
+        && !["postgres://", "postgresql://"].iter().any(|p| url.expose().starts_with(p))
     {
         read.fault("POSTGRES_URL must start with postgres:// or postgresql://");
     }
@@ -309,9 +279,7 @@ mod tests {
     use super::*;
 
     fn config(pairs: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-        let pairs = pairs
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        let pairs = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
         Config::from_environment(&Environment::from_pairs(pairs).unwrap())
     }
 
@@ -347,10 +315,7 @@ mod tests {
             "POSTGRES_URL",
             "DISABLE_DATABASE",
         ] {
-            assert!(
-                faults.iter().any(|f| f.contains(name)),
-                "{name} missing in {faults:?}"
-            );
+            assert!(faults.iter().any(|f| f.contains(name)), "{name} missing in {faults:?}");
         }
         assert!(!faults.concat().contains("hunter2"));
     }
@@ -361,21 +326,14 @@ mod tests {
         let with = config(&[base, ("POSTGRES_PASSWORD", "p")]).unwrap();
         assert!(matches!(with.inventory, InventoryConfig::Postgres(_)));
         assert!(!format!("{with:?}").contains("\"p\""));
-        let off = config(&[
-            base,
-            ("POSTGRES_PASSWORD", "p"),
-            ("DISABLE_DATABASE", "true"),
-        ])
-        .unwrap();
+        let off =
+            config(&[base, ("POSTGRES_PASSWORD", "p"), ("DISABLE_DATABASE", "true")]).unwrap();
         assert!(matches!(off.inventory, InventoryConfig::Disabled));
     }
 
     #[test]
     fn a_mirror_that_is_main_itself_is_refused() {
-        let same = [
-            ("MAIN_S3_ENDPOINT", "http://s:1"),
-            ("MIRROR_S3_ENDPOINT", "http://s:1"),
-        ];
+        let same = [("MAIN_S3_ENDPOINT", "http://s:1"), ("MIRROR_S3_ENDPOINT", "http://s:1")];
         assert!(config(&same).is_err());
         let mut prefixed = same.to_vec();
         prefixed.push(("MIRROR_BUCKET_PREFIX", "copy-"));

@@ -1,5 +1,5 @@
 //! `s3-mirror dev`: everything in one process, nothing to install. Two embedded stores, the
-//! proxy in front of the first, the inventory in SQLite. State survives a restart.
+//! proxy in front of the first, the inventory in `SQLite`. State survives a restart.
 
 pub mod store;
 
@@ -56,13 +56,8 @@ pub async fn serve_store(
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), DevError> {
     let store = Store::open(config).await?;
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|e| DevError::Listen(listen, e))?;
-    store
-        .serve(listener, stop)
-        .await
-        .map_err(|error| DevError::Listen(listen, error))
+    let listener = TcpListener::bind(listen).await.map_err(|e| DevError::Listen(listen, e))?;
+    store.serve(listener, stop).await.map_err(|error| DevError::Listen(listen, error))
 }
 
 /// Runs stores and proxy until `stop` resolves; the stores stop last, so that the backlog drains.
@@ -78,9 +73,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> Result<(
             fsync: false,
         })
         .await?;
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|e| DevError::Listen(listen, e))?;
+        let listener = TcpListener::bind(listen).await.map_err(|e| DevError::Listen(listen, e))?;
         let mut stopped = stopped.clone();
         stores.spawn(async move {
             let stop = async move {
@@ -113,31 +106,17 @@ fn config(settings: &Settings) -> Result<Config, DevError> {
         ("MIRROR_SECRET_KEY", SECRET_KEY.to_owned()),
         ("LISTEN_ADDR", settings.listen.to_string()),
         ("ADMIN_ADDR", settings.admin.to_string()),
-        (
-            "DATA_DIR",
-            settings.data_dir.join("proxy").display().to_string(),
-        ),
+        ("DATA_DIR", settings.data_dir.join("proxy").display().to_string()),
         ("PROXY_DOMAIN", "localhost".to_owned()),
     ];
-    let pairs = pairs
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value));
+    let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
     let environment = Environment::from_pairs(pairs).map_err(DevError::Config)?;
     Config::from_environment(&environment).map_err(|faults| DevError::Config(faults.join("; ")))
 }
 
-#[allow(
-    clippy::print_stdout,
-    reason = "this command talks to a person at a terminal"
-)]
+#[allow(clippy::print_stdout, reason = "this command talks to a person at a terminal")]
 fn welcome(settings: &Settings) {
-    let Settings {
-        data_dir,
-        listen,
-        admin,
-        main,
-        mirror,
-    } = settings;
+    let Settings { data_dir, listen, admin, main, mirror } = settings;
     let inventory = data_dir.join("proxy").join("inventory.sqlite");
     let inventory = inventory.display();
     println!(

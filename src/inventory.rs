@@ -59,12 +59,7 @@ enum Round {
 impl Inventory {
     /// Puts the writer together.
     pub fn new(journal: Journal, metrics: Metrics, main: Arc<Upstream>, store: Store) -> Self {
-        Self {
-            journal,
-            metrics,
-            main,
-            store,
-        }
+        Self { journal, metrics, main, store }
     }
 
     /// Writes rows until it is dropped.
@@ -125,20 +120,16 @@ impl Inventory {
         match self.store.write(&rows).await {
             Ok(faults) => {
                 let held_up = self.settle(works, faults).await;
-                if waiting || held_up {
-                    Round::Waiting
-                } else {
-                    Round::Written
-                }
+                if waiting || held_up { Round::Waiting } else { Round::Written }
             }
             Err(error) => {
                 self.metrics.db_errors.inc();
                 match &error {
                     StoreError::Unavailable(_) => {
-                        tracing::warn!(%error, rows = rows.len(), "rows wait")
+                        tracing::warn!(%error, rows = rows.len(), "rows wait");
                     }
                     StoreError::Rejected(_) => {
-                        tracing::error!(%error, rows = rows.len(), "rows wait")
+                        tracing::error!(%error, rows = rows.len(), "rows wait");
                     }
                 }
                 self.journal.rows_back(works);
@@ -184,9 +175,7 @@ impl Inventory {
         if told && facts.absent {
             return Ok(RowState::Absent);
         }
-        let time = facts
-            .last_modified
-            .and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
+        let time = facts.last_modified.and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
         if told
             && let (Some(size), Some(content_type), Some(last_modified)) =
                 (facts.size, &facts.content_type, time)
@@ -200,21 +189,13 @@ impl Inventory {
             });
         }
         let (bucket, key) = (&*work.object.bucket, &*work.object.key);
-        let main = Reader {
-            upstream: &self.main,
-            who: "main",
-            bucket,
-            key,
-        };
-        Ok(main
-            .head()
-            .await?
-            .map_or(RowState::Absent, |state| RowState::Present {
-                size: state.size,
-                content_type: state.content_type().to_owned(),
-                last_modified: state.last_modified.unwrap_or_else(OffsetDateTime::now_utc),
-                etag: Some(state.etag),
-                version_id: state.version_id,
-            }))
+        let main = Reader { upstream: &self.main, who: "main", bucket, key };
+        Ok(main.head().await?.map_or(RowState::Absent, |state| RowState::Present {
+            size: state.size,
+            content_type: state.content_type().to_owned(),
+            last_modified: state.last_modified.unwrap_or_else(OffsetDateTime::now_utc),
+            etag: Some(state.etag),
+            version_id: state.version_id,
+        }))
     }
 }

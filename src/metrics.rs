@@ -73,11 +73,7 @@ impl Metrics {
         };
         for method in METHODS {
             for status in STATUSES {
-                drop(
-                    metrics
-                        .requests
-                        .get_or_create(&RequestLabels { method, status }),
-                );
+                drop(metrics.requests.get_or_create(&RequestLabels { method, status }));
             }
         }
         let prefixed = registry.sub_registry_with_prefix("s3_proxy");
@@ -121,31 +117,11 @@ impl Metrics {
                 "Bytes of those writes, as far as known",
                 &gauges.pending_bytes,
             ),
-            (
-                "mirror_parked",
-                "Keys stopped by a permanent error",
-                &gauges.parked,
-            ),
-            (
-                "inventory_pending_rows",
-                "Rows the inventory has not written",
-                &gauges.pending_rows,
-            ),
-            (
-                "inventory_parked_rows",
-                "Rows the inventory can never store",
-                &gauges.parked_rows,
-            ),
-            (
-                "unsettled_intents",
-                "Writes whose outcome is not known",
-                &gauges.unsettled_intents,
-            ),
-            (
-                "journal_failing",
-                "1 while the journal cannot be written",
-                &gauges.failing,
-            ),
+            ("mirror_parked", "Keys stopped by a permanent error", &gauges.parked),
+            ("inventory_pending_rows", "Rows the inventory has not written", &gauges.pending_rows),
+            ("inventory_parked_rows", "Rows the inventory can never store", &gauges.parked_rows),
+            ("unsettled_intents", "Writes whose outcome is not known", &gauges.unsettled_intents),
+            ("journal_failing", "1 while the journal cannot be written", &gauges.failing),
         ];
         for (name, help, gauge) in plain {
             prefixed.register(name, help, gauge.clone());
@@ -160,10 +136,7 @@ impl Metrics {
 
     /// Counts one answered request.
     pub fn request(&self, method: &Method, status: StatusCode, took: Duration) {
-        let labels = RequestLabels {
-            method: method_label(method),
-            status: status_label(status),
-        };
+        let labels = RequestLabels { method: method_label(method), status: status_label(status) };
         self.requests.get_or_create(&labels).inc();
         self.duration.observe(took.as_secs_f64());
     }
@@ -173,11 +146,7 @@ const METHODS: [&str; 6] = ["GET", "HEAD", "PUT", "POST", "DELETE", "other"];
 const STATUSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 fn method_label(method: &Method) -> &'static str {
-    METHODS
-        .iter()
-        .find(|known| **known == method.as_str())
-        .copied()
-        .unwrap_or("other")
+    METHODS.iter().find(|known| **known == method.as_str()).copied().unwrap_or("other")
 }
 
 fn status_label(status: StatusCode) -> &'static str {

@@ -53,20 +53,8 @@ impl Mirror {
     ) -> Arc<Self> {
         let writer = Writer::new(&mirror);
         let default_type = ArcSwapOption::empty();
-        let replicator = Replicator {
-            main,
-            mirror,
-            writer,
-            prefix,
-            fence,
-            default_type,
-        };
-        Arc::new(Self {
-            journal,
-            metrics,
-            replicator,
-            breaker: Breaker::default(),
-        })
+        let replicator = Replicator { main, mirror, writer, prefix, fence, default_type };
+        Arc::new(Self { journal, metrics, replicator, breaker: Breaker::default() })
     }
 
     /// One worker; runs until it is dropped.

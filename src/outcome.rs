@@ -60,24 +60,11 @@ mod tests {
     use crate::s3::operation::{Change, Effect};
 
     fn verdict(name: &'static str, status: u16, root: Option<&str>) -> Outcome {
-        let document = root.map(|root| {
-            Ok(ResultDocument {
-                root: root.into(),
-                ..Default::default()
-            })
-        });
+        let document =
+            root.map(|root| Ok(ResultDocument { root: root.into(), ..Default::default() }));
         let status = StatusCode::from_u16(status).unwrap();
-        let operation = Operation {
-            name,
-            effect: Effect::Key(Change::Put),
-        };
-        judge(
-            operation,
-            Reached::Response {
-                status,
-                document: document.as_ref(),
-            },
-        )
+        let operation = Operation { name, effect: Effect::Key(Change::Put) };
+        judge(operation, Reached::Response { status, document: document.as_ref() })
     }
 
     #[test]
@@ -96,18 +83,12 @@ mod tests {
             assert_eq!(verdict(name, 200, None), Outcome::Unknown, "body cut off");
             assert_eq!(verdict(name, 200, Some("html")), Outcome::Unknown);
         }
-        assert_eq!(
-            verdict("CopyObject", 200, Some("CopyObjectResult")),
-            Outcome::Changed
-        );
+        assert_eq!(verdict("CopyObject", 200, Some("CopyObjectResult")), Outcome::Changed);
     }
 
     #[test]
     fn what_was_withheld_did_nothing_and_what_went_unanswered_is_unknown() {
-        let operation = Operation {
-            name: "PutObject",
-            effect: Effect::Key(Change::Put),
-        };
+        let operation = Operation { name: "PutObject", effect: Effect::Key(Change::Put) };
         assert_eq!(judge(operation, Reached::Withheld), Outcome::NoEffect);
         assert_eq!(judge(operation, Reached::NoResponse), Outcome::Unknown);
     }

@@ -12,9 +12,14 @@
 //!   their last piece.
 //! - **P6** Per request: one piece of the body, one bounded document, one log record.
 
+mod answer;
+mod deletes;
+mod document;
 mod error;
 mod exchange;
+mod facts;
 pub mod listener;
+mod multipart;
 mod record;
 mod response;
 mod translate;
@@ -127,9 +132,8 @@ impl Proxy {
                     "You must provide the x-amz-decoded-content-length HTTP header.",
                 ));
             }
-            let algorithm = trailers
-                .iter()
-                .find_map(|name| ChecksumAlgorithm::from_header_name(name));
+            let algorithm =
+                trailers.iter().find_map(|name| ChecksumAlgorithm::from_header_name(name));
             decoder = Some(ChunkedDecoder::new(form, length, &trailers, None)?);
             strip_framing_headers(&mut parts.headers);
             if let Some(algorithm) = algorithm {
@@ -142,15 +146,7 @@ impl Proxy {
             Some(translate::content_length(&parts.headers)?.unwrap_or(0))
         };
         translate::headers(&mut parts.headers)?;
-        Ok(Admitted {
-            address,
-            operation,
-            parts,
-            payload,
-            length,
-            framing,
-            decoder,
-        })
+        Ok(Admitted { address, operation, parts, payload, length, framing, decoder })
     }
 }
 
@@ -185,14 +181,9 @@ fn refuse_unsupported(
         ));
     }
     if address.query.has("session")
-        || address
-            .bucket
-            .as_deref()
-            .is_some_and(|b| b.ends_with("--x-s3"))
+        || address.bucket.as_deref().is_some_and(|b| b.ends_with("--x-s3"))
     {
-        return Err(S3Error::not_implemented(
-            "Directory buckets are not supported.",
-        ));
+        return Err(S3Error::not_implemented("Directory buckets are not supported."));
     }
     if address.key.as_deref().is_some_and(|key| key.contains('\0')) {
         return Err(S3Error::new(
@@ -208,9 +199,7 @@ fn refuse_unsupported(
             .get(name)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
         {
-            return Err(S3Error::not_implemented(format!(
-                "{name} is not supported."
-            )));
+            return Err(S3Error::not_implemented(format!("{name} is not supported.")));
         }
     }
     Ok(())
@@ -222,9 +211,7 @@ fn refuse(error: &S3Error, resource: &str, mut record: Record) -> Response<Respo
     record.error = Some(format!("{}: {}", error.code, error.message));
     let head = record.method == Method::HEAD;
     let id = record.id.clone();
-    error
-        .response(resource, &id, head)
-        .map(|bytes| ResponseBody::fixed(bytes, record))
+    error.response(resource, &id, head).map(|bytes| ResponseBody::fixed(bytes, record))
 }
 
 /// Main's response with what belongs to the connection taken out.
@@ -235,12 +222,7 @@ fn pass_on(
 ) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
     record.status = parts.status;
-    let stripped: Vec<_> = parts
-        .headers
-        .keys()
-        .filter(|name| hop_by_hop(name))
-        .cloned()
-        .collect();
+    let stripped: Vec<_> = parts.headers.keys().filter(|name| hop_by_hop(name)).cloned().collect();
     for name in stripped {
         parts.headers.remove(name);
     }
@@ -249,8 +231,6 @@ fn pass_on(
     {
         parts.headers.insert("x-amz-request-id", id);
     }
-    let counts = record
-        .operation
-        .is_some_and(|operation| operation.effect == Effect::Read);
+    let counts = record.operation.is_some_and(|operation| operation.effect == Effect::Read);
     Response::from_parts(parts, ResponseBody::main(body, record, counts, judge))
 }

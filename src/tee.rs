@@ -63,12 +63,7 @@ impl std::fmt::Debug for TeedBody {
 impl Tee {
     /// A tee that keeps up to `memory_bytes` over all requests; 0 turns it off.
     pub fn new(memory_bytes: u64) -> Self {
-        Self {
-            memory: Arc::new(Budget {
-                used: AtomicU64::new(0),
-                limit: memory_bytes,
-            }),
-        }
+        Self { memory: Arc::new(Budget { used: AtomicU64::new(0), limit: memory_bytes }) }
     }
 
     /// Starts keeping a body of `length` bytes. `None`: too large, or no room right now.
@@ -78,20 +73,10 @@ impl Tee {
             return None;
         }
         let reserve = |used: u64| used.checked_add(length).filter(|sum| *sum <= budget.limit);
-        budget
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve)
-            .ok()?;
-        let reservation = Reservation {
-            budget: budget.clone(),
-            bytes: length,
-        };
+        budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve).ok()?;
+        let reservation = Reservation { budget: budget.clone(), bytes: length };
         let capacity = usize::try_from(length).ok()?;
-        Some(TeeWriter {
-            buffer: BytesMut::with_capacity(capacity),
-            overran: false,
-            reservation,
-        })
+        Some(TeeWriter { buffer: BytesMut::with_capacity(capacity), overran: false, reservation })
     }
 
     /// Bytes in use.

@@ -49,29 +49,17 @@ struct JsonLines {
 /// Installs the subscriber. May be called once per process; later calls change nothing.
 pub fn init(level: LevelFilter) -> LogGuard {
     let (sender, receiver) = sync_channel(LINES);
-    let thread = std::thread::Builder::new()
-        .name("log".into())
-        .spawn(move || write(&receiver))
-        .ok();
-    let layer = JsonLines {
-        sender: sender.clone(),
-        dropped: AtomicU64::new(0),
-    };
+    let thread =
+        std::thread::Builder::new().name("log".into()).spawn(move || write(&receiver)).ok();
+    let layer = JsonLines { sender: sender.clone(), dropped: AtomicU64::new(0) };
     // The libraries below log their own doings at info and debug; ours are what is asked for.
     let filter = tracing_subscriber::filter::Targets::new()
         .with_target("s3_mirror", level)
         .with_default(level.min(LevelFilter::WARN));
-    if tracing_subscriber::registry()
-        .with(layer.with_filter(filter))
-        .try_init()
-        .is_err()
-    {
+    if tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().is_err() {
         tracing::debug!("logging was set up before");
     }
-    LogGuard {
-        sender: Some(sender),
-        thread,
-    }
+    LogGuard { sender: Some(sender), thread }
 }
 
 fn write(lines: &Receiver<String>) {
@@ -142,8 +130,7 @@ impl Fields<'_> {
 impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.name(field);
-        self.0
-            .push_str(&serde_json::to_string(value).unwrap_or_default());
+        self.0.push_str(&serde_json::to_string(value).unwrap_or_default());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {

@@ -29,7 +29,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use crate::config::Endpoint;
 use crate::s3::headers::HEADERS_MAX;
 use credentials::{NoCredentials, Provider};
-use sign::{Signer, UnusableCredentials};
+use sign::{Signer, Unsigned, UnusableCredentials};
 
 /// Error type of request bodies.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -95,9 +95,7 @@ pub fn empty() -> Body {
 
 /// A body in memory.
 pub fn full(bytes: Bytes) -> Body {
-    http_body_util::Full::new(bytes)
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    http_body_util::Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
 impl Upstream {
@@ -161,31 +159,13 @@ impl Upstream {
     }
 
     async fn send_once(&self, outgoing: Outgoing) -> Result<Response<Incoming>, SendError> {
-        let Outgoing {
-            method,
-            path,
-            query,
-            mut headers,
-            payload,
-            body,
-        } = outgoing;
+        let Outgoing { method, path, query, mut headers, payload, body } = outgoing;
         let credentials = self.provider.current().await?;
         headers.insert(header::HOST, self.host.clone());
         let now = SystemTime::now();
-        self.signer.sign(
-            &credentials,
-            now,
-            &method,
-            &path,
-            &query,
-            &mut headers,
-            payload,
-        )?;
-        let target = if query.is_empty() {
-            path
-        } else {
-            format!("{path}?{query}")
-        };
+        let unsigned = Unsigned { method: &method, path: &path, query: &query, payload };
+        self.signer.sign(&credentials, now, unsigned, &mut headers)?;
+        let target = if query.is_empty() { path } else { format!("{path}?{query}") };
         let target = PathAndQuery::from_maybe_shared(target).map_err(|_| SendError::Target)?;
         let uri = Uri::builder()
             .scheme(self.endpoint.scheme.clone())
@@ -199,11 +179,7 @@ impl Upstream {
         *request.headers_mut() = headers;
         self.client.request(request).await.map_err(|error| {
             let text = describe(&error);
-            if error.is_connect() {
-                SendError::Connect(text)
-            } else {
-                SendError::Connection(text)
-            }
+            if error.is_connect() { SendError::Connect(text) } else { SendError::Connection(text) }
         })
     }
 }
@@ -244,7 +220,5 @@ fn tls_config() -> rustls::ClientConfig {
 /// The HTTP client the AWS crates use: the same TLS provider as everything else.
 pub fn sdk_http_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
     use aws_smithy_http_client::tls::{Provider as Tls, rustls_provider::CryptoMode};
-    aws_smithy_http_client::Builder::new()
-        .tls_provider(Tls::Rustls(CryptoMode::Ring))
-        .build_https()
+    aws_smithy_http_client::Builder::new().tls_provider(Tls::Rustls(CryptoMode::Ring)).build_https()
 }

@@ -1,7 +1,9 @@
 //! The stores of the inventory against real databases.
+#![allow(clippy::unwrap_used, reason = "a test says that it failed by panicking")]
 #![allow(
-    clippy::unwrap_used,
-    reason = "a test says that it failed by panicking"
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the rules are for the product; tests wait for real processes in real time"
 )]
 
 #[path = "inventory_store/access.rs"]

@@ -15,10 +15,7 @@ impl Query {
     pub(super) fn parse(raw: &str) -> Self {
         let pairs = raw.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (
-                decode(name.as_bytes(), true),
-                decode(value.as_bytes(), true),
-            )
+            (decode(name.as_bytes(), true), decode(value.as_bytes(), true))
         });
         Self(pairs.collect())
     }
@@ -45,10 +42,8 @@ impl Query {
             .map(|(name, value)| (encode(name, false), encode(value, false)))
             .collect();
         pairs.sort_unstable();
-        let pairs: Vec<String> = pairs
-            .into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let pairs: Vec<String> =
+            pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         pairs.join("&")
     }
 }
@@ -225,17 +220,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-amz-meta-a", " x   y\t z ".parse().unwrap());
         headers.append("x-amz-meta-a", "second".parse().unwrap());
-        headers.append(
-            "x-amz-meta-b",
-            http::HeaderValue::from_bytes(b"\xfc").unwrap(),
-        );
-        let names = [
-            "expect",
-            "host",
-            "x-amz-meta-a",
-            "x-amz-meta-b",
-            "x-amz-meta-c",
-        ];
+        headers.append("x-amz-meta-b", http::HeaderValue::from_bytes(b"\xfc").unwrap());
+        let names = ["expect", "host", "x-amz-meta-a", "x-amz-meta-b", "x-amz-meta-c"];
         let block = |whitespace| headers_block(&headers, "h:8080", &names, whitespace);
         assert_eq!(
             block(Whitespace::Blanks),

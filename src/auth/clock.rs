@@ -14,9 +14,7 @@ pub(super) fn parse_amz_date(text: &str) -> Option<OffsetDateTime> {
     if text.len() != 16 || !text.starts_with(|first: char| first.is_ascii_digit()) {
         return None;
     }
-    PrimitiveDateTime::parse(text, AMZ_DATE)
-        .ok()
-        .map(PrimitiveDateTime::assume_utc)
+    PrimitiveDateTime::parse(text, AMZ_DATE).ok().map(PrimitiveDateTime::assume_utc)
 }
 
 /// Writes `yyyymmddThhmmssZ`.
@@ -30,9 +28,7 @@ pub(super) fn amz_date(time: OffsetDateTime) -> String {
 
 /// Reads the date of HTTP (`Fri, 24 May 2013 00:00:00 GMT`).
 pub(super) fn parse_http_date(text: &str) -> Option<OffsetDateTime> {
-    httpdate::parse_http_date(text)
-        .ok()
-        .map(OffsetDateTime::from)
+    httpdate::parse_http_date(text).ok().map(OffsetDateTime::from)
 }
 
 /// Reads the date of policies and XML (`2013-05-24T00:00:00.000Z`).
@@ -53,31 +49,20 @@ mod tests {
     fn the_same_instant_in_every_spelling() {
         let instant = parse_amz_date("20130524T010203Z").unwrap();
         assert_eq!(amz_date(instant), "20130524T010203Z");
-        assert_eq!(
-            parse_http_date("Fri, 24 May 2013 01:02:03 GMT"),
-            Some(instant)
-        );
+        assert_eq!(parse_http_date("Fri, 24 May 2013 01:02:03 GMT"), Some(instant));
         assert_eq!(parse_rfc3339("2013-05-24T01:02:03.000Z"), Some(instant));
         assert_eq!(rfc3339(instant), "2013-05-24T01:02:03Z");
     }
 
     #[test]
     fn anything_else_is_no_amz_date() {
-        for text in [
-            "",
-            "20130524",
-            "20130524T010203",
-            "2013-05-24T01:02:03Z",
-            "+0130524T010203Z",
-        ] {
+        for text in ["", "20130524", "20130524T010203", "2013-05-24T01:02:03Z", "+0130524T010203Z"]
+        {
             assert_eq!(parse_amz_date(text), None, "{text}");
         }
-        for text in [
-            "20131324T010203Z",
-            "20130524T250203Z",
-            "20130524t010203Z",
-            "2013052\u{e9}T01020Z",
-        ] {
+        for text in
+            ["20131324T010203Z", "20130524T250203Z", "20130524t010203Z", "2013052\u{e9}T01020Z"]
+        {
             assert_eq!(parse_amz_date(text), None, "{text}");
         }
     }

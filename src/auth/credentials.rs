@@ -70,9 +70,7 @@ pub struct Client {
 impl Client {
     /// Whether the client may do this; see [`Grant::allows`].
     pub fn may(&self, access: Access, bucket: Option<&str>, key: Option<&str>) -> bool {
-        self.grants
-            .iter()
-            .any(|grant| grant.allows(access, bucket, key))
+        self.grants.iter().any(|grant| grant.allows(access, bucket, key))
     }
 }
 
@@ -93,9 +91,7 @@ pub struct CredentialsError {
 
 impl CredentialsError {
     pub(super) fn one(fault: impl Into<String>) -> Self {
-        Self {
-            faults: vec![fault.into()],
-        }
+        Self { faults: vec![fault.into()] }
     }
 }
 
@@ -234,16 +230,11 @@ fn read_grant(raw: &RawGrant, place: &str, faults: &mut Faults) -> Option<Grant>
     let prefixes = match &raw.prefixes {
         None => Vec::new(),
         Some(Value::Array(list)) if !list.is_empty() => {
-            let texts = list
-                .iter()
-                .map(|value| faults.text(place, "a prefix", Some(value)));
+            let texts = list.iter().map(|value| faults.text(place, "a prefix", Some(value)));
             texts.collect::<Option<Vec<_>>>()?
         }
         Some(_) => {
-            faults.add(
-                place,
-                "prefixes must be a list that is not empty, or left out",
-            );
+            faults.add(place, "prefixes must be a list that is not empty, or left out");
             return None;
         }
     };
@@ -257,9 +248,7 @@ fn read_grant(raw: &RawGrant, place: &str, faults: &mut Faults) -> Option<Grant>
 /// The characters a `Credential` can carry without ambiguity.
 fn is_access_key_id(text: &str) -> bool {
     let fits = (1..=ACCESS_KEY_ID_BYTES_MAX).contains(&text.len());
-    fits && text
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b',')
+    fits && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b',')
 }
 
 /// A fault of the JSON text. The library's own message is kept only where it names fields, because
@@ -299,10 +288,7 @@ mod tests {
         let app = credentials.client("app").unwrap();
         assert_eq!(app.secret_access_key.expose(), "app-secret");
         let main = app.main.as_ref().unwrap();
-        assert_eq!(
-            (&*main.access_key_id, main.secret_access_key.expose()),
-            ("m", "main-secret")
-        );
+        assert_eq!((&*main.access_key_id, main.secret_access_key.expose()), ("m", "main-secret"));
         assert!(app.may(Access::Write, Some("photos"), Some("thumbs/1")));
         assert!(!app.may(Access::Read, Some("photos"), Some("full/1")));
         assert!(app.may(Access::Write, Some("logs-2026"), Some("x")));
@@ -353,17 +339,11 @@ mod tests {
             (r#"["hush"]"#, "not of the documented shape"),
             (r#"[{"buckets": "hush"}]"#, "not of the documented shape"),
             (r#"[{"secret": "hush"}]"#, "unknown field `secret`"),
-            (
-                r#"[{"access_key_id": "hush", "access_key_id": "x"}]"#,
-                "duplicate field",
-            ),
+            (r#"[{"access_key_id": "hush", "access_key_id": "x"}]"#, "duplicate field"),
             ("[]", "names no client"),
         ] {
             let found = faults(text);
-            assert!(
-                found.contains(fault) && !found.contains("hush"),
-                "{text}: {found}"
-            );
+            assert!(found.contains(fault) && !found.contains("hush"), "{text}: {found}");
         }
     }
 

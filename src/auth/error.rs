@@ -40,12 +40,7 @@ impl AuthError {
     }
 
     fn new(code: &'static str, status: u16, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            status,
-            message: message.into(),
-            elements: Vec::new(),
-        }
+        Self { code, status, message: message.into(), elements: Vec::new() }
     }
 
     fn with(mut self, name: &'static str, text: String) -> Self {
@@ -158,10 +153,6 @@ impl AuthError {
     }
 
     pub(super) fn policy_failed(why: impl std::fmt::Display) -> Self {
-        Self::new(
-            "AccessDenied",
-            403,
-            format!("Invalid according to Policy: {why}"),
-        )
+        Self::new("AccessDenied", 403, format!("Invalid according to Policy: {why}"))
     }
 }

@@ -39,17 +39,9 @@ impl Grant {
             return None;
         }
         let name = name.to_owned();
-        let bucket = if is_prefix {
-            BucketPattern::StartsWith(name)
-        } else {
-            BucketPattern::Exactly(name)
-        };
-        Some(Self {
-            bucket,
-            prefixes,
-            read,
-            write,
-        })
+        let bucket =
+            if is_prefix { BucketPattern::StartsWith(name) } else { BucketPattern::Exactly(name) };
+        Some(Self { bucket, prefixes, read, write })
     }
 
     /// Whether this grant covers a request.
@@ -92,11 +84,7 @@ mod tests {
         assert!(read("a*", Some("a")) && read("a*", Some("ab")) && !read("a*", Some("b")));
         assert!(!read("a*", None) && read("*", None) && read("*", Some("b")));
         for pattern in ["", "a*b", "**", "*a"] {
-            assert_eq!(
-                Grant::new(pattern, Vec::new(), true, true),
-                None,
-                "{pattern}"
-            );
+            assert_eq!(Grant::new(pattern, Vec::new(), true, true), None, "{pattern}");
         }
     }
 

@@ -34,10 +34,7 @@ impl SigningKeys {
         if keys.len() >= KEYS_MAX {
             keys.clear();
         }
-        keys.insert(
-            Index(access_key_id.to_owned(), date.to_owned(), region.to_owned()),
-            key,
-        );
+        keys.insert(Index(access_key_id.to_owned(), date.to_owned(), region.to_owned()), key);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Index, SigningKey>> {
@@ -56,11 +53,9 @@ mod tests {
         let derive = |date: &str| SigningKey::derive("secret", date, "r", "s3");
         keys.keep("a", "20130524", "r", derive("20130524"));
         assert!(keys.get("a", "20130524", "r").is_some());
-        for (id, date, region) in [
-            ("b", "20130524", "r"),
-            ("a", "20130525", "r"),
-            ("a", "20130524", "q"),
-        ] {
+        for (id, date, region) in
+            [("b", "20130524", "r"), ("a", "20130525", "r"), ("a", "20130524", "q")]
+        {
             assert!(keys.get(id, date, region).is_none());
         }
         let key = derive("20130524");

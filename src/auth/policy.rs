@@ -82,8 +82,7 @@ impl<'f> PostForm<'f> {
             return Err(AuthError::bad_policy("the policy is too long"));
         }
         let field = |name| {
-            self.field(name)?
-                .ok_or_else(|| malformed("a field of the signature is missing"))
+            self.field(name)?.ok_or_else(|| malformed("a field of the signature is missing"))
         };
         match field("x-amz-algorithm")? {
             "AWS4-HMAC-SHA256" => {}
@@ -101,11 +100,7 @@ impl<'f> PostForm<'f> {
             return Err(AuthError::policy_failed("Policy expired."));
         }
         let signature = parse_signature(kind, field("x-amz-signature")?)?;
-        Ok(PostClaim {
-            scope,
-            policy,
-            signature,
-        })
+        Ok(PostClaim { scope, policy, signature })
     }
 
     /// Checks validity and conditions of the (verified) policy; gives the allowed file sizes.
@@ -115,19 +110,11 @@ impl<'f> PostForm<'f> {
         now: OffsetDateTime,
     ) -> Result<Option<(u64, u64)>, AuthError> {
         // Browsers may have folded the text of a long hidden field.
-        let text: Vec<u8> = policy
-            .bytes()
-            .filter(|byte| !byte.is_ascii_whitespace())
-            .collect();
-        let json = STANDARD
-            .decode(text)
-            .map_err(|_| AuthError::bad_policy("not base64"))?;
+        let text: Vec<u8> = policy.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        let json = STANDARD.decode(text).map_err(|_| AuthError::bad_policy("not base64"))?;
         let document: Value =
             serde_json::from_slice(&json).map_err(|_| AuthError::bad_policy("not JSON"))?;
-        let expiration = document
-            .get("expiration")
-            .and_then(Value::as_str)
-            .and_then(parse_rfc3339);
+        let expiration = document.get("expiration").and_then(Value::as_str).and_then(parse_rfc3339);
         let expiration = expiration.ok_or_else(|| AuthError::bad_policy("no valid expiration"))?;
         if now > expiration {
             return Err(AuthError::policy_failed("Policy expired."));
@@ -144,11 +131,7 @@ impl<'f> PostForm<'f> {
                     let (low, high) = content_length.unwrap_or((0, u64::MAX));
                     content_length = Some((least.max(low), most.min(high)));
                 }
-                Condition::Field {
-                    name,
-                    value,
-                    is_prefix,
-                } => {
+                Condition::Field { name, value, is_prefix } => {
                     self.check_field(&name, value, is_prefix)?;
                     named.push(name);
                 }
@@ -159,11 +142,7 @@ impl<'f> PostForm<'f> {
     }
 
     fn check_field(&self, name: &str, expected: &str, is_prefix: bool) -> Result<(), AuthError> {
-        let found = if name == "bucket" {
-            Some(self.bucket)
-        } else {
-            self.field(name)?
-        };
+        let found = if name == "bucket" { Some(self.bucket) } else { self.field(name)? };
         let found = found.unwrap_or_default();
         let holds = match (is_prefix, name) {
             (false, _) => found == expected,
@@ -176,9 +155,7 @@ impl<'f> PostForm<'f> {
         }
         let operator = if is_prefix { "starts-with" } else { "eq" };
         let condition = Value::from(vec![operator, &format!("${name}"), expected]);
-        Err(AuthError::policy_failed(format_args!(
-            "Policy Condition failed: {condition}"
-        )))
+        Err(AuthError::policy_failed(format_args!("Policy Condition failed: {condition}")))
     }
 
     fn check_all_named(&self, named: &[String]) -> Result<(), AuthError> {
@@ -186,36 +163,24 @@ impl<'f> PostForm<'f> {
         if !named.iter().any(|name| name == "bucket") {
             return Err(AuthError::policy_failed("Extra input fields: bucket"));
         }
-        let extra = self
-            .fields
-            .iter()
-            .map(|(name, _)| name.to_ascii_lowercase())
-            .find(|name| {
-                !(UNCONDITIONED.contains(&name.as_str())
-                    || name.starts_with(IGNORED_PREFIX)
-                    || named.contains(name))
-            });
+        let extra = self.fields.iter().map(|(name, _)| name.to_ascii_lowercase()).find(|name| {
+            !(UNCONDITIONED.contains(&name.as_str())
+                || name.starts_with(IGNORED_PREFIX)
+                || named.contains(name))
+        });
         match extra {
             None => Ok(()),
-            Some(name) => Err(AuthError::policy_failed(format_args!(
-                "Extra input fields: {name}"
-            ))),
+            Some(name) => Err(AuthError::policy_failed(format_args!("Extra input fields: {name}"))),
         }
     }
 
     /// The value of a field; an error if it is there more than once, for two readers of the form
     /// could then take different values.
     fn field(&self, name: &str) -> Result<Option<&'f str>, AuthError> {
-        let mut values = self
-            .fields
-            .iter()
-            .filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        let mut values = self.fields.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
         let value = values.next().map(|(_, value)| value.as_str());
         if values.next().is_some() {
-            return Err(AuthError::malformed(
-                Kind::PostPolicy,
-                "a field of the form is repeated",
-            ));
+            return Err(AuthError::malformed(Kind::PostPolicy, "a field of the form is repeated"));
         }
         Ok(value)
     }
@@ -237,11 +202,9 @@ impl<'p> Condition<'p> {
         if let Value::Object(map) = condition {
             let mut pairs = map.iter();
             return match (pairs.next(), pairs.next()) {
-                (Some((name, Value::String(value))), None) => Ok(Self::Field {
-                    name: name.to_ascii_lowercase(),
-                    value,
-                    is_prefix: false,
-                }),
+                (Some((name, Value::String(value))), None) => {
+                    Ok(Self::Field { name: name.to_ascii_lowercase(), value, is_prefix: false })
+                }
                 _ => Err(malformed()),
             };
         }
@@ -249,33 +212,16 @@ impl<'p> Condition<'p> {
         let [operator, first, second] = list.as_slice() else {
             return Err(malformed());
         };
-        let operator = operator
-            .as_str()
-            .map(str::to_ascii_lowercase)
-            .ok_or_else(malformed)?;
+        let operator = operator.as_str().map(str::to_ascii_lowercase).ok_or_else(malformed)?;
         if operator == "content-length-range" {
             let (least, most) = size(first).zip(size(second)).ok_or_else(malformed)?;
             return Ok(Self::ContentLength(least, most));
         }
-        let name = first
-            .as_str()
-            .and_then(|name| name.strip_prefix('$'))
-            .ok_or_else(malformed)?;
-        let (name, value) = (
-            name.to_ascii_lowercase(),
-            second.as_str().ok_or_else(malformed)?,
-        );
+        let name = first.as_str().and_then(|name| name.strip_prefix('$')).ok_or_else(malformed)?;
+        let (name, value) = (name.to_ascii_lowercase(), second.as_str().ok_or_else(malformed)?);
         match operator.as_str() {
-            "eq" => Ok(Self::Field {
-                name,
-                value,
-                is_prefix: false,
-            }),
-            "starts-with" => Ok(Self::Field {
-                name,
-                value,
-                is_prefix: true,
-            }),
+            "eq" => Ok(Self::Field { name, value, is_prefix: false }),
+            "starts-with" => Ok(Self::Field { name, value, is_prefix: true }),
             _ => Err(malformed()),
         }
     }
@@ -283,7 +229,5 @@ impl<'p> Condition<'p> {
 
 /// A size as a number or, as some clients write it, as its text.
 fn size(value: &Value) -> Option<u64> {
-    value
-        .as_u64()
-        .or_else(|| value.as_str().and_then(|text| text.parse().ok()))
+    value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()))
 }

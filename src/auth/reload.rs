@@ -34,10 +34,7 @@ struct Stamp {
 impl CredentialsFile {
     /// Reads the file for the first time.
     pub async fn open(path: impl Into<PathBuf>) -> Result<(Self, Credentials), CredentialsError> {
-        let mut file = Self {
-            path: path.into(),
-            seen: None,
-        };
+        let mut file = Self { path: path.into(), seen: None };
         let credentials = file.poll().await?;
         // The first look always reads: an unseen file is a changed one, a missing one an error.
         let credentials =
@@ -107,10 +104,7 @@ impl CredentialsFile {
 
     async fn stamp(&self) -> std::io::Result<Stamp> {
         let metadata = tokio::fs::metadata(&self.path).await?;
-        Ok(Stamp {
-            modified: metadata.modified()?,
-            bytes: metadata.len(),
-        })
+        Ok(Stamp { modified: metadata.modified()?, bytes: metadata.len() })
     }
 
     async fn read(&self) -> std::io::Result<Vec<u8>> {

@@ -21,13 +21,8 @@ impl<'r> Scope<'r> {
     pub(super) fn parse(kind: Kind, credential: Cow<'r, str>) -> Result<Self, AuthError> {
         let malformed = |why: &'static str| AuthError::malformed(kind, why);
         let mut parts = credential.rsplitn(5, '/');
-        let (terminator, service, region, date, key_id) = (
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-        );
+        let (terminator, service, region, date, key_id) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next());
         let (Some(date), Some(region), Some(key_id)) = (date, region, key_id) else {
             return Err(malformed(
                 "the Credential is mal-formed; expecting \
@@ -35,19 +30,13 @@ impl<'r> Scope<'r> {
             ));
         };
         if terminator != Some(TERMINATOR) {
-            return Err(malformed(
-                "incorrect terminal. This endpoint uses \"aws4_request\".",
-            ));
+            return Err(malformed("incorrect terminal. This endpoint uses \"aws4_request\"."));
         }
         if service != Some(SERVICE) {
-            return Err(malformed(
-                "incorrect service. This endpoint belongs to \"s3\".",
-            ));
+            return Err(malformed("incorrect service. This endpoint belongs to \"s3\"."));
         }
         if date.len() != 8 || !date.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(malformed(
-                "incorrect date format. This date must be \"yyyyMMdd\".",
-            ));
+            return Err(malformed("incorrect date format. This date must be \"yyyyMMdd\"."));
         }
         // Some clients sign with an empty region for stores that have none; it is signed like any
         // other.
@@ -55,10 +44,7 @@ impl<'r> Scope<'r> {
             return Err(malformed("the region is not text"));
         }
         let key_id_bytes = key_id.len();
-        Ok(Self {
-            credential,
-            key_id_bytes,
-        })
+        Ok(Self { credential, key_id_bytes })
     }
 
     /// The access key ID.
@@ -68,9 +54,7 @@ impl<'r> Scope<'r> {
 
     /// The scope as the string to sign has it: everything behind the access key ID.
     pub(super) fn text(&self) -> &str {
-        self.credential
-            .get(self.key_id_bytes + 1..)
-            .unwrap_or_default()
+        self.credential.get(self.key_id_bytes + 1..).unwrap_or_default()
     }
 
     /// `yyyymmdd`.
@@ -134,10 +118,7 @@ mod tests {
             ("k/20130524/us east/s3/aws4_request", "region"),
         ] {
             let error = parse(credential).unwrap_err();
-            assert_eq!(
-                (error.s3_code(), error.status()),
-                ("AuthorizationHeaderMalformed", 400)
-            );
+            assert_eq!((error.s3_code(), error.status()), ("AuthorizationHeaderMalformed", 400));
             assert!(error.message().contains(why), "{credential}: {error}");
         }
     }
@@ -147,9 +128,7 @@ mod tests {
         let scope = parse("k/20130524/eu-west-1/s3/aws4_request").unwrap();
         assert_eq!(scope.check_region(Kind::Header, None), Ok(()));
         assert_eq!(scope.check_region(Kind::Header, Some("eu-west-1")), Ok(()));
-        let error = scope
-            .check_region(Kind::Header, Some("us-east-1"))
-            .unwrap_err();
+        let error = scope.check_region(Kind::Header, Some("us-east-1")).unwrap_err();
         assert_eq!(error.elements(), [("Region", "us-east-1".to_owned())]);
     }
 }

@@ -212,11 +212,7 @@ impl<'r> Claim<'r> {
             return Ok(());
         }
         if ahead.unsigned_abs() > SKEW_MAX {
-            return Err(AuthError::too_skewed(
-                self.amz_date.clone(),
-                rfc3339(now),
-                SKEW_MAX,
-            ));
+            return Err(AuthError::too_skewed(self.amz_date.clone(), rfc3339(now), SKEW_MAX));
         }
         Ok(())
     }
@@ -226,10 +222,7 @@ impl<'r> Claim<'r> {
         let signed: HashSet<&str> = self.signed_headers.split(';').collect();
         // A long header named a thousand times would be hashed a thousand times.
         if signed.len() != self.signed_headers.split(';').count() {
-            return Err(AuthError::malformed(
-                self.kind,
-                "SignedHeaders names a header twice",
-            ));
+            return Err(AuthError::malformed(self.kind, "SignedHeaders names a header twice"));
         }
         let mut unsigned: Vec<&str> = headers
             .keys()
@@ -241,11 +234,7 @@ impl<'r> Claim<'r> {
         if !signed.contains("host") {
             unsigned.push("host");
         }
-        if unsigned.is_empty() {
-            Ok(())
-        } else {
-            Err(AuthError::headers_not_signed(&unsigned))
-        }
+        if unsigned.is_empty() { Ok(()) } else { Err(AuthError::headers_not_signed(&unsigned)) }
     }
 
     /// Whether `key` made the signature for this very request.
@@ -277,9 +266,7 @@ pub(super) fn parse_signature(kind: Kind, text: &str) -> Result<[u8; 32], AuthEr
 
 fn parse_expires(text: &str) -> Result<u64, AuthError> {
     let malformed = |why| AuthError::malformed(Kind::Presigned, why);
-    let seconds: i64 = text
-        .parse()
-        .map_err(|_| malformed("X-Amz-Expires should be a number"))?;
+    let seconds: i64 = text.parse().map_err(|_| malformed("X-Amz-Expires should be a number"))?;
     match u64::try_from(seconds) {
         Err(_) => Err(malformed("X-Amz-Expires must be non-negative")),
         Ok(0) => Err(malformed("X-Amz-Expires must be at least one second")),
@@ -295,14 +282,12 @@ fn parse_expires(text: &str) -> Result<u64, AuthError> {
 fn only_parameter(query: &Query, name: &str) -> Result<String, AuthError> {
     let mut values = query.all(name);
     let value = values.next().filter(|_| values.next().is_none());
-    value
-        .and_then(|value| String::from_utf8(value.to_vec()).ok())
-        .ok_or_else(|| {
-            let why = "Query-string authentication version 4 requires the X-Amz-Algorithm, \
+    value.and_then(|value| String::from_utf8(value.to_vec()).ok()).ok_or_else(|| {
+        let why = "Query-string authentication version 4 requires the X-Amz-Algorithm, \
                    X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and \
                    X-Amz-Expires parameters.";
-            AuthError::malformed(Kind::Presigned, why)
-        })
+        AuthError::malformed(Kind::Presigned, why)
+    })
 }
 
 /// The time a header-signed request was signed for, and its text in the string to sign.
@@ -326,10 +311,7 @@ fn single_header<'h>(
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(AuthError::malformed(
-            Kind::Header,
-            format!("the {name} header is repeated"),
-        ));
+        return Err(AuthError::malformed(Kind::Header, format!("the {name} header is repeated")));
     }
     let text = value.to_str().map(str::trim);
     text.map(Some)

@@ -59,13 +59,7 @@ impl Request {
             None => (target, None),
         };
         let host = HOST.to_owned();
-        Self {
-            method,
-            path: path.to_owned(),
-            query,
-            headers: HeaderMap::new(),
-            host,
-        }
+        Self { method, path: path.to_owned(), query, headers: HeaderMap::new(), host }
     }
 
     fn header(mut self, name: &str, value: &str) -> Self {
@@ -77,10 +71,7 @@ impl Request {
     }
 
     fn target(&self) -> String {
-        let query = self
-            .query
-            .as_ref()
-            .map_or(String::new(), |query| format!("?{query}"));
+        let query = self.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
         format!("{}{query}", self.path)
     }
 
@@ -111,13 +102,7 @@ impl Request {
 
     /// Signs the request in its query.
     fn presigned(self, expires_seconds: u64) -> Self {
-        self.sign(
-            SECRET,
-            NOW,
-            "us-east-1",
-            "UNSIGNED-PAYLOAD",
-            Some(expires_seconds),
-        )
+        self.sign(SECRET, NOW, "us-east-1", "UNSIGNED-PAYLOAD", Some(expires_seconds))
     }
 
     fn sign(
@@ -150,9 +135,7 @@ impl Request {
         let uri = format!("http://{HOST}{}", self.target());
         let mut headers: Vec<(&str, &str)> = vec![("host", HOST)];
         headers.extend(
-            self.headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.to_str().unwrap())),
+            self.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())),
         );
         let body = SignableBody::Precomputed(payload.to_owned());
         let signable = SignableRequest::new(self.method, uri, headers.into_iter(), body).unwrap();
@@ -162,10 +145,7 @@ impl Request {
         }
         for (name, value) in instructions.params() {
             let value = percent(value);
-            let query = self
-                .query
-                .take()
-                .map_or(String::new(), |query| format!("{query}&"));
+            let query = self.query.take().map_or(String::new(), |query| format!("{query}&"));
             self.query = Some(format!("{query}{name}={value}"));
         }
         self

@@ -48,9 +48,7 @@ impl Reader {
             Ok(number) if range.contains(&number) => number,
             _ => {
                 let (low, high) = range.into_inner();
-                self.fault(format!(
-                    "{name} must be a whole number from {low} to {high}"
-                ));
+                self.fault(format!("{name} must be a whole number from {low} to {high}"));
                 default
             }
         }
@@ -59,9 +57,7 @@ impl Reader {
     pub(super) fn bytes(&mut self, name: &str, value: Option<&str>, default: u64) -> u64 {
         let Some(text) = value else { return default };
         bytes(text.trim()).unwrap_or_else(|| {
-            self.fault(format!(
-                "{name} must be a number of bytes, such as 67108864 or 64MiB"
-            ));
+            self.fault(format!("{name} must be a number of bytes, such as 67108864 or 64MiB"));
             default
         })
     }
@@ -108,15 +104,9 @@ impl Reader {
     ) -> SocketAddr {
         let text = value.unwrap_or(default).trim();
         // ":8080" is what people write who come from Go.
-        let text = if text.starts_with(':') {
-            format!("0.0.0.0{text}")
-        } else {
-            text.to_owned()
-        };
+        let text = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
         text.parse().unwrap_or_else(|_| {
-            self.fault(format!(
-                "{name} must be an IP address and port, such as {default}"
-            ));
+            self.fault(format!("{name} must be an IP address and port, such as {default}"));
             SocketAddr::from(([0, 0, 0, 0], 0))
         })
     }
@@ -135,38 +125,26 @@ impl Reader {
             }),
             (None, None) => None,
             (Some(_), None) => {
-                self.fault(format!(
-                    "{who}_SECRET_KEY is missing beside {who}_ACCESS_KEY"
-                ));
+                self.fault(format!("{who}_SECRET_KEY is missing beside {who}_ACCESS_KEY"));
                 None
             }
             (None, Some(_)) => {
-                self.fault(format!(
-                    "{who}_ACCESS_KEY is missing beside {who}_SECRET_KEY"
-                ));
+                self.fault(format!("{who}_ACCESS_KEY is missing beside {who}_SECRET_KEY"));
                 None
             }
         };
         let region = region.as_deref().map_or("us-east-1", str::trim).to_owned();
         let Some(url) = url else {
-            self.fault(format!(
-                "{who}_S3_ENDPOINT is required, such as https://s3.example.com"
-            ));
+            self.fault(format!("{who}_S3_ENDPOINT is required, such as https://s3.example.com"));
             return None;
         };
-        match split_url(url.trim()) {
-            Some((scheme, authority)) => Some(Endpoint {
-                scheme,
-                authority,
-                region,
-                keys,
-            }),
-            None => {
-                self.fault(format!(
-                    "{who}_S3_ENDPOINT must be http:// or https:// with a host and no path"
-                ));
-                None
-            }
+        if let Some((scheme, authority)) = split_url(url.trim()) {
+            Some(Endpoint { scheme, authority, region, keys })
+        } else {
+            self.fault(format!(
+                "{who}_S3_ENDPOINT must be http:// or https:// with a host and no path"
+            ));
+            None
         }
     }
 }
@@ -187,12 +165,8 @@ fn split_url(url: &str) -> Option<(Scheme, Authority)> {
 
 /// `12`, `64KiB`, `64MiB`, `1GiB`.
 fn bytes(text: &str) -> Option<u64> {
-    const UNITS: &[(&str, u64)] = &[
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("TiB", 1 << 40),
-    ];
+    const UNITS: &[(&str, u64)] =
+        &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
     for (unit, factor) in UNITS {
         if let Some(number) = text.strip_suffix(unit) {
             return number.trim().parse::<u64>().ok()?.checked_mul(*factor);
@@ -206,20 +180,9 @@ pub(super) fn domains(value: Option<&str>) -> Vec<String> {
     value
         .unwrap_or_default()
         .split(',')
-        .map(|domain| {
-            domain
-                .trim()
-                .trim_start_matches("*.")
-                .trim_start_matches('.')
-        })
+        .map(|domain| domain.trim().trim_start_matches("*.").trim_start_matches('.'))
         .filter(|domain| !domain.is_empty())
-        .map(|domain| {
-            domain
-                .split(':')
-                .next()
-                .unwrap_or(domain)
-                .to_ascii_lowercase()
-        })
+        .map(|domain| domain.split(':').next().unwrap_or(domain).to_ascii_lowercase())
         .collect()
 }
 

@@ -22,9 +22,9 @@
 //!
 //! # Layout
 //!
-//! [`gate`] takes connections and hands requests to `s3s`; behind `s3s` the [`route`] decides
-//! between [`object`], [`copy`] and [`multipart`] (raw requests) and [`service`] (typed ones). Below them
-//! [`receive`] and [`deliver`] move bodies, [`files`] keeps them, [`index`] knows what there is.
+//! `gate` takes connections and hands requests to `s3s`; behind `s3s` the `route` decides between
+//! `object`, `copy` and `multipart` (raw requests) and `service` (typed ones). Below them `receive`
+//! and `deliver` move bodies, `files` keeps them, and `index` knows what there is.
 
 mod access;
 mod attributes;
@@ -150,10 +150,7 @@ impl Store {
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(limits()))));
         builder.set_host(domains.clone());
         builder.set_route(Router { engine, domains });
-        Ok(Self {
-            service: builder.build(),
-            _lock: Arc::new(lock),
-        })
+        Ok(Self { service: builder.build(), _lock: Arc::new(lock) })
     }
 
     /// Serves on `listener` until `shutdown` completes; then accepts no more and lets the running

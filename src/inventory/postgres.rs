@@ -78,10 +78,7 @@ struct Trouble {
 
 impl Trouble {
     fn of(error: &tokio_postgres::Error) -> Self {
-        Self {
-            verdict: verdict(error),
-            reason: reason(error),
-        }
+        Self { verdict: verdict(error), reason: reason(error) }
     }
 }
 
@@ -110,9 +107,7 @@ impl Postgres {
         let schema = settings.schema.clone();
         let wire = settings.wire();
         let connector = Arc::new(Connector::new(settings));
-        let recycling = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_connect(wire, Shared(Arc::clone(&connector)), recycling);
         let pool = Pool::builder(manager)
             .max_size(connections_max)
@@ -121,14 +116,7 @@ impl Postgres {
             .build()
             .map_err(|error| StoreError::Rejected(error.to_string()))?;
         let memory = Mutex::default();
-        Ok(Self {
-            pool,
-            connector,
-            schema,
-            connections_max,
-            deadline,
-            memory,
-        })
+        Ok(Self { pool, connector, schema, connections_max, deadline, memory })
     }
 
     /// See [`super::store::Store::ping`].
@@ -178,10 +166,7 @@ impl Postgres {
         let trouble = match outcome {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(trouble)) => trouble,
-            Err(_) => Trouble {
-                verdict: Verdict::Store,
-                reason: "no answer in time".into(),
-            },
+            Err(_) => Trouble { verdict: Verdict::Store, reason: "no answer in time".into() },
         };
         if matches!(trouble.verdict, Verdict::Connection | Verdict::Store) {
             discard(client);
@@ -199,14 +184,8 @@ impl Postgres {
         if client.statement_cache.size() > STATEMENTS_PER_CONNECTION_MAX {
             client.statement_cache.clear();
         }
-        let statement = client
-            .prepare_cached(&sql)
-            .await
-            .map_err(|e| Trouble::of(&e))?;
-        client
-            .execute(&statement, &batch.parameters())
-            .await
-            .map_err(|e| Trouble::of(&e))?;
+        let statement = client.prepare_cached(&sql).await.map_err(|e| Trouble::of(&e))?;
+        client.execute(&statement, &batch.parameters()).await.map_err(|e| Trouble::of(&e))?;
         Ok(())
     }
 
@@ -221,21 +200,17 @@ impl Postgres {
         }
         if !shared {
             let transaction = client.transaction().await.map_err(|e| Trouble::of(&e))?;
-            tables::ensure_shared(&transaction, &self.schema)
-                .await
-                .map_err(|e| Trouble::of(&e))?;
+            tables::ensure_shared(&transaction, &self.schema).await.map_err(|e| Trouble::of(&e))?;
             transaction.commit().await.map_err(|e| Trouble::of(&e))?;
             self.memory().shared = true;
         }
         let transaction = client.transaction().await.map_err(|e| Trouble::of(&e))?;
-        let table = tables::ensure_table(&transaction, &self.schema, bucket)
-            .await
-            .map_err(|fault| match fault {
-                TableFault::Database(error) => Trouble::of(&error),
-                TableFault::Refused(reason) => Trouble {
-                    verdict: Verdict::Table,
-                    reason,
-                },
+        let table =
+            tables::ensure_table(&transaction, &self.schema, bucket).await.map_err(|fault| {
+                match fault {
+                    TableFault::Database(error) => Trouble::of(&error),
+                    TableFault::Refused(reason) => Trouble { verdict: Verdict::Table, reason },
+                }
             })?;
         transaction.commit().await.map_err(|e| Trouble::of(&e))?;
         let sql: Arc<str> = batch::statement(&self.schema, &table).into();
@@ -243,9 +218,7 @@ impl Postgres {
         if memory.statements.len() >= TABLES_REMEMBERED_MAX {
             memory.statements.clear();
         }
-        memory
-            .statements
-            .insert(bucket.to_owned(), Arc::clone(&sql));
+        memory.statements.insert(bucket.to_owned(), Arc::clone(&sql));
         Ok(sql)
     }
 
@@ -305,9 +278,7 @@ impl Backend for Postgres {
 
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Postgres")
-            .field("schema", &self.schema)
-            .finish_non_exhaustive()
+        f.debug_struct("Postgres").field("schema", &self.schema).finish_non_exhaustive()
     }
 }
 

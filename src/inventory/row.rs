@@ -86,14 +86,7 @@ impl Row {
         if self.key.contains('\0') {
             return Some("the key contains a NUL character");
         }
-        let RowState::Present {
-            size,
-            content_type,
-            etag,
-            version_id,
-            ..
-        } = &self.state
-        else {
+        let RowState::Present { size, content_type, etag, version_id, .. } = &self.state else {
             return None;
         };
         if i64::try_from(*size).is_err() {

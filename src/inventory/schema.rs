@@ -44,12 +44,7 @@ pub const COLUMNS: [Column; 13] = [
         sqlite: "INTEGER PRIMARY KEY AUTOINCREMENT",
         added: None,
     },
-    Column {
-        name: "path",
-        postgres: "TEXT NOT NULL",
-        sqlite: "TEXT UNIQUE NOT NULL",
-        added: None,
-    },
+    Column { name: "path", postgres: "TEXT NOT NULL", sqlite: "TEXT UNIQUE NOT NULL", added: None },
     Column {
         name: "size",
         postgres: "BIGINT NOT NULL",
@@ -92,30 +87,15 @@ pub const COLUMNS: [Column; 13] = [
         sqlite: "TIMESTAMP DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))",
         added: Some("TIMESTAMP DEFAULT NOW()"),
     },
-    Column {
-        name: "etag",
-        postgres: "TEXT",
-        sqlite: "TEXT",
-        added: Some("TEXT"),
-    },
-    Column {
-        name: "version_id",
-        postgres: "TEXT",
-        sqlite: "TEXT",
-        added: Some("TEXT"),
-    },
+    Column { name: "etag", postgres: "TEXT", sqlite: "TEXT", added: Some("TEXT") },
+    Column { name: "version_id", postgres: "TEXT", sqlite: "TEXT", added: Some("TEXT") },
     Column {
         name: "mirrored_at",
         postgres: "TIMESTAMP",
         sqlite: "TIMESTAMP",
         added: Some("TIMESTAMP"),
     },
-    Column {
-        name: "last_error",
-        postgres: "TEXT",
-        sqlite: "TEXT",
-        added: Some("TEXT"),
-    },
+    Column { name: "last_error", postgres: "TEXT", sqlite: "TEXT", added: Some("TEXT") },
 ];
 
 /// The nine columns a table must have to be taken over as an inventory table.
@@ -151,12 +131,7 @@ pub fn postgres_added_columns(schema: &str, table: &str, missing: &[&Column]) ->
             Some(format!("ADD COLUMN IF NOT EXISTS {} {added}", column.name))
         })
         .collect();
-    Some(format!(
-        "ALTER TABLE {}.{} {};",
-        quoted(schema),
-        quoted(table),
-        clauses?.join(", ")
-    ))
+    Some(format!("ALTER TABLE {}.{} {};", quoted(schema), quoted(table), clauses?.join(", ")))
 }
 
 /// DDL of the shared objects in `PostgreSQL`; running it again changes nothing.
@@ -281,10 +256,7 @@ pub fn sqlite_views(tables: &[(String, String)]) -> Vec<String> {
     };
     let mut statements = Vec::new();
     let mut view = |name: &str, columns: &str, term: &dyn Fn(&str, &str) -> String| {
-        let terms: Vec<String> = tables
-            .iter()
-            .map(|(bucket, table)| term(bucket, table))
-            .collect();
+        let terms: Vec<String> = tables.iter().map(|(bucket, table)| term(bucket, table)).collect();
         statements.push(format!("DROP VIEW IF EXISTS {name}"));
         if !terms.is_empty() {
             let select = nested_union(&terms);
@@ -316,9 +288,7 @@ fn nested_union(terms: &[String]) -> String {
 }
 
 fn columns(definition: impl Fn(&Column) -> &'static str) -> String {
-    let list: Vec<String> = COLUMNS
-        .iter()
-        .map(|column| format!("{} {}", column.name, definition(column)))
-        .collect();
+    let list: Vec<String> =
+        COLUMNS.iter().map(|column| format!("{} {}", column.name, definition(column))).collect();
     list.join(", ")
 }

@@ -68,19 +68,10 @@ impl Sqlite {
             .connect_with(options)
             .await
             .map_err(|error| store_error(&error))?;
-        let store = Self {
-            pool,
-            memory: Mutex::default(),
-            views_are_stale: AtomicBool::new(true),
-        };
+        let store = Self { pool, memory: Mutex::default(), views_are_stale: AtomicBool::new(true) };
         let mut transaction = store.begin().await.map_err(|error| store_error(&error))?;
-        ensure_shared(&mut transaction)
-            .await
-            .map_err(|error| store_error(&error))?;
-        transaction
-            .commit()
-            .await
-            .map_err(|error| store_error(&error))?;
+        ensure_shared(&mut transaction).await.map_err(|error| store_error(&error))?;
+        transaction.commit().await.map_err(|error| store_error(&error))?;
         store.refresh_views().await;
         Ok(store)
     }
@@ -137,9 +128,7 @@ impl Sqlite {
             Arc::new(Statements::for_table(&table))
         };
         for (sql, present) in [(&statements.present, true), (&statements.absent, false)] {
-            let chosen = rows
-                .iter()
-                .filter(|row| matches!(row.state, RowState::Absent) != present);
+            let chosen = rows.iter().filter(|row| matches!(row.state, RowState::Absent) != present);
             let values: Vec<serde_json::Value> = chosen.map(|row| json(row)).collect();
             if !values.is_empty() {
                 let values = serde_json::Value::Array(values).to_string();
@@ -223,9 +212,7 @@ impl Statements {
 
 async fn ensure_shared(transaction: &mut Transaction<'_, Database>) -> Result<(), sqlx::Error> {
     for sql in sqlite_shared() {
-        sqlx::query(AssertSqlSafe(sql))
-            .execute(&mut **transaction)
-            .await?;
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut **transaction).await?;
     }
     Ok(())
 }
@@ -242,11 +229,7 @@ async fn ensure_table(
         .fetch_optional(&mut **transaction)
         .await?;
     let mut table = known.clone();
-    for Candidate {
-        name,
-        only_if_exists,
-    } in candidates(bucket)
-    {
+    for Candidate { name, only_if_exists } in candidates(bucket) {
         if table.is_some() {
             break;
         }
@@ -272,9 +255,7 @@ async fn ensure_table(
             .await?;
     if !exists {
         for sql in sqlite_table(&table) {
-            sqlx::query(AssertSqlSafe(sql))
-                .execute(&mut **transaction)
-                .await?;
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut **transaction).await?;
         }
         tracing::info!(bucket, table, "an inventory table was created");
     }
@@ -296,14 +277,10 @@ async fn make_views(transaction: &mut Transaction<'_, Database>) -> Result<(), s
         "SELECT bucket, table_name FROM {REGISTRY} WHERE table_name IN
              (SELECT name FROM sqlite_master WHERE type = 'table') ORDER BY bucket"
     );
-    let rows = sqlx::query(AssertSqlSafe(list))
-        .fetch_all(&mut **transaction)
-        .await?;
+    let rows = sqlx::query(AssertSqlSafe(list)).fetch_all(&mut **transaction).await?;
     let tables: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     for sql in sqlite_views(&tables) {
-        sqlx::query(AssertSqlSafe(sql))
-            .execute(&mut **transaction)
-            .await?;
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut **transaction).await?;
     }
     Ok(())
 }
@@ -312,13 +289,7 @@ async fn make_views(transaction: &mut Transaction<'_, Database>) -> Result<(), s
 fn json(row: &Row) -> serde_json::Value {
     let error = row.last_error_text();
     match &row.state {
-        RowState::Present {
-            size,
-            content_type,
-            last_modified,
-            etag,
-            version_id,
-        } => {
+        RowState::Present { size, content_type, last_modified, etag, version_id } => {
             let time = timestamp(*last_modified);
             serde_json::json!([
                 row.key,

@@ -46,10 +46,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Rejected`] if no connection could ever be made with these settings.
-    #[allow(
-        clippy::unused_async,
-        reason = "the same shape as `sqlite`, and free to probe later"
-    )]
+    #[allow(clippy::unused_async, reason = "the same shape as `sqlite`, and free to probe later")]
     pub async fn postgres(settings: PostgresSettings) -> Result<Self, StoreError> {
         Ok(Self::Postgres(Postgres::new(settings)?))
     }

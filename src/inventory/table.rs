@@ -68,10 +68,7 @@ pub fn candidates(bucket: &str) -> Vec<Candidate> {
         let suffix: String = hash.chars().take(digits).collect();
         let room = IDENTIFIER_BYTES_MAX - 1 - digits;
         let stem: String = plain.chars().take(room).collect();
-        names.push(Candidate {
-            name: format!("{stem}_{suffix}"),
-            only_if_exists: false,
-        });
+        names.push(Candidate { name: format!("{stem}_{suffix}"), only_if_exists: false });
     }
     names
 }

@@ -56,10 +56,8 @@ pub(super) async fn write<B: Backend>(
     for group in groups {
         writes.push(write_group(backend, group, &away));
     }
-    let ends: Vec<GroupEnd> = stream::iter(writes)
-        .buffer_unordered(backend.tables_in_parallel())
-        .collect()
-        .await;
+    let ends: Vec<GroupEnd> =
+        stream::iter(writes).buffer_unordered(backend.tables_in_parallel()).collect().await;
 
     let anything_settled = ends.iter().any(|end| end.settled);
     let mut store_error = None;
@@ -67,14 +65,7 @@ pub(super) async fn write<B: Backend>(
         faults.extend(end.faults);
         if let Some(error) = end.store_error {
             let reason = error.to_string();
-            let held_back = |index| {
-                (
-                    index,
-                    RowFault::TableUnavailable {
-                        reason: reason.clone(),
-                    },
-                )
-            };
+            let held_back = |index| (index, RowFault::TableUnavailable { reason: reason.clone() });
             faults.extend(end.held_back.into_iter().map(held_back));
             store_error = Some(error);
         }
@@ -112,18 +103,10 @@ fn group<'a>(rows: &'a [Row], faults: &mut Vec<(usize, RowFault)>) -> Vec<Group<
     let mut buckets: HashMap<&str, HashMap<&str, usize>> = HashMap::new();
     for (place, row) in rows.iter().enumerate() {
         if let Some(reason) = row.unstorable() {
-            faults.push((
-                place,
-                RowFault::Unstorable {
-                    reason: reason.to_owned(),
-                },
-            ));
+            faults.push((place, RowFault::Unstorable { reason: reason.to_owned() }));
             continue;
         }
-        buckets
-            .entry(&row.bucket)
-            .or_default()
-            .insert(&row.key, place);
+        buckets.entry(&row.bucket).or_default().insert(&row.key, place);
     }
     let mut groups = Vec::with_capacity(buckets.len());
     for (bucket, keys) in buckets {
@@ -132,10 +115,7 @@ fn group<'a>(rows: &'a [Row], faults: &mut Vec<(usize, RowFault)>) -> Vec<Group<
         keys.sort_unstable();
         groups.push(Group {
             bucket,
-            rows: keys
-                .iter()
-                .filter_map(|(_, place)| rows.get(*place))
-                .collect(),
+            rows: keys.iter().filter_map(|(_, place)| rows.get(*place)).collect(),
             places: keys.into_iter().map(|(_, place)| place).collect(),
         });
     }
@@ -153,10 +133,7 @@ async fn write_group<B: Backend>(
         let failure = if let Some(error) = away.get() {
             Failure::Store(error.clone())
         } else {
-            match backend
-                .apply(group.bucket, &group.rows[piece.clone()])
-                .await
-            {
+            match backend.apply(group.bucket, &group.rows[piece.clone()]).await {
                 Ok(()) => {
                     end.settled = true;
                     continue;
@@ -173,8 +150,7 @@ async fn write_group<B: Backend>(
         match failure {
             Failure::Row(reason) if piece.len() == 1 => {
                 end.settled = true;
-                end.faults
-                    .push((group.places[piece.start], RowFault::Unstorable { reason }));
+                end.faults.push((group.places[piece.start], RowFault::Unstorable { reason }));
             }
             Failure::Row(_) => {
                 let middle = piece.start + piece.len() / 2;
@@ -185,8 +161,7 @@ async fn write_group<B: Backend>(
                 end.settled = true;
                 for place in rest(piece, &mut todo) {
                     let reason = reason.clone();
-                    end.faults
-                        .push((place, RowFault::TableUnavailable { reason }));
+                    end.faults.push((place, RowFault::TableUnavailable { reason }));
                 }
             }
             Failure::Store(error) => {
@@ -201,11 +176,7 @@ async fn write_group<B: Backend>(
 /// Cuts `0..rows` into pieces of at most `rows_max`, last piece first, to be popped in order.
 fn pieces(rows: usize, rows_max: usize) -> Vec<Range<usize>> {
     let starts: Vec<usize> = (0..rows).step_by(rows_max).collect();
-    starts
-        .into_iter()
-        .rev()
-        .map(|start| start..rows.min(start + rows_max))
-        .collect()
+    starts.into_iter().rev().map(|start| start..rows.min(start + rows_max)).collect()
 }
 
 #[cfg(test)]
@@ -239,10 +210,7 @@ mod tests {
             if rows.iter().any(|row| row.key.contains("bad")) {
                 return Err(Failure::Row("refused".into()));
             }
-            self.stored
-                .lock()
-                .unwrap()
-                .extend(rows.iter().map(|row| row.key.clone()));
+            self.stored.lock().unwrap().extend(rows.iter().map(|row| row.key.clone()));
             Ok(())
         }
     }
@@ -263,15 +231,7 @@ mod tests {
         let mut rows: Vec<Row> = (0..200).map(|n| row("b", &format!("k{n:03}"))).collect();
         rows[77].key = "k077bad".into();
         let faults = write(&store, &rows).await.unwrap();
-        assert_eq!(
-            faults,
-            [(
-                77,
-                RowFault::Unstorable {
-                    reason: "refused".into()
-                }
-            )]
-        );
+        assert_eq!(faults, [(77, RowFault::Unstorable { reason: "refused".into() })]);
         assert_eq!(store.stored.lock().unwrap().len(), 199);
         assert!(*store.statements.lock().unwrap() <= 20);
     }
@@ -290,9 +250,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_is_away_is_an_error_unless_something_was_settled() {
         let store = Picky::default();
-        let error = write(&store, &[row("away", "a"), row("away", "b")])
-            .await
-            .unwrap_err();
+        let error = write(&store, &[row("away", "a"), row("away", "b")]).await.unwrap_err();
         assert!(error.is_transient());
         let faults = write(&store, &[row("stuck", "x"), row("away", "a")]).await;
         if let Ok(faults) = faults {
@@ -304,9 +262,7 @@ mod tests {
     #[tokio::test]
     async fn the_last_of_two_rows_for_one_key_wins() {
         let store = Picky::default();
-        let faults = write(&store, &[row("b", "k"), row("b", "k")])
-            .await
-            .unwrap();
+        let faults = write(&store, &[row("b", "k"), row("b", "k")]).await.unwrap();
         assert!(faults.is_empty());
         assert_eq!(*store.stored.lock().unwrap(), ["k"]);
     }

@@ -28,10 +28,7 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// Makes a key.
     pub fn new(bucket: &str, key: &str) -> Self {
-        Self {
-            bucket: bucket.into(),
-            key: key.into(),
-        }
+        Self { bucket: bucket.into(), key: key.into() }
     }
 }
 
@@ -98,10 +95,7 @@ impl Facts {
     /// Facts of a key as main told it: a state, or absence.
     pub fn observed(state: Option<&ObjectState>) -> Self {
         state.map_or_else(
-            || Self {
-                absent: true,
-                ..Self::default()
-            },
+            || Self { absent: true, ..Self::default() },
             |state| Self {
                 etag: Some(state.etag.clone()),
                 size: Some(state.size),
@@ -139,17 +133,12 @@ impl PartLayout {
 
     /// Sizes in order.
     pub fn sizes(&self) -> impl Iterator<Item = u64> + '_ {
-        self.runs
-            .iter()
-            .flat_map(|&(size, count)| (0..count).map(move |_| size))
+        self.runs.iter().flat_map(|&(size, count)| (0..count).map(move |_| size))
     }
 
     /// Bytes of the whole object.
     pub fn total(&self) -> u64 {
-        self.runs
-            .iter()
-            .map(|&(size, count)| size * u64::from(count))
-            .sum()
+        self.runs.iter().map(|&(size, count)| size * u64::from(count)).sum()
     }
 
     /// Number of parts.
@@ -203,10 +192,7 @@ mod tests {
     fn a_layout_of_equal_parts_is_two_numbers_and_keeps_order() {
         let layout = PartLayout::new([8, 8, 8, 5, 8], Some("e-5".into()));
         assert_eq!(layout.sizes().collect::<Vec<_>>(), [8, 8, 8, 5, 8]);
-        assert_eq!(
-            (layout.total(), layout.count(), layout.runs.len()),
-            (37, 5, 3)
-        );
+        assert_eq!((layout.total(), layout.count(), layout.runs.len()), (37, 5, 3));
     }
 
     #[test]
@@ -219,10 +205,7 @@ mod tests {
             overlapped: false,
             since_ms,
             request_id: "r".into(),
-            facts: Facts {
-                layout,
-                ..Facts::default()
-            },
+            facts: Facts { layout, ..Facts::default() },
             attempts: 0,
         };
         let older = entry(1, 100, Some(PartLayout::new([5, 3], None)));

@@ -72,11 +72,7 @@ impl<T: Item> Lane<T> {
                     Offered::Ready
                 }
                 Some(old) if old.sequence() == item.sequence() => {
-                    slot.waiting = Some(if item.tells_more(Some(&old)) {
-                        item
-                    } else {
-                        old
-                    });
+                    slot.waiting = Some(if item.tells_more(Some(&old)) { item } else { old });
                     Offered::Known
                 }
                 Some(old) if old.sequence() < item.sequence() => {
@@ -97,13 +93,7 @@ impl<T: Item> Lane<T> {
             return Offered::Full;
         }
         self.ready.push_back(item.object().clone());
-        self.slots.insert(
-            item.object().clone(),
-            Slot {
-                waiting: Some(item),
-                claimed: None,
-            },
-        );
+        self.slots.insert(item.object().clone(), Slot { waiting: Some(item), claimed: None });
         Offered::Ready
     }
 
@@ -128,9 +118,7 @@ impl<T: Item> Lane<T> {
 
     /// Is a newer item of a claimed key waiting?
     pub(super) fn newer_waits(&self, key: &ObjectKey) -> bool {
-        self.slots
-            .get(key)
-            .is_some_and(|slot| slot.waiting.is_some())
+        self.slots.get(key).is_some_and(|slot| slot.waiting.is_some())
     }
 
     /// Ends a claim. True: a newer item of the key became ready.
@@ -163,8 +151,7 @@ impl<T: Item> Lane<T> {
 
     /// Where to read on disk when there is room for more.
     pub(super) fn wants_refill(&self) -> Option<Sequence> {
-        self.refill_from
-            .filter(|_| self.slots.len() <= self.capacity / 2)
+        self.refill_from.filter(|_| self.slots.len() <= self.capacity / 2)
     }
 
     /// Free slots.
@@ -228,10 +215,7 @@ mod tests {
     fn an_older_entry_found_late_is_covered_by_the_newer_one() {
         let mut lane = Lane::new(8);
         lane.offer(work(5, "a"));
-        assert_eq!(
-            lane.offer(work(4, "a")),
-            Offered::SupersededBy(work(4, "a"))
-        );
+        assert_eq!(lane.offer(work(4, "a")), Offered::SupersededBy(work(4, "a")));
         assert_eq!(lane.claim().unwrap().2, 4);
         assert_eq!(lane.offer(work(5, "a")), Offered::Known);
     }

@@ -1,4 +1,4 @@
-//! The only SQL of the journal: one SQLite file, WAL, one writer.
+//! The only SQL of the journal: one `SQLite` file, WAL, one writer.
 //!
 //! `entry.mirror` is 0 pending, 1 confirmed, 2 waiting for its next try, 3 parked.
 //! `entry.inventory` is 0 not written, 1 written as not yet mirrored, 2 nothing left to write,
@@ -191,9 +191,7 @@ pub(super) async fn open_writer(
     sync: JournalSync,
 ) -> Result<SqliteConnection, sqlx::Error> {
     let mut db = options(path, sync).connect().await?;
-    let version: i64 = sqlx::query_scalar("PRAGMA user_version")
-        .fetch_one(&mut db)
-        .await?;
+    let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut db).await?;
     if version > VERSION {
         return Err(sqlx::Error::Configuration(
             format!("written by a newer version (format {version}, this is {VERSION})").into(),
@@ -202,18 +200,13 @@ pub(super) async fn open_writer(
     for statement in SCHEMA {
         sqlx::query(*statement).execute(&mut db).await?;
     }
-    sqlx::query("PRAGMA user_version = 1")
-        .execute(&mut db)
-        .await?;
+    sqlx::query("PRAGMA user_version = 1").execute(&mut db).await?;
     Ok(db)
 }
 
 /// Opens a connection for reading beside the writer.
 pub(super) async fn open_reader(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
-    options(path, JournalSync::Off)
-        .create_if_missing(false)
-        .connect()
-        .await
+    options(path, JournalSync::Off).create_if_missing(false).connect().await
 }
 
 /// What a restart found.
@@ -246,26 +239,18 @@ pub(super) async fn recover(
         .await?
         .rows_affected();
     if !inventory {
-        sqlx::query("UPDATE entry SET inventory = 2 WHERE inventory < 2")
-            .execute(&mut *db)
-            .await?;
-        sqlx::query("DELETE FROM entry WHERE mirror = 1")
-            .execute(&mut *db)
-            .await?;
+        sqlx::query("UPDATE entry SET inventory = 2 WHERE inventory < 2").execute(&mut *db).await?;
+        sqlx::query("DELETE FROM entry WHERE mirror = 1").execute(&mut *db).await?;
     }
     // Uploads that were neither completed nor aborted through this proxy.
     sqlx::query("DELETE FROM part WHERE at_ms < ?1")
         .bind(super::now_ms() - PARTS_KEPT_MS)
         .execute(&mut *db)
         .await?;
-    let last: Option<i64> = sqlx::query_scalar("SELECT max(sequence) FROM entry")
-        .fetch_one(&mut *db)
-        .await?;
+    let last: Option<i64> =
+        sqlx::query_scalar("SELECT max(sequence) FROM entry").fetch_one(&mut *db).await?;
     sqlx::query("COMMIT").execute(&mut *db).await?;
-    Ok(Recovered {
-        unsettled,
-        last: last.unwrap_or(0),
-    })
+    Ok(Recovered { unsettled, last: last.unwrap_or(0) })
 }
 
 const COLUMNS: &str = "sequence, bucket, key, change, state, accepted_ms, request_id, facts, \
@@ -299,14 +284,8 @@ pub(super) async fn pending(
         "SELECT {COLUMNS} FROM entry WHERE sequence > ?1 AND state > 0 AND mirror = 0 \
          ORDER BY sequence LIMIT ?2"
     );
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(from)
-        .bind(limit)
-        .fetch_all(db)
-        .await?;
-    rows.iter()
-        .map(|row| entry(row).map(|(entry, _)| entry))
-        .collect()
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(from).bind(limit).fetch_all(db).await?;
+    rows.iter().map(|row| entry(row).map(|(entry, _)| entry)).collect()
 }
 
 /// Entries whose next try is due.
@@ -318,14 +297,8 @@ pub(super) async fn due(
     let sql = format!(
         "SELECT {COLUMNS} FROM entry WHERE mirror = 2 AND due_ms <= ?1 ORDER BY due_ms LIMIT ?2"
     );
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(now_ms)
-        .bind(limit)
-        .fetch_all(db)
-        .await?;
-    rows.iter()
-        .map(|row| entry(row).map(|(entry, _)| entry))
-        .collect()
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now_ms).bind(limit).fetch_all(db).await?;
+    rows.iter().map(|row| entry(row).map(|(entry, _)| entry)).collect()
 }
 
 /// Entries after `from` whose row the inventory has not written, with whether the mirror has
@@ -339,11 +312,7 @@ pub(super) async fn unwritten(
         "SELECT {COLUMNS} FROM entry WHERE sequence > ?1 AND state > 0 \
          AND (inventory = 0 OR (inventory = 1 AND mirror = 1)) ORDER BY sequence LIMIT ?2"
     );
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(from)
-        .bind(limit)
-        .fetch_all(db)
-        .await?;
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(from).bind(limit).fetch_all(db).await?;
     rows.iter().map(entry).collect()
 }
 
@@ -359,12 +328,7 @@ pub(super) async fn rechecks_due(
         .fetch_all(db)
         .await?;
     rows.iter()
-        .map(|row| {
-            Ok((
-                row.try_get(0)?,
-                ObjectKey::new(row.try_get(1)?, row.try_get(2)?),
-            ))
-        })
+        .map(|row| Ok((row.try_get(0)?, ObjectKey::new(row.try_get(1)?, row.try_get(2)?))))
         .collect()
 }
 
@@ -427,8 +391,5 @@ pub(super) async fn figures(db: &mut SqliteConnection) -> Result<Figures, sqlx::
 
 /// Makes every entry that waits for its next try due at once.
 pub(super) async fn hasten(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE entry SET due_ms = 0 WHERE mirror = 2")
-        .execute(db)
-        .await
-        .map(drop)
+    sqlx::query("UPDATE entry SET due_ms = 0 WHERE mirror = 2").execute(db).await.map(drop)
 }

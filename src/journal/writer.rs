@@ -48,67 +48,20 @@ pub(super) type Done = oneshot::Sender<Result<(), AppendError>>;
 /// One change to the journal.
 #[derive(Debug)]
 pub(super) enum Command {
-    Append {
-        rows: Vec<(Sequence, NewIntent)>,
-        done: Option<Done>,
-    },
-    Settle {
-        sequence: Sequence,
-        unknown: bool,
-        facts: Facts,
-    },
-    Close {
-        sequence: Sequence,
-    },
-    Merge {
-        sequence: Sequence,
-        since_ms: i64,
-        unknown: bool,
-        facts: Facts,
-    },
-    Retry {
-        sequence: Sequence,
-        attempts: u32,
-        due_ms: i64,
-        error: String,
-    },
-    Park {
-        sequence: Sequence,
-        attempts: u32,
-        error: String,
-    },
-    Mirrored {
-        sequence: Sequence,
-        object: ObjectKey,
-        facts: Facts,
-    },
-    Written {
-        sequence: Sequence,
-        level: i64,
-        error: Option<String>,
-    },
-    Recheck {
-        object: ObjectKey,
-        due_ms: i64,
-    },
-    Rechecked {
-        object: ObjectKey,
-        due_ms: i64,
-    },
-    Part {
-        upload_id: String,
-        number: u32,
-        etag: String,
-        size: u64,
-        at_ms: i64,
-    },
-    UploadEnded {
-        upload_id: String,
-    },
+    Append { rows: Vec<(Sequence, NewIntent)>, done: Option<Done> },
+    Settle { sequence: Sequence, unknown: bool, facts: Facts },
+    Close { sequence: Sequence },
+    Merge { sequence: Sequence, since_ms: i64, unknown: bool, facts: Facts },
+    Retry { sequence: Sequence, attempts: u32, due_ms: i64, error: String },
+    Park { sequence: Sequence, attempts: u32, error: String },
+    Mirrored { sequence: Sequence, object: ObjectKey, facts: Facts },
+    Written { sequence: Sequence, level: i64, error: Option<String> },
+    Recheck { object: ObjectKey, due_ms: i64 },
+    Rechecked { object: ObjectKey, due_ms: i64 },
+    Part { upload_id: String, number: u32, etag: String, size: u64, at_ms: i64 },
+    UploadEnded { upload_id: String },
     Hasten,
-    Flush {
-        done: Done,
-    },
+    Flush { done: Done },
 }
 
 pub(super) struct Writer {
@@ -152,14 +105,7 @@ impl Writer {
                 carry.clear();
             }
             for done in waiting {
-                answer(
-                    done,
-                    if written {
-                        Ok(())
-                    } else {
-                        Err(AppendError::Unavailable)
-                    },
-                );
+                answer(done, if written { Ok(()) } else { Err(AppendError::Unavailable) });
             }
         }
     }
@@ -209,10 +155,7 @@ impl Writer {
         };
         let batch = batch(commands, self.inventory);
         batch.commit(db).await?;
-        if commands
-            .iter()
-            .any(|command| matches!(command, Command::Hasten))
-        {
+        if commands.iter().any(|command| matches!(command, Command::Hasten)) {
             store::hasten(db).await?;
         }
         Ok(())
@@ -250,86 +193,39 @@ fn batch(commands: &[Command], inventory: bool) -> Batch {
                     ]));
                 }
             }
-            Command::Settle {
-                sequence,
-                unknown,
-                facts,
-            } => batch.settled.push(json!([
+            Command::Settle { sequence, unknown, facts } => batch.settled.push(json!([
                 sequence,
                 if *unknown { 2 } else { 1 },
                 facts.size.unwrap_or(0),
                 text(facts),
             ])),
             Command::Close { sequence } => batch.closed.push(*sequence),
-            Command::Merge {
-                sequence,
-                since_ms,
-                unknown,
-                facts,
-            } => batch.merged.push(json!([
+            Command::Merge { sequence, since_ms, unknown, facts } => batch.merged.push(json!([
                 sequence,
                 since_ms,
                 if *unknown { 2 } else { 1 },
                 text(facts),
             ])),
-            Command::Retry {
-                sequence,
-                attempts,
-                due_ms,
-                error,
-            } => {
-                batch
-                    .troubled
-                    .push(json!([sequence, 2, attempts, due_ms, error]));
+            Command::Retry { sequence, attempts, due_ms, error } => {
+                batch.troubled.push(json!([sequence, 2, attempts, due_ms, error]));
             }
-            Command::Park {
-                sequence,
-                attempts,
-                error,
-            } => {
-                batch
-                    .troubled
-                    .push(json!([sequence, 3, attempts, 0, error]));
+            Command::Park { sequence, attempts, error } => {
+                batch.troubled.push(json!([sequence, 3, attempts, 0, error]));
             }
-            Command::Mirrored {
-                sequence,
-                object,
-                facts,
-            } => {
-                batch.mirrored.push(json!([
-                    sequence,
-                    &*object.bucket,
-                    &*object.key,
-                    text(facts)
-                ]));
+            Command::Mirrored { sequence, object, facts } => {
+                batch.mirrored.push(json!([sequence, &*object.bucket, &*object.key, text(facts)]));
             }
-            Command::Written {
-                sequence,
-                level,
-                error,
-            } => {
+            Command::Written { sequence, level, error } => {
                 batch.written.push(json!([sequence, level, error]));
             }
             Command::Recheck { object, due_ms } => {
-                batch
-                    .rechecks
-                    .push(json!([due_ms, &*object.bucket, &*object.key]));
+                batch.rechecks.push(json!([due_ms, &*object.bucket, &*object.key]));
             }
             Command::Rechecked { object, due_ms } => {
-                batch
-                    .rechecked
-                    .push(json!([due_ms, &*object.bucket, &*object.key]));
+                batch.rechecked.push(json!([due_ms, &*object.bucket, &*object.key]));
             }
-            Command::Part {
-                upload_id,
-                number,
-                etag,
-                size,
-                at_ms,
-            } => {
-                batch
-                    .parts
-                    .push(json!([upload_id, number, etag, size, at_ms]));
+            Command::Part { upload_id, number, etag, size, at_ms } => {
+                batch.parts.push(json!([upload_id, number, etag, size, at_ms]));
             }
             Command::UploadEnded { upload_id } => batch.uploads_ended.push(upload_id.clone()),
             Command::Hasten | Command::Flush { .. } => {}

@@ -40,6 +40,9 @@ const PARTS_MAX: u64 = 10_000;
 /// Part size where main's own boundaries are unknown.
 const PART_BYTES: u64 = 8 << 20;
 
+/// The object, or `None` where there is none.
+type Presence = Option<ObjectState>;
+
 /// Copies keys.
 pub(super) struct Replicator {
     pub(super) main: Arc<Upstream>,
@@ -78,10 +81,7 @@ impl Replicator {
             }
             let alone = self.fence == Fence::Overlap && !work.entry.overlapped;
             if alone && trusted && round == 0 {
-                return Ok(Replicated {
-                    facts: work.entry.facts.clone(),
-                    bytes,
-                });
+                return Ok(Replicated { facts: work.entry.facts.clone(), bytes });
             }
             let now = self.main(work).head().await?;
             self.learn_default_type(work, now.as_ref());
@@ -91,10 +91,7 @@ impl Replicator {
                 _ => false,
             };
             if still {
-                return Ok(Replicated {
-                    facts: Facts::observed(now.as_ref()),
-                    bytes,
-                });
+                return Ok(Replicated { facts: Facts::observed(now.as_ref()), bytes });
             }
             assumed = Some(now);
         }
@@ -103,17 +100,12 @@ impl Replicator {
 
     fn main<'a>(&'a self, work: &'a Work) -> Reader<'a> {
         let object = &work.entry.object;
-        Reader {
-            upstream: &self.main,
-            who: "main",
-            bucket: &object.bucket,
-            key: &object.key,
-        }
+        Reader { upstream: &self.main, who: "main", bucket: &object.bucket, key: &object.key }
     }
 
     /// What main must be now if nothing else happened: known without asking for a delete, and
     /// for a write whose body was kept.
-    fn assume(&self, work: &Work) -> Option<Option<ObjectState>> {
+    fn assume(&self, work: &Work) -> Option<Presence> {
         let entry = &work.entry;
         if entry.unknown {
             return None;
@@ -140,10 +132,8 @@ impl Replicator {
     }
 
     fn learn_default_type(&self, work: &Work, now: Option<&ObjectState>) {
-        let untyped = work
-            .body
-            .as_ref()
-            .is_some_and(|body| !body.headers().contains_key(CONTENT_TYPE));
+        let untyped =
+            work.body.as_ref().is_some_and(|body| !body.headers().contains_key(CONTENT_TYPE));
         if let Some(now) = now
             && untyped
             && work.entry.facts.etag.as_ref() == Some(&now.etag)
@@ -176,10 +166,8 @@ impl Replicator {
         bucket: &str,
         key: &str,
     ) -> Result<u64, Failure> {
-        let kept = work
-            .body
-            .as_ref()
-            .filter(|_| work.entry.facts.etag.as_ref() == Some(&state.etag));
+        let kept =
+            work.body.as_ref().filter(|_| work.entry.facts.etag.as_ref() == Some(&state.etag));
         let tags = match kept {
             _ if state.tag_count == 0 && work.entry.change != Change::Tagging => Vec::new(),
             Some(body)
@@ -197,23 +185,16 @@ impl Replicator {
         }
         if let Some(body) = kept {
             let bytes = memory(body.bytes().clone());
-            self.writer
-                .put(bucket, key, &state.headers, &tags, state.size, bytes)
-                .await?;
+            self.writer.put(bucket, key, &state.headers, &tags, state.size, bytes).await?;
             return Ok(state.size);
         }
-        match self.layout(work, state).await? {
-            Some(layout) => {
-                let destination = (bucket, key, state.headers.as_slice(), tags.as_slice());
-                self.copy_parts(work, state, &layout, destination).await?;
-            }
-            None => {
-                let response = self.main(work).get(&state.etag, None).await?;
-                let body = SdkBody::from_body_1_x(response.into_body());
-                self.writer
-                    .put(bucket, key, &state.headers, &tags, state.size, body)
-                    .await?;
-            }
+        if let Some(layout) = self.layout(work, state).await? {
+            let destination = (bucket, key, state.headers.as_slice(), tags.as_slice());
+            self.copy_parts(work, state, &layout, destination).await?;
+        } else {
+            let response = self.main(work).get(&state.etag, None).await?;
+            let body = SdkBody::from_body_1_x(response.into_body());
+            self.writer.put(bucket, key, &state.headers, &tags, state.size, body).await?;
         }
         Ok(state.size)
     }
@@ -224,12 +205,7 @@ impl Replicator {
         bucket: &str,
         key: &str,
     ) -> Result<bool, Failure> {
-        let mirror = Reader {
-            upstream: &self.mirror,
-            who: "mirror",
-            bucket,
-            key,
-        };
+        let mirror = Reader { upstream: &self.mirror, who: "mirror", bucket, key };
         let there = mirror.head().await?;
         Ok(there.is_some_and(|there| there.same_bytes(state) && there.headers == state.headers))
     }
@@ -271,11 +247,7 @@ impl Replicator {
             sizes.push(size);
         }
         let layout = PartLayout::new(sizes, None);
-        if layout.total() == state.size {
-            Ok(Some(layout))
-        } else {
-            Err(Failure::Moved)
-        }
+        if layout.total() == state.size { Ok(Some(layout)) } else { Err(Failure::Moved) }
     }
 
     async fn copy_parts(
@@ -300,18 +272,13 @@ impl Replicator {
             let body = if size == 0 {
                 SdkBody::empty()
             } else {
-                let response = self
-                    .main(work)
-                    .get(&state.etag, Some((first, size)))
-                    .await?;
+                let response = self.main(work).get(&state.etag, Some((first, size))).await?;
                 SdkBody::from_body_1_x(response.into_body())
             };
             self.writer.part(upload, number, size, body).await
         });
-        let parts: Result<Vec<_>, Failure> = futures_util::stream::iter(copies)
-            .buffered(PARTS_AT_ONCE)
-            .try_collect()
-            .await;
+        let parts: Result<Vec<_>, Failure> =
+            futures_util::stream::iter(copies).buffered(PARTS_AT_ONCE).try_collect().await;
         let completed = match parts {
             Ok(parts) => self.writer.complete(upload, parts).await,
             Err(failure) => Err(failure),
@@ -349,13 +316,8 @@ fn cut(size: u64, part: u64) -> impl Iterator<Item = u64> {
 
 /// The tags that were sent with a body, sorted.
 fn sent_tags(body: &TeedBody) -> Vec<(String, String)> {
-    let header = body
-        .headers()
-        .get("x-amz-tagging")
-        .and_then(|value| value.to_str().ok());
-    let query = header
-        .and_then(|text| Query::parse(text).ok())
-        .unwrap_or_default();
+    let header = body.headers().get("x-amz-tagging").and_then(|value| value.to_str().ok());
+    let query = header.and_then(|text| Query::parse(text).ok()).unwrap_or_default();
     let mut tags = query.into_pairs();
     tags.sort();
     tags
@@ -367,12 +329,7 @@ mod tests {
 
     #[test]
     fn equal_parts_cover_the_object_with_the_number_of_parts_it_has() {
-        for (size, count) in [
-            (20 << 20, 3),
-            (1, 1),
-            (5_000_001, 2),
-            (80_000_000_000, 10_000),
-        ] {
+        for (size, count) in [(20 << 20, 3), (1, 1), (5_000_001, 2), (80_000_000_000, 10_000)] {
             let layout = equal_parts(size, count);
             assert_eq!((layout.total(), layout.count()), (size, count));
         }

@@ -7,7 +7,7 @@ use crate::upstream::read::ReadError;
 /// First pause.
 const BASE: Duration = Duration::from_millis(250);
 /// Longest pause: after an outage no key waits longer than this for its next try.
-const CAP: Duration = Duration::from_secs(60);
+const CAP: Duration = Duration::from_mins(1);
 
 /// Why a key could not be replicated, by what is to be done about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,13 +33,13 @@ impl Failure {
         match (status, code) {
             // The object is in an archive class and cannot be read before it is restored.
             (_, "InvalidObjectState") => Self::Permanent(reason),
-            // Credentials and policies get mended; then every key must go through by itself.
-            (401 | 403, _) => Self::Transient(reason),
-            (404 | 408 | 409 | 412 | 425 | 429, _) => Self::Transient(reason),
-            (_, "RequestTimeout" | "RequestTimeTooSkewed" | "IncompleteBody" | "BadDigest") => {
+            // Credentials and policies get mended, conflicts pass; then every key must go through
+            // by itself.
+            (401 | 403 | 404 | 408 | 409 | 412 | 425 | 429, _)
+            | (_, "RequestTimeout" | "RequestTimeTooSkewed" | "IncompleteBody" | "BadDigest") => {
                 Self::Transient(reason)
             }
-            (400..500 | 501 | 505, _) => Self::Permanent(reason),
+            (400..=499 | 501 | 505, _) => Self::Permanent(reason),
             _ => Self::Transient(reason),
         }
     }
@@ -49,12 +49,9 @@ impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Unreachable(reason) => Self::Down(reason),
-            ReadError::Refused {
-                who,
-                what,
-                status,
-                code,
-            } => Self::from_status(who, what, status, &code),
+            ReadError::Refused { who, what, status, code } => {
+                Self::from_status(who, what, status, &code)
+            }
             ReadError::Moved => Self::Moved,
             ReadError::Unusable(reason) => Self::Permanent(reason),
         }
@@ -64,9 +61,7 @@ impl From<ReadError> for Failure {
 /// The pause before try number `attempts + 1`. `random` is uniform in 0..1; half of the pause is
 /// jitter, so that keys which failed together do not come back together.
 pub(super) fn pause(attempts: u32, random: f64) -> Duration {
-    let full = BASE
-        .saturating_mul(2u32.saturating_pow(attempts.min(20)))
-        .min(CAP);
+    let full = BASE.saturating_mul(2u32.saturating_pow(attempts.min(20))).min(CAP);
     full.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
 }
 
@@ -87,10 +82,7 @@ mod tests {
         let of = |status, code| Failure::from_status("mirror", "PutObject", status, code);
         assert!(matches!(of(400, "KeyTooLongError"), Failure::Permanent(_)));
         assert!(matches!(of(501, "NotImplemented"), Failure::Permanent(_)));
-        assert!(matches!(
-            of(403, "InvalidObjectState"),
-            Failure::Permanent(_)
-        ));
+        assert!(matches!(of(403, "InvalidObjectState"), Failure::Permanent(_)));
         for (status, code) in [
             (403, "AccessDenied"),
             (404, "NoSuchBucket"),
@@ -99,10 +91,7 @@ mod tests {
             (503, "SlowDown"),
             (400, "RequestTimeout"),
         ] {
-            assert!(
-                matches!(of(status, code), Failure::Transient(_)),
-                "{status} {code}"
-            );
+            assert!(matches!(of(status, code), Failure::Transient(_)), "{status} {code}");
         }
     }
 }

@@ -25,7 +25,7 @@ use super::retry::Failure;
 use crate::upstream::{Upstream, describe, sdk_http_client};
 
 /// Time for an answer, on top of what the bytes need.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Slowest transfer that is waited for, in bytes per second.
 const RATE_MIN: u64 = 128 * 1024;
 
@@ -54,16 +54,11 @@ impl Writer {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .retry_config(RetryConfig::disabled())
             .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(Duration::from_secs(5))
-                    .build(),
+                TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).build(),
             )
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
-        Self {
-            client: Client::from_conf(config),
-            region: endpoint.region.clone(),
-        }
+        Self { client: Client::from_conf(config), region: endpoint.region.clone() }
     }
 
     /// Writes an object in one request. `length` is exact.
@@ -104,23 +99,14 @@ impl Writer {
     pub(super) async fn tag(&self, bucket: &str, key: &str, tags: &Tags) -> Result<(), Failure> {
         if tags.is_empty() {
             let request = self.client.delete_object_tagging().bucket(bucket).key(key);
-            return timed("DeleteObjectTagging", 0, request.send())
-                .await
-                .map(drop);
+            return timed("DeleteObjectTagging", 0, request.send()).await.map(drop);
         }
-        let set: Result<Vec<Tag>, _> = tags
-            .iter()
-            .map(|(key, value)| Tag::builder().key(key).value(value).build())
-            .collect();
+        let set: Result<Vec<Tag>, _> =
+            tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
         let set = set.map_err(|error| Failure::Permanent(error.to_string()))?;
         let tagging = Tagging::builder().set_tag_set(Some(set)).build();
         let tagging = tagging.map_err(|error| Failure::Permanent(error.to_string()))?;
-        let request = self
-            .client
-            .put_object_tagging()
-            .bucket(bucket)
-            .key(key)
-            .tagging(tagging);
+        let request = self.client.put_object_tagging().bucket(bucket).key(key).tagging(tagging);
         timed("PutObjectTagging", 0, request.send()).await.map(drop)
     }
 
@@ -167,10 +153,7 @@ impl Writer {
             .content_length(length_signed)
             .body(ByteStream::new(body));
         let uploaded = timed("UploadPart", length, request.send()).await?;
-        Ok(CompletedPart::builder()
-            .part_number(number)
-            .set_e_tag(uploaded.e_tag)
-            .build())
+        Ok(CompletedPart::builder().part_number(number).set_e_tag(uploaded.e_tag).build())
     }
 
     /// Completes a multipart upload; success is in the body of the answer.
@@ -180,9 +163,7 @@ impl Writer {
         parts: Vec<CompletedPart>,
     ) -> Result<(), Failure> {
         let (bucket, key, upload_id) = upload;
-        let parts = CompletedMultipartUpload::builder()
-            .set_parts(Some(parts))
-            .build();
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let request = self
             .client
             .complete_multipart_upload()
@@ -193,20 +174,16 @@ impl Writer {
         let completed = timed("CompleteMultipartUpload", 0, request.send()).await?;
         match completed.e_tag {
             Some(_) => Ok(()),
-            None => Err(Failure::Transient(
-                "mirror did not confirm CompleteMultipartUpload".into(),
-            )),
+            None => {
+                Err(Failure::Transient("mirror did not confirm CompleteMultipartUpload".into()))
+            }
         }
     }
 
     /// Gives up a multipart upload. Failing to only leaves parts behind, which is logged.
     pub(super) async fn abort(&self, (bucket, key, upload_id): (&str, &str, &str)) {
-        let request = self
-            .client
-            .abort_multipart_upload()
-            .bucket(bucket)
-            .key(key)
-            .upload_id(upload_id);
+        let request =
+            self.client.abort_multipart_upload().bucket(bucket).key(key).upload_id(upload_id);
         if let Err(error) = timed("AbortMultipartUpload", 0, request.send()).await {
             tracing::warn!(bucket, key, %error, "parts are left behind on the mirror");
         }
@@ -219,11 +196,8 @@ impl Writer {
                 .location_constraint(BucketLocationConstraint::from(self.region.as_str()))
                 .build()
         });
-        let request = self
-            .client
-            .create_bucket()
-            .bucket(bucket)
-            .set_create_bucket_configuration(location);
+        let request =
+            self.client.create_bucket().bucket(bucket).set_create_bucket_configuration(location);
         match timed("CreateBucket", 0, request.send()).await {
             Ok(_) => {
                 tracing::info!(bucket, "made the bucket on the mirror");
@@ -264,9 +238,7 @@ where
     match tokio::time::timeout(limit, request).await {
         Ok(Ok(output)) => Ok(output),
         Ok(Err(error)) => Err(failure(what, &error)),
-        Err(_) => Err(Failure::Down(format!(
-            "mirror: no answer to {what} in time"
-        ))),
+        Err(_) => Err(Failure::Down(format!("mirror: no answer to {what} in time"))),
     }
 }
 
@@ -298,13 +270,11 @@ fn texts(headers: &Headers) -> Result<Vec<(String, String)>, Failure> {
     let mut out: Vec<(String, String)> = Vec::with_capacity(headers.len());
     for (name, value) in headers {
         let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
-            Failure::Permanent(format!(
-                "the value of {name} is not UTF-8 and cannot be sent"
-            ))
+            Failure::Permanent(format!("the value of {name} is not UTF-8 and cannot be sent"))
         })?;
         match out.last_mut() {
             // Repeated headers are one list.
-            Some((last, list)) if last == name.as_str() => {
+            Some((previous, list)) if previous == name.as_str() => {
                 list.push(',');
                 list.push_str(text);
             }
@@ -316,11 +286,7 @@ fn texts(headers: &Headers) -> Result<Vec<(String, String)>, Failure> {
 
 fn set_headers(request: &mut HttpRequest, headers: &[(String, String)]) {
     for (name, value) in headers {
-        if request
-            .headers_mut()
-            .try_insert(name.clone(), value.clone())
-            .is_err()
-        {
+        if request.headers_mut().try_insert(name.clone(), value.clone()).is_err() {
             // Both came from headers that were valid, as UTF-8.
             tracing::error!(name, "a header could not be set on the mirror's object");
         }

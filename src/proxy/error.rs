@@ -10,7 +10,7 @@ use crate::s3::xml::{MalformedXml, error_document};
 
 /// An error in S3's terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct S3Error {
+pub(super) struct S3Error {
     /// HTTP status.
     pub status: StatusCode,
     /// S3 error code.
@@ -21,45 +21,37 @@ pub struct S3Error {
 
 impl S3Error {
     /// Makes an error.
-    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
     }
 
     /// The request as a whole is wrong.
-    pub fn invalid_request(message: impl Into<String>) -> Self {
+    pub(super) fn invalid_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "InvalidRequest", message)
     }
 
     /// S3 has it, we do not.
-    pub fn not_implemented(message: impl Into<String>) -> Self {
+    pub(super) fn not_implemented(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
     }
 
     /// Clients retry this with backoff.
-    pub fn slow_down(message: impl Into<String>) -> Self {
+    pub(super) fn slow_down(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", message)
     }
 
     /// Main cannot be reached; nothing happened.
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ServiceUnavailable",
-            message,
-        )
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
     }
 
     /// Something failed under way.
-    pub fn internal(message: impl Into<String>) -> Self {
+    pub(super) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
     /// The error as a response, without body for `HEAD`.
-    pub fn response(&self, resource: &str, request_id: &str, head: bool) -> Response<Bytes> {
+    pub(super) fn response(&self, resource: &str, request_id: &str, head: bool) -> Response<Bytes> {
         let xml = error_document(self.code, &self.message, resource, request_id);
         let mut response = Response::new(if head { Bytes::new() } else { Bytes::from(xml) });
         *response.status_mut() = self.status;

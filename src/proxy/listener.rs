@@ -26,10 +26,7 @@ pub async fn serve(
     grace: Duration,
 ) -> bool {
     let mut server = hyper::server::conn::http1::Builder::new();
-    server
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(HEADERS_MAX);
+    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_headers(HEADERS_MAX);
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -61,7 +58,5 @@ pub async fn serve(
         });
     }
     drop(listener);
-    tokio::time::timeout(grace, graceful.shutdown())
-        .await
-        .is_ok()
+    tokio::time::timeout(grace, graceful.shutdown()).await.is_ok()
 }

@@ -49,11 +49,7 @@ impl Record {
         let mutates = self
             .operation
             .is_some_and(|operation| matches!(operation.effect, Effect::Key(_) | Effect::Keys));
-        if mutates && self.status.is_success() {
-            "pending"
-        } else {
-            "none"
-        }
+        if mutates && self.status.is_success() { "pending" } else { "none" }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::upstream::BoxError;
 const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long the rest of a response is read after the client has left. Completing a large upload
 /// takes main minutes, during which it sends white space.
-const ORPHAN_TIMEOUT: Duration = Duration::from_secs(600);
+const ORPHAN_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Settles intents by the result document; gets `None` when the document broke off.
 pub(super) type Judge = Box<dyn FnOnce(Option<Bytes>) + Send>;
@@ -44,33 +44,18 @@ impl ResponseBody {
     /// A body of our own.
     pub(super) fn fixed(bytes: Bytes, record: Record) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        Self {
-            source: Source::Fixed(bytes),
-            record: Some(record),
-            counts: false,
-            judge: None,
-        }
+        Self { source: Source::Fixed(bytes), record: Some(record), counts: false, judge: None }
     }
 
     /// The body of a request whose task failed, and with it its record.
     pub(super) fn lost() -> Self {
-        Self {
-            source: Source::Gone,
-            record: None,
-            counts: false,
-            judge: None,
-        }
+        Self { source: Source::Gone, record: None, counts: false, judge: None }
     }
 
     /// Main's body. `counts`: its bytes are those of the object, for the log line.
     pub(super) fn main(body: Incoming, record: Record, counts: bool, judge: Option<Judge>) -> Self {
         let judge = judge.map(|judge| (judge, BytesMut::new()));
-        Self {
-            source: Source::Main(body),
-            record: Some(record),
-            counts,
-            judge,
-        }
+        Self { source: Source::Main(body), record: Some(record), counts, judge }
     }
 
     fn passed(&mut self, data: &Bytes) {

@@ -33,16 +33,9 @@ pub(super) fn headers(headers: &mut HeaderMap) -> Result<(), S3Error> {
 /// Takes the client's signature out of the query. Parameters of a presigned URL that stand for
 /// headers become headers, except checksums, which SDKs presign over an empty body.
 pub(super) fn presigned(address: &mut Address, headers: &mut HeaderMap) -> Result<(), S3Error> {
-    const MARKS: [&str; 4] = [
-        "x-amz-signature",
-        "x-amz-credential",
-        "awsaccesskeyid",
-        "signature",
-    ];
+    const MARKS: [&str; 4] = ["x-amz-signature", "x-amz-credential", "awsaccesskeyid", "signature"];
     let query = &mut address.query;
-    let marked = query
-        .names()
-        .any(|name| MARKS.iter().any(|mark| name.eq_ignore_ascii_case(mark)));
+    let marked = query.names().any(|name| MARKS.iter().any(|mark| name.eq_ignore_ascii_case(mark)));
     if !marked {
         return Ok(());
     }
@@ -51,7 +44,7 @@ pub(super) fn presigned(address: &mut Address, headers: &mut HeaderMap) -> Resul
         if is_presigned_checksum(&name) {
             continue;
         }
-        let unusable = |_| {
+        let unusable = |()| {
             S3Error::new(
                 http::StatusCode::BAD_REQUEST,
                 "InvalidArgument",
@@ -76,17 +69,13 @@ pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, S3Error
     headers
         .get(CONTENT_LENGTH)
         .map(|value| {
-            value
-                .to_str()
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
-                .ok_or_else(|| {
-                    S3Error::new(
-                        http::StatusCode::BAD_REQUEST,
-                        "InvalidArgument",
-                        "The Content-Length header is not a number.",
-                    )
-                })
+            value.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
+                S3Error::new(
+                    http::StatusCode::BAD_REQUEST,
+                    "InvalidArgument",
+                    "The Content-Length header is not a number.",
+                )
+            })
         })
         .transpose()
 }
@@ -135,10 +124,7 @@ mod tests {
         let mut address = Address::parse("h", "/b/k", Some(query), &[]).unwrap();
         let mut headers = HeaderMap::new();
         presigned(&mut address, &mut headers).unwrap();
-        assert_eq!(
-            address.query.canonical(),
-            "response-expires=never&x-id=PutObject"
-        );
+        assert_eq!(address.query.canonical(), "response-expires=never&x-id=PutObject");
         assert_eq!(headers["x-amz-acl"], "private");
         assert_eq!(headers.len(), 1);
     }

@@ -46,16 +46,14 @@ impl Transfer {
     /// they never will.
     pub(super) fn release(&self) -> bool {
         let decided =
-            self.tail
-                .compare_exchange(HELD, RELEASED, Ordering::AcqRel, Ordering::Acquire);
+            self.tail.compare_exchange(HELD, RELEASED, Ordering::AcqRel, Ordering::Acquire);
         decided.is_ok() || decided == Err(RELEASED)
     }
 
     /// Keeps the last bytes back for good. False: they are already on their way.
     pub(super) fn withhold(&self) -> bool {
         let decided =
-            self.tail
-                .compare_exchange(HELD, WITHHELD, Ordering::AcqRel, Ordering::Acquire);
+            self.tail.compare_exchange(HELD, WITHHELD, Ordering::AcqRel, Ordering::Acquire);
         decided.is_ok() || decided == Err(WITHHELD)
     }
 
@@ -76,10 +74,7 @@ impl Transfer {
 
     /// The kept body.
     pub(super) fn take_teed(&self) -> Option<TeedBody> {
-        self.teed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.teed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -135,6 +130,12 @@ pub(super) struct Gate {
     pub(super) required: bool,
 }
 
+/// A [`Gate`] being waited for.
+struct Waiting {
+    durable: Pin<Box<dyn Future<Output = Result<(), AppendError>> + Send>>,
+    required: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Streaming,
@@ -152,10 +153,7 @@ pub(super) struct UploadBody {
     prefix: Option<Bytes>,
     held: Option<Bytes>,
     suffix: Option<Bytes>,
-    gate: Option<(
-        Pin<Box<dyn Future<Output = Result<(), AppendError>> + Send>>,
-        bool,
-    )>,
+    gate: Option<Waiting>,
     tee: Option<(TeeWriter, HeaderMap)>,
     length: Option<u64>,
     received: u64,
@@ -186,9 +184,10 @@ impl UploadBody {
             prefix,
             held: None,
             suffix: None,
-            gate: plan
-                .gate
-                .map(|gate| (Box::pin(gate.durable.wait()) as _, gate.required)),
+            gate: plan.gate.map(|gate| Waiting {
+                durable: Box::pin(gate.durable.wait()),
+                required: gate.required,
+            }),
             tee: plan.tee,
             length: plan.length,
             received: 0,
@@ -216,11 +215,7 @@ impl UploadBody {
         }
         let sure_to_continue =
             self.decoder.is_none() && self.length.is_some_and(|length| self.received < length);
-        if sure_to_continue {
-            Some(data)
-        } else {
-            self.held.replace(data)
-        }
+        if sure_to_continue { Some(data) } else { self.held.replace(data) }
     }
 
     fn complete(&mut self, trailers: Option<Trailers>) -> Result<(), S3Error> {
@@ -234,9 +229,7 @@ impl UploadBody {
         if let Framing::OneChunk(_) = self.framing {
             let checksum = trailers.and_then(|trailers| trailers.checksum);
             let Some(checksum) = checksum else {
-                return Err(S3Error::invalid_request(
-                    "The announced trailer was not sent.",
-                ));
+                return Err(S3Error::invalid_request("The announced trailer was not sent."));
             };
             self.suffix = self.framing.suffix(self.received, &checksum.value);
         }
@@ -309,9 +302,7 @@ impl UploadBody {
     /// Behind the last piece nothing may follow; reading the end keeps the connection usable.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S3Error>> {
         if !self.undecoded.is_empty() {
-            return Poll::Ready(Err(S3Error::invalid_request(
-                "Data follows the last chunk.",
-            )));
+            return Poll::Ready(Err(S3Error::invalid_request("Data follows the last chunk.")));
         }
         while !self.source.is_end_stream() {
             match ready!(Pin::new(&mut self.source).poll_frame(context)) {
@@ -337,7 +328,7 @@ impl UploadBody {
         if let Err(fault) = ready!(self.poll_end(context)) {
             return self.fail(fault);
         }
-        if let Some((durable, required)) = &mut self.gate {
+        if let Some(Waiting { durable, required }) = &mut self.gate {
             let required = *required;
             let appended = ready!(durable.as_mut().poll(context));
             self.gate = None;
@@ -351,16 +342,11 @@ impl UploadBody {
             self.transfer.keep(tee.finish(headers));
         }
         if !self.transfer.release() {
-            return self.fail(S3Error::internal(
-                "main answered before it had the whole body",
-            ));
+            return self.fail(S3Error::internal("main answered before it had the whole body"));
         }
         self.phase = Phase::Done;
         Poll::Ready(
-            self.held
-                .take()
-                .or_else(|| self.suffix.take())
-                .map(|data| Ok(Frame::data(data))),
+            self.held.take().or_else(|| self.suffix.take()).map(|data| Ok(Frame::data(data))),
         )
     }
 }

@@ -50,18 +50,14 @@ impl Address {
             (Some(bucket), path)
         } else {
             match path.split_once('/') {
-                Some(("", rest)) if rest.is_empty() => (None, ""),
+                Some(("", "")) => (None, ""),
                 Some(("", _)) => return Err(AddressError::InvalidBucketName),
                 Some((bucket, key)) => (Some(decoded(bucket)?), key),
                 None if path.is_empty() => (None, ""),
                 None => (Some(decoded(path)?), ""),
             }
         };
-        let key = if raw_key.is_empty() {
-            None
-        } else {
-            Some(decoded(raw_key)?)
-        };
+        let key = if raw_key.is_empty() { None } else { Some(decoded(raw_key)?) };
         if key.as_ref().is_some_and(|key| key.len() > KEY_BYTES_MAX) {
             return Err(AddressError::KeyTooLong);
         }
@@ -91,9 +87,7 @@ pub fn path_style(bucket: Option<&str>, key: Option<&str>) -> String {
 }
 
 fn decoded(raw: &str) -> Result<String, AddressError> {
-    decode(raw, false)
-        .map(std::borrow::Cow::into_owned)
-        .ok_or(AddressError::InvalidUri)
+    decode(raw, false).map(std::borrow::Cow::into_owned).ok_or(AddressError::InvalidUri)
 }
 
 fn virtual_hosted_bucket(host: &str, domains: &[String]) -> Option<String> {
@@ -142,10 +136,7 @@ impl Query {
 
     /// The first value of a parameter.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     /// All pairs in order of arrival.
@@ -168,9 +159,7 @@ impl Query {
         if !self.0.iter().any(|(name, _)| take(name)) {
             return Vec::new();
         }
-        let (taken, kept) = std::mem::take(&mut self.0)
-            .into_iter()
-            .partition(|(n, _)| take(n));
+        let (taken, kept) = std::mem::take(&mut self.0).into_iter().partition(|(n, _)| take(n));
         self.0 = kept;
         taken
     }
@@ -203,12 +192,7 @@ mod tests {
     use super::*;
 
     fn parse(host: &str, path: &str) -> Result<Address, AddressError> {
-        Address::parse(
-            host,
-            path,
-            None,
-            &["localhost".into(), "s3.localhost".into()],
-        )
+        Address::parse(host, path, None, &["localhost".into(), "s3.localhost".into()])
     }
 
     #[test]

@@ -61,17 +61,13 @@ impl ChecksumAlgorithm {
     ///
     /// `x-amz-checksum-type`, `-mode` and `-algorithm` carry no checksum and give `None`.
     pub fn from_header_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.header_name().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|algorithm| algorithm.header_name().eq_ignore_ascii_case(name))
     }
 
     /// The algorithm as `x-amz-sdk-checksum-algorithm` and `x-amz-checksum-algorithm` name it
     /// (`CRC32`, `CRC64NVME`, ...); letter case does not matter.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
     }
 
     /// The header (or trailer) that carries this checksum, in lower case.
@@ -118,10 +114,7 @@ impl ChecksumAlgorithm {
             Self::Md5 => State::Md5(Md5::new()),
             Self::XxHash64 | Self::XxHash3 | Self::XxHash128 => return None,
         };
-        Some(Hasher {
-            algorithm: self,
-            state,
-        })
+        Some(Hasher { algorithm: self, state })
     }
 }
 
@@ -138,9 +131,7 @@ pub fn is_checksum_header(name: &str) -> bool {
     let Some((prefix, rest)) = name.split_at_checked(HEADER_PREFIX.len()) else {
         return false;
     };
-    let setting = ["algorithm", "mode", "type"]
-        .iter()
-        .any(|word| rest.eq_ignore_ascii_case(word));
+    let setting = ["algorithm", "mode", "type"].iter().any(|word| rest.eq_ignore_ascii_case(word));
     prefix.eq_ignore_ascii_case(HEADER_PREFIX) && !rest.is_empty() && !setting
 }
 
@@ -199,9 +190,7 @@ impl Hasher {
 
 impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hasher")
-            .field("algorithm", &self.algorithm)
-            .finish_non_exhaustive()
+        f.debug_struct("Hasher").field("algorithm", &self.algorithm).finish_non_exhaustive()
     }
 }
 
@@ -221,26 +210,18 @@ mod tests {
     #[test]
     fn published_check_values_are_reproduced() {
         let check = |algorithm| {
-            let hex = STANDARD
-                .decode(checksum(algorithm, &[b"123456789"]))
-                .unwrap();
+            let hex = STANDARD.decode(checksum(algorithm, &[b"123456789"])).unwrap();
             hex::encode(hex)
         };
         assert_eq!(check(ChecksumAlgorithm::Crc32), "cbf43926");
         assert_eq!(check(ChecksumAlgorithm::Crc32c), "e3069283");
         assert_eq!(check(ChecksumAlgorithm::Crc64Nvme), "ae8b14860a799888");
-        assert_eq!(
-            check(ChecksumAlgorithm::Sha1),
-            "f7c3bc1d808e04732adf679965ccc34ca7ae3441"
-        );
+        assert_eq!(check(ChecksumAlgorithm::Sha1), "f7c3bc1d808e04732adf679965ccc34ca7ae3441");
         assert_eq!(
             check(ChecksumAlgorithm::Sha256),
             "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"
         );
-        assert_eq!(
-            check(ChecksumAlgorithm::Md5),
-            "25f9e794323b453885f5181f1b624d0b"
-        );
+        assert_eq!(check(ChecksumAlgorithm::Md5), "25f9e794323b453885f5181f1b624d0b");
         assert!(
             check(ChecksumAlgorithm::Sha512)
                 .starts_with("d9e6762dd1c8eaf6d61b3c6192fc408d4d6d5f11")
@@ -259,9 +240,7 @@ mod tests {
 
     #[test]
     fn pieces_do_not_change_the_result() {
-        let body: Vec<u8> = (0..100_000u32)
-            .map(|i| (i % 251).to_le_bytes()[0])
-            .collect();
+        let body: Vec<u8> = (0..100_000u32).map(|i| (i % 251).to_le_bytes()[0]).collect();
         for algorithm in ChecksumAlgorithm::ALL {
             if algorithm.hasher().is_none() {
                 continue;
@@ -269,11 +248,7 @@ mod tests {
             let whole = checksum(algorithm, &[&body]);
             for size in [1, 7, 64, 4093] {
                 let pieces: Vec<&[u8]> = body.chunks(size).collect();
-                assert_eq!(
-                    checksum(algorithm, &pieces),
-                    whole,
-                    "{algorithm} in pieces of {size}"
-                );
+                assert_eq!(checksum(algorithm, &pieces), whole, "{algorithm} in pieces of {size}");
             }
         }
     }
@@ -283,17 +258,10 @@ mod tests {
         for algorithm in ChecksumAlgorithm::ALL {
             let upper = algorithm.header_name().to_ascii_uppercase();
             assert_eq!(ChecksumAlgorithm::from_header_name(&upper), Some(algorithm));
-            assert_eq!(
-                ChecksumAlgorithm::from_name(algorithm.name()),
-                Some(algorithm)
-            );
+            assert_eq!(ChecksumAlgorithm::from_name(algorithm.name()), Some(algorithm));
             assert!(is_checksum_header(&upper));
         }
-        for name in [
-            "x-amz-checksum-type",
-            "x-amz-checksum-mode",
-            "x-amz-checksum-algorithm",
-        ] {
+        for name in ["x-amz-checksum-type", "x-amz-checksum-mode", "x-amz-checksum-algorithm"] {
             assert_eq!(ChecksumAlgorithm::from_header_name(name), None);
             assert!(!is_checksum_header(name));
         }

@@ -143,12 +143,7 @@ impl ChunkedDecoder {
         verifier: Option<ChunkVerifier>,
     ) -> Result<Self, ChunkedError> {
         let decoded_length = decoded_content_length(headers)?;
-        Self::new(
-            form,
-            decoded_length,
-            &announced_trailers(headers)?,
-            verifier,
-        )
+        Self::new(form, decoded_length, &announced_trailers(headers)?, verifier)
     }
 
     /// Refuses chunks smaller than `bytes` unless they are the last, as AWS does with
@@ -226,10 +221,8 @@ impl ChunkedDecoder {
 
     /// Reads the chunk header in `self.line`.
     fn begin_chunk(&mut self) -> Result<(), ChunkedError> {
-        let header = self
-            .line
-            .strip_suffix(b"\r\n")
-            .ok_or(malformed("a chunk header ends badly"))?;
+        let header =
+            self.line.strip_suffix(b"\r\n").ok_or(malformed("a chunk header ends badly"))?;
         let (size, signature) = parse_chunk_header(header)?;
         if signature.is_none() && self.form.has_signatures() {
             return Err(malformed("a chunk has no signature"));
@@ -244,21 +237,14 @@ impl ChunkedDecoder {
             .filter(|total| self.announced.is_none_or(|announced| *total <= announced))
             .ok_or(malformed("it is longer than announced"))?;
         if size == 0 {
-            if self
-                .announced
-                .is_some_and(|announced| announced != self.decoded)
-            {
+            if self.announced.is_some_and(|announced| announced != self.decoded) {
                 return Err(malformed("it is shorter than announced"));
             }
             self.check_chunk()?;
             self.state = State::Trailer { half_ended: false };
             return Ok(());
         }
-        if self
-            .latest_chunk
-            .replace(size)
-            .is_some_and(|latest| latest < self.chunk_bytes_min)
-        {
+        if self.latest_chunk.replace(size).is_some_and(|latest| latest < self.chunk_bytes_min) {
             return Err(ChunkedError::InvalidChunkSize);
         }
         self.state = State::Data(size);
@@ -302,10 +288,8 @@ impl ChunkedDecoder {
     /// end.
     fn trailer_line(&mut self, half_ended: bool) -> Result<Option<Trailers>, ChunkedError> {
         self.trailer_bytes += self.line.len();
-        let (content, bare) = match (
-            self.line.strip_suffix(b"\r\n"),
-            self.line.strip_suffix(b"\n"),
-        ) {
+        let (content, bare) = match (self.line.strip_suffix(b"\r\n"), self.line.strip_suffix(b"\n"))
+        {
             (Some(content), _) => (content, false),
             (None, Some(content)) => (content, true),
             (None, None) => return Err(ChunkedError::MalformedTrailer("a line ends badly")),
@@ -332,10 +316,7 @@ impl ChunkedDecoder {
         let section = std::mem::take(&mut self.trailer);
         let checksum = section.finish(self.form, self.verifier.as_mut(), self.checksum.take())?;
         self.state = State::Done;
-        Ok(Trailers {
-            checksum,
-            decoded_bytes: self.decoded,
-        })
+        Ok(Trailers { checksum, decoded_bytes: self.decoded })
     }
 }
 
@@ -366,9 +347,8 @@ fn parse_chunk_header(header: &[u8]) -> Result<(u64, Option<[u8; 32]>), ChunkedE
     }
     let mut value = 0u64;
     for byte in size {
-        let digit = char::from(*byte)
-            .to_digit(16)
-            .ok_or(malformed("a chunk size is not a number"))?;
+        let digit =
+            char::from(*byte).to_digit(16).ok_or(malformed("a chunk size is not a number"))?;
         value = (value << 4) | u64::from(digit);
     }
     let Some(extension) = parts.next() else {

@@ -1,4 +1,4 @@
-//! Percent-encoding as SigV4 for S3 wants it: decode once, re-encode every byte except the
+//! Percent-encoding as `SigV4` for S3 wants it: decode once, re-encode every byte except the
 //! unreserved set. The result is both what is signed and what goes on the wire, because that is
 //! the only form every S3 server agrees on (some sign the raw path, some a re-encoding of it).
 
@@ -27,10 +27,7 @@ pub fn encode_into(out: &mut String, bytes: &[u8], keep_slash: bool) {
 /// Percent-decodes to UTF-8; borrowed when there is nothing to decode. `plus_is_space` is the
 /// rule of query strings. `None`: a broken escape or bytes that are not UTF-8.
 pub fn decode(raw: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
-    if !raw
-        .bytes()
-        .any(|b| b == b'%' || (plus_is_space && b == b'+'))
-    {
+    if !raw.bytes().any(|b| b == b'%' || (plus_is_space && b == b'+')) {
         return Some(Cow::Borrowed(raw));
     }
     let bytes = raw.as_bytes();
@@ -69,10 +66,7 @@ mod tests {
 
     #[test]
     fn reserved_and_non_ascii_bytes_are_escaped_in_upper_case() {
-        assert_eq!(
-            encoded("a b+c%/ü~!*'()"),
-            "a%20b%2Bc%25/%C3%BC~%21%2A%27%28%29"
-        );
+        assert_eq!(encoded("a b+c%/ü~!*'()"), "a%20b%2Bc%25/%C3%BC~%21%2A%27%28%29");
     }
 
     #[test]

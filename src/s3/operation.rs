@@ -103,11 +103,7 @@ impl Operation {
 }
 
 fn service(method: &Method) -> Operation {
-    if is_read(method) {
-        op("ListBuckets", Effect::Read)
-    } else {
-        op("Unknown", Effect::Settings)
-    }
+    if is_read(method) { op("ListBuckets", Effect::Read) } else { op("Unknown", Effect::Settings) }
 }
 
 fn is_read(method: &Method) -> bool {
@@ -118,10 +114,7 @@ fn object(method: &Method, address: &Address, headers: &HeaderMap) -> Operation 
     let query = &address.query;
     let has = |name: &str| query.has(name);
     let sub = |pairs: &[(&str, &'static str)]| {
-        pairs
-            .iter()
-            .find(|(flag, _)| query.has(flag))
-            .map(|(_, name)| *name)
+        pairs.iter().find(|(flag, _)| query.has(flag)).map(|(_, name)| *name)
     };
     match *method {
         Method::HEAD => op("HeadObject", Effect::Read),
@@ -140,10 +133,7 @@ fn object(method: &Method, address: &Address, headers: &HeaderMap) -> Operation 
         }
         Method::PUT if has("uploadId") => {
             let copy = headers.contains_key("x-amz-copy-source");
-            op(
-                if copy { "UploadPartCopy" } else { "UploadPart" },
-                Effect::Upload,
-            )
+            op(if copy { "UploadPartCopy" } else { "UploadPart" }, Effect::Upload)
         }
         Method::PUT if has("tagging") => op("PutObjectTagging", Effect::Key(Change::Tagging)),
         Method::PUT => {
@@ -221,10 +211,7 @@ fn bucket(method: &Method, address: &Address) -> Operation {
         Method::HEAD => op("HeadBucket", Effect::Read),
         Method::OPTIONS => op("Preflight", Effect::Read),
         Method::GET => {
-            let name = BUCKET_READS
-                .iter()
-                .find(|(flag, _)| query.has(flag))
-                .map(|(_, name)| *name);
+            let name = BUCKET_READS.iter().find(|(flag, _)| query.has(flag)).map(|(_, name)| *name);
             op(name.unwrap_or("ListObjects"), Effect::Read)
         }
         Method::POST if query.has("delete") => op("DeleteObjects", Effect::Keys),
@@ -257,34 +244,10 @@ mod tests {
     #[test]
     fn operations_are_told_apart_by_method_subresource_and_header() {
         for (method, target, header, name, effect) in [
-            (
-                "PUT",
-                "/b/k?x-id=PutObject",
-                None,
-                "PutObject",
-                Effect::Key(Change::Put),
-            ),
-            (
-                "PUT",
-                "/b/k",
-                Some("x-amz-copy-source"),
-                "CopyObject",
-                Effect::Key(Change::Copy),
-            ),
-            (
-                "PUT",
-                "/b/k?partNumber=1&uploadId=u",
-                None,
-                "UploadPart",
-                Effect::Upload,
-            ),
-            (
-                "POST",
-                "/b/k?uploads=",
-                None,
-                "CreateMultipartUpload",
-                Effect::Upload,
-            ),
+            ("PUT", "/b/k?x-id=PutObject", None, "PutObject", Effect::Key(Change::Put)),
+            ("PUT", "/b/k", Some("x-amz-copy-source"), "CopyObject", Effect::Key(Change::Copy)),
+            ("PUT", "/b/k?partNumber=1&uploadId=u", None, "UploadPart", Effect::Upload),
+            ("POST", "/b/k?uploads=", None, "CreateMultipartUpload", Effect::Upload),
             (
                 "POST",
                 "/b/k?uploadId=u",
@@ -292,61 +255,24 @@ mod tests {
                 "CompleteMultipartUpload",
                 Effect::Key(Change::Complete),
             ),
-            (
-                "DELETE",
-                "/b/k?uploadId=u",
-                None,
-                "AbortMultipartUpload",
-                Effect::Upload,
-            ),
-            (
-                "DELETE",
-                "/b/k",
-                None,
-                "DeleteObject",
-                Effect::Key(Change::Delete),
-            ),
-            (
-                "DELETE",
-                "/b/k?versionId=v",
-                None,
-                "DeleteObject",
-                Effect::Key(Change::Other),
-            ),
-            (
-                "PUT",
-                "/b/k?tagging",
-                None,
-                "PutObjectTagging",
-                Effect::Key(Change::Tagging),
-            ),
+            ("DELETE", "/b/k?uploadId=u", None, "AbortMultipartUpload", Effect::Upload),
+            ("DELETE", "/b/k", None, "DeleteObject", Effect::Key(Change::Delete)),
+            ("DELETE", "/b/k?versionId=v", None, "DeleteObject", Effect::Key(Change::Other)),
+            ("PUT", "/b/k?tagging", None, "PutObjectTagging", Effect::Key(Change::Tagging)),
             ("POST", "/b?delete", None, "DeleteObjects", Effect::Keys),
             ("PUT", "/b", None, "CreateBucket", Effect::Bucket),
-            (
-                "PUT",
-                "/b?versioning",
-                None,
-                "PutBucketSetting",
-                Effect::Settings,
-            ),
+            ("PUT", "/b?versioning", None, "PutBucketSetting", Effect::Settings),
             ("GET", "/b?list-type=2", None, "ListObjectsV2", Effect::Read),
             ("GET", "/", None, "ListBuckets", Effect::Read),
         ] {
             let operation = of(method, target, header);
-            assert_eq!(
-                (operation.name, operation.effect),
-                (name, effect),
-                "{method} {target}"
-            );
+            assert_eq!((operation.name, operation.effect), (name, effect), "{method} {target}");
         }
     }
 
     #[test]
     fn an_unknown_mutation_of_a_key_is_a_change_of_that_key() {
-        assert_eq!(
-            of("PUT", "/b/k?invented", None).effect,
-            Effect::Key(Change::Other)
-        );
+        assert_eq!(of("PUT", "/b/k?invented", None).effect, Effect::Key(Change::Other));
         assert_eq!(of("PATCH", "/b/k", None).effect, Effect::Key(Change::Other));
     }
 }

@@ -30,28 +30,24 @@ impl ObjectState {
         let etag = unquoted(text("etag")?).to_owned();
         let size = text("content-length")?.parse().ok()?;
         let last_modified = text("last-modified").and_then(parse_http_date);
-        let tag_count = text("x-amz-tagging-count")
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(0);
+        let tag_count = text("x-amz-tagging-count").and_then(|n| n.parse().ok()).unwrap_or(0);
         Some(Self {
             etag,
             size,
             last_modified,
-            version_id: text("x-amz-version-id")
-                .filter(|id| *id != "null")
-                .map(str::to_owned),
+            version_id: text("x-amz-version-id").filter(|id| *id != "null").map(str::to_owned),
             headers: replicated_headers(headers),
             tag_count,
         })
     }
 
-    /// Is the content that of `other`: same bytes by ETag and size, same headers, same number
+    /// Is the content that of `other`: same bytes by `ETag` and size, same headers, same number
     /// of tags? Times and version IDs differ between stores and are left out.
     pub fn same_content(&self, other: &Self) -> bool {
         self.same_bytes(other) && self.headers == other.headers && self.tag_count == other.tag_count
     }
 
-    /// Same ETag and size?
+    /// Same `ETag` and size?
     pub fn same_bytes(&self, other: &Self) -> bool {
         self.etag == other.etag && self.size == other.size
     }
@@ -64,15 +60,12 @@ impl ObjectState {
 
     /// The media type, as main tells it; the S3 default when it tells none.
     pub fn content_type(&self) -> &str {
-        self.header(&header::CONTENT_TYPE)
-            .unwrap_or("binary/octet-stream")
+        self.header(&header::CONTENT_TYPE).unwrap_or("binary/octet-stream")
     }
 
-    /// Number of parts when the ETag is that of a multipart upload (`<digest>-<parts>`).
+    /// Number of parts when the `ETag` is that of a multipart upload (`<digest>-<parts>`).
     pub fn parts(&self) -> Option<u32> {
-        self.etag
-            .rsplit_once('-')
-            .and_then(|(_, parts)| parts.parse().ok())
+        self.etag.rsplit_once('-').and_then(|(_, parts)| parts.parse().ok())
     }
 }
 
@@ -87,8 +80,8 @@ pub fn replicated_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)>
     out
 }
 
-/// The ETag of a multipart object: MD5 over the binary MD5s of its parts, then `-` and their
-/// number. `None` when a part's ETag is not an MD5 (some kinds of encryption), so that the
+/// The `ETag` of a multipart object: MD5 over the binary MD5s of its parts, then `-` and their
+/// number. `None` when a part's `ETag` is not an MD5 (some kinds of encryption), so that the
 /// object's is not predictable.
 pub fn multipart_etag<'a>(parts: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut digest = Md5::new();
@@ -101,16 +94,14 @@ pub fn multipart_etag<'a>(parts: impl Iterator<Item = &'a str>) -> Option<String
     Some(format!("{}-{count}", hex::encode(digest.finalize())))
 }
 
-/// An ETag without its quotes.
+/// An `ETag` without its quotes.
 pub fn unquoted(etag: &str) -> &str {
     etag.trim().trim_matches('"')
 }
 
 /// An HTTP date as UTC.
 pub fn parse_http_date(text: &str) -> Option<OffsetDateTime> {
-    httpdate::parse_http_date(text)
-        .ok()
-        .map(OffsetDateTime::from)
+    httpdate::parse_http_date(text).ok().map(OffsetDateTime::from)
 }
 
 #[cfg(test)]
@@ -132,10 +123,7 @@ mod tests {
             headers.append(name, HeaderValue::from_static(value));
         }
         let state = ObjectState::from_response(&headers).unwrap();
-        assert_eq!(
-            (state.etag.as_str(), state.size, state.parts()),
-            ("abc-3", 12, Some(3))
-        );
+        assert_eq!((state.etag.as_str(), state.size, state.parts()), ("abc-3", 12, Some(3)));
         assert_eq!(state.headers.len(), 3);
         assert_eq!(state.content_type(), "text/plain");
         assert_eq!(state.last_modified.unwrap().unix_timestamp(), 1_795_243_277);

@@ -75,11 +75,7 @@ fn walk(
             _ => {}
         }
     }
-    if path.is_empty() {
-        root.ok_or(MalformedXml)
-    } else {
-        Err(MalformedXml)
-    }
+    if path.is_empty() { root.ok_or(MalformedXml) } else { Err(MalformedXml) }
 }
 
 fn ends_with(path: &[String], tail: &[&str]) -> bool {
@@ -104,11 +100,7 @@ pub fn delete_keys(xml: &[u8]) -> Result<Vec<String>, MalformedXml> {
         }
         Ok(())
     })?;
-    if root == "Delete" && !keys.is_empty() {
-        Ok(keys)
-    } else {
-        Err(MalformedXml)
-    }
+    if root == "Delete" && !keys.is_empty() { Ok(keys) } else { Err(MalformedXml) }
 }
 
 /// The keys of a `DeleteObjects` result that were *not* surely deleted.
@@ -120,11 +112,7 @@ pub fn delete_errors(xml: &[u8]) -> Result<std::collections::HashSet<String>, Ma
         }
         Ok(())
     })?;
-    if root == "DeleteResult" {
-        Ok(keys)
-    } else {
-        Err(MalformedXml)
-    }
+    if root == "DeleteResult" { Ok(keys) } else { Err(MalformedXml) }
 }
 
 /// One part as a `CompleteMultipartUpload` request lists it.
@@ -147,18 +135,11 @@ pub fn complete_parts(xml: &[u8]) -> Result<Vec<ListedPart>, MalformedXml> {
             etag = Some(super::state::unquoted(text).to_owned());
         } else if ends_with(path, &["CompleteMultipartUpload", "Part"]) {
             let part = number.take().zip(etag.take()).ok_or(MalformedXml)?;
-            parts.push(ListedPart {
-                number: part.0,
-                etag: part.1,
-            });
+            parts.push(ListedPart { number: part.0, etag: part.1 });
         }
         Ok(())
     })?;
-    if root == "CompleteMultipartUpload" {
-        Ok(parts)
-    } else {
-        Err(MalformedXml)
-    }
+    if root == "CompleteMultipartUpload" { Ok(parts) } else { Err(MalformedXml) }
 }
 
 /// A part of a `ListParts` answer.
@@ -246,11 +227,7 @@ pub fn tags(xml: &[u8]) -> Result<Vec<(String, String)>, MalformedXml> {
         Ok(())
     })?;
     tags.sort();
-    if root == "Tagging" {
-        Ok(tags)
-    } else {
-        Err(MalformedXml)
-    }
+    if root == "Tagging" { Ok(tags) } else { Err(MalformedXml) }
 }
 
 /// An S3 error document. All texts are escaped; characters XML cannot hold become `?`.
@@ -332,28 +309,13 @@ mod tests {
         let xml = "<CompleteMultipartUpload><Part><ETag>&quot;aa&#34;</ETag><PartNumber>3</PartNumber></Part>\
             <Part><PartNumber>7</PartNumber><ETag>bb</ETag></Part></CompleteMultipartUpload>";
         let parts = complete_parts(xml.as_bytes()).unwrap();
-        assert_eq!(
-            parts[0],
-            ListedPart {
-                number: 3,
-                etag: "aa".into()
-            }
-        );
-        assert_eq!(
-            parts[1],
-            ListedPart {
-                number: 7,
-                etag: "bb".into()
-            }
-        );
+        assert_eq!(parts[0], ListedPart { number: 3, etag: "aa".into() });
+        assert_eq!(parts[1], ListedPart { number: 7, etag: "bb".into() });
     }
 
     #[test]
     fn error_documents_escape_what_clients_send() {
         let xml = error_document("NoSuchKey", "m", "/b/<k>&\u{0}", "id");
-        assert!(
-            xml.contains("<Resource>/b/&lt;k&gt;&amp;?</Resource>"),
-            "{xml}"
-        );
+        assert!(xml.contains("<Resource>/b/&lt;k&gt;&amp;?</Resource>"), "{xml}");
     }
 }

@@ -13,7 +13,7 @@ use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsP
 use crate::config::{Endpoint, Secret};
 
 /// Credentials closer to their expiry than this are renewed.
-const RENEW_BEFORE: Duration = Duration::from_secs(300);
+const RENEW_BEFORE: Duration = Duration::from_mins(5);
 /// Credentials closer to their expiry than this are not used any more: a request signed now
 /// may be judged by a server whose clock is ahead.
 const UNUSABLE_BEFORE: Duration = Duration::from_secs(10);
@@ -105,11 +105,7 @@ impl Provider {
 
 impl Chain {
     fn new(provider: SharedCredentialsProvider) -> Self {
-        Self {
-            provider,
-            current: ArcSwapOption::empty(),
-            refresh: tokio::sync::Mutex::new(None),
-        }
+        Self { provider, current: ArcSwapOption::empty(), refresh: tokio::sync::Mutex::new(None) }
     }
 
     async fn current(&self, now: SystemTime) -> Result<Arc<Credentials>, NoCredentials> {
@@ -128,11 +124,7 @@ impl Chain {
             (Err(_), Some(lease)) => return Ok(lease.credentials.clone()),
             (Err(_), None) => self.refresh.lock().await,
         };
-        if let Some(lease) = self
-            .current
-            .load_full()
-            .filter(|l| l.good_for(now, RENEW_BEFORE))
-        {
+        if let Some(lease) = self.current.load_full().filter(|l| l.good_for(now, RENEW_BEFORE)) {
             return Ok(lease.credentials.clone());
         }
         let paused = failed_at.is_some_and(|at| now < at + RETRY);

@@ -62,11 +62,11 @@ impl Reader<'_> {
     pub async fn head(&self) -> Result<Option<ObjectState>, ReadError> {
         let response = self.request(Method::HEAD, &[], HeaderMap::new()).await?;
         match response.status() {
-            StatusCode::OK => ObjectState::from_response(response.headers())
-                .map(Some)
-                .ok_or_else(|| {
+            StatusCode::OK => {
+                ObjectState::from_response(response.headers()).map(Some).ok_or_else(|| {
                     ReadError::Unreachable(format!("{} answered HEAD without ETag", self.who))
-                }),
+                })
+            }
             StatusCode::NOT_FOUND => Ok(None),
             status => Err(self.refused("HeadObject", status.as_u16(), "")),
         }
@@ -82,9 +82,7 @@ impl Reader<'_> {
             response.headers().get(name)?.to_str().ok()?.parse().ok()
         };
         let parts = read("x-amz-mp-parts-count").and_then(|parts| u32::try_from(parts).ok());
-        Ok(read("content-length")
-            .zip(parts)
-            .filter(|_| response.status().is_success()))
+        Ok(read("content-length").zip(parts).filter(|_| response.status().is_success()))
     }
 
     /// The bytes of exactly this state, all or a range `(first, length)`.
@@ -119,9 +117,7 @@ impl Reader<'_> {
 
     /// The tags of the object, sorted.
     pub async fn tags(&self) -> Result<Vec<(String, String)>, ReadError> {
-        let response = self
-            .request(Method::GET, &[("tagging", "")], HeaderMap::new())
-            .await?;
+        let response = self.request(Method::GET, &[("tagging", "")], HeaderMap::new()).await?;
         match response.status() {
             StatusCode::OK => {
                 let document = self.document(response).await?;
@@ -133,12 +129,7 @@ impl Reader<'_> {
     }
 
     fn refused(&self, what: &'static str, status: u16, code: &str) -> ReadError {
-        ReadError::Refused {
-            who: self.who,
-            what,
-            status,
-            code: code.to_owned(),
-        }
+        ReadError::Refused { who: self.who, what, status, code: code.to_owned() }
     }
 
     async fn request(
@@ -161,14 +152,11 @@ impl Reader<'_> {
         };
         match tokio::time::timeout(ANSWER_TIMEOUT, self.upstream.send(outgoing)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(SendError::Target)) => Err(ReadError::Unusable(
-                "the key is too long for a request".into(),
-            )),
+            Ok(Err(SendError::Target)) => {
+                Err(ReadError::Unusable("the key is too long for a request".into()))
+            }
             Ok(Err(error)) => Err(ReadError::Unreachable(format!("{}: {error}", self.who))),
-            Err(_) => Err(ReadError::Unreachable(format!(
-                "{}: no answer in time",
-                self.who
-            ))),
+            Err(_) => Err(ReadError::Unreachable(format!("{}: no answer in time", self.who))),
         }
     }
 
@@ -191,10 +179,7 @@ impl Reader<'_> {
         match tokio::time::timeout(ANSWER_TIMEOUT, reading).await {
             Ok(Ok(())) => Ok(document),
             Ok(Err(error)) => Err(ReadError::Unreachable(format!("{}: {error}", self.who))),
-            Err(_) => Err(ReadError::Unreachable(format!(
-                "{}: the answer stalled",
-                self.who
-            ))),
+            Err(_) => Err(ReadError::Unreachable(format!("{}: the answer stalled", self.who))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Signing what goes upstream: SigV4 under the rules of S3.
+//! Signing what goes upstream: `SigV4` under the rules of S3.
 //!
 //! Path and query arrive in canonical form and are sent as the very strings that are signed, so
 //! nothing is encoded, decoded or normalised here. Headers are signed as bytes: user metadata may
@@ -25,6 +25,19 @@ pub const UNSIGNED_PAYLOAD: HeaderValue = HeaderValue::from_static("UNSIGNED-PAY
 const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
+
+/// What is signed beside the headers.
+#[derive(Debug)]
+pub struct Unsigned<'a> {
+    /// Method.
+    pub method: &'a http::Method,
+    /// Canonical path.
+    pub path: &'a str,
+    /// Canonical query.
+    pub query: &'a str,
+    /// A hex SHA-256, `UNSIGNED-PAYLOAD` or a `STREAMING-` value.
+    pub payload: HeaderValue,
+}
 
 /// Signs requests for one region; cheap to share.
 #[derive(Debug)]
@@ -55,30 +68,22 @@ pub struct UnusableCredentials;
 impl Signer {
     /// A signer for a region.
     pub fn new(region: &str) -> Self {
-        Self {
-            region: region.to_owned(),
-            day: ArcSwapOption::empty(),
-        }
+        Self { region: region.to_owned(), day: ArcSwapOption::empty() }
     }
 
     /// Adds `x-amz-date`, `x-amz-content-sha256`, the session token and `Authorization`.
     ///
-    /// `headers` must hold `Host` and everything else that is sent. `path` and `query` are
-    /// canonical. `payload` is a hex SHA-256, `UNSIGNED-PAYLOAD` or a `STREAMING-` value.
+    /// `headers` must hold `Host` and everything else that is sent.
     pub fn sign(
         &self,
         credentials: &Arc<Credentials>,
         now: SystemTime,
-        method: &http::Method,
-        path: &str,
-        query: &str,
+        unsigned: Unsigned<'_>,
         headers: &mut HeaderMap,
-        payload: HeaderValue,
     ) -> Result<(), UnusableCredentials> {
+        let Unsigned { method, path, query, payload } = unsigned;
         let stamp = OffsetDateTime::from(now)
-            .format(format_description!(
-                "[year][month][day]T[hour][minute][second]Z"
-            ))
+            .format(format_description!("[year][month][day]T[hour][minute][second]Z"))
             .map_err(|_| UnusableCredentials)?;
         let stamp_value = HeaderValue::from_str(&stamp).map_err(|_| UnusableCredentials)?;
         headers.insert(AMZ_DATE, stamp_value);
@@ -91,10 +96,8 @@ impl Signer {
         }
         let day = self.day_key(credentials, now, &stamp);
 
-        let mut names: Vec<&HeaderName> = headers
-            .keys()
-            .filter(|name| *name == HOST || signed(name))
-            .collect();
+        let mut names: Vec<&HeaderName> =
+            headers.keys().filter(|name| *name == HOST || signed(name)).collect();
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         let mut signed_names = String::with_capacity(256);
         for name in &names {
@@ -141,9 +144,7 @@ impl Signer {
             credentials: credentials.clone(),
             date: date.to_owned(),
             scope: format!("{date}/{}/s3/aws4_request", self.region),
-            key: generate_signing_key(secret, now, &self.region, "s3")
-                .as_ref()
-                .to_vec(),
+            key: generate_signing_key(secret, now, &self.region, "s3").as_ref().to_vec(),
         });
         self.day.store(Some(day.clone()));
         day
@@ -177,9 +178,7 @@ fn canonical_request(
     out.push(b'\n');
     out.extend_from_slice(signed_names.as_bytes());
     out.push(b'\n');
-    let payload = headers
-        .get(CONTENT_SHA256)
-        .map_or(&b""[..], HeaderValue::as_bytes);
+    let payload = headers.get(CONTENT_SHA256).map_or(&b""[..], HeaderValue::as_bytes);
     out.extend_from_slice(payload);
     out
 }
@@ -216,26 +215,15 @@ mod tests {
             session_token: None,
         });
         let mut headers = HeaderMap::new();
-        headers.insert(
-            HOST,
-            HeaderValue::from_static("examplebucket.s3.amazonaws.com"),
-        );
+        headers.insert(HOST, HeaderValue::from_static("examplebucket.s3.amazonaws.com"));
         headers.insert("range", HeaderValue::from_static("bytes=0-9"));
         let empty = HeaderValue::from_static(
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         );
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
-        Signer::new("us-east-1")
-            .sign(
-                &credentials,
-                now,
-                &http::Method::GET,
-                "/test.txt",
-                "",
-                &mut headers,
-                empty,
-            )
-            .unwrap();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(380_376);
+        let method = http::Method::GET;
+        let unsigned = Unsigned { method: &method, path: "/test.txt", query: "", payload: empty };
+        Signer::new("us-east-1").sign(&credentials, now, unsigned, &mut headers).unwrap();
         let authorization = headers[AUTHORIZATION].to_str().unwrap();
         assert!(
             authorization.ends_with(

@@ -189,6 +189,12 @@ def test_the_ingress_takes_every_bucket_as_a_host():
     assert [rule["host"] for rule in ingress["spec"]["rules"]] == ["s3.example.com", "*.s3.example.com"]
 
 
+def test_two_replicas_are_fine_when_the_database_is_named_by_a_variable():
+    url = {"name": "POSTGRES_URL", "valueFrom": {"secretKeyRef": {"name": "db", "key": "url"}}}
+    values = {"s3": {"mirrorEndpoint": "http://m"}, "replicaCount": 2, "extraEnv": [url]}
+    assert one(helm(values, base={}), "StatefulSet")["spec"]["replicas"] == 2
+
+
 REFUSED = {
     "no mirror": ({}, "s3.mirrorEndpoint is required"),
     "half a key": (

@@ -82,18 +82,15 @@ MODES = {
 @pytest.mark.parametrize("mode, trailer", MODES.values(), ids=MODES.keys())
 def test_every_payload_mode_stores_the_bare_body(steady, mode, trailer):
     lab, proxy, inventory = steady
-    bucket = lab.bucket("payload")
-    answers = {}
+    etags, buckets = set(), {}
     for name, way in ways(lab, proxy).items():
-        key = name.replace(" ", "-")
-        answers[name] = put(way, bucket, key, mode, trailer=trailer)
-        assert answers[name].status == 200, (name, answers[name])
-        assert_object(lab, bucket, key)
-    direct, proxied = answers.values()
-    assert proxied.header("etag") == direct.header("etag")
-    lab.assert_converged(proxy, bucket)
-    head = lab.s3_mirror.get_object(Bucket=bucket, Key="through-the-proxy")
-    assert head["Body"].read() == BODY
+        buckets[name] = lab.bucket("payload")
+        answer = put(way, buckets[name], "k", mode, trailer=trailer)
+        assert answer.status == 200, (name, answer)
+        assert_object(lab, buckets[name], "k")
+        etags.add(answer.header("etag"))
+    assert len(etags) == 1
+    lab.assert_converged(proxy, buckets["through the proxy"], inventory=inventory)
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 8 * 1024 * 1024 + 1])

@@ -41,10 +41,7 @@ over_both_stores! {
 
 async fn a_row_follows_its_key_through_its_life(database: Database) {
     let store = database.store().await;
-    store
-        .write(&[present("my-data", "a/b c.txt", 11)])
-        .await
-        .unwrap();
+    store.write(&[present("my-data", "a/b c.txt", 11)]).await.unwrap();
     let first = seen(&database, "bucket_my_data").await;
     assert_eq!(first.len(), 1);
     assert_eq!(first[0].path, "a/b c.txt");
@@ -64,10 +61,7 @@ async fn a_row_follows_its_key_through_its_life(database: Database) {
     assert!(second[0].mirrored_at.is_some());
     assert_eq!(second[0].id, first[0].id);
     assert_eq!(second[0].created_at, first[0].created_at);
-    assert!(
-        second[0].updated_at > first[0].updated_at,
-        "{second:?} after {first:?}"
-    );
+    assert!(second[0].updated_at > first[0].updated_at, "{second:?} after {first:?}");
 
     tokio::time::sleep(Duration::from_millis(20)).await;
     let mut gone = absent("my-data", "a/b c.txt");
@@ -83,10 +77,7 @@ async fn a_row_follows_its_key_through_its_life(database: Database) {
     store.write(&[mirrored]).await.unwrap();
     let fourth = seen(&database, "bucket_my_data").await;
     assert!(!fourth[0].deleted && fourth[0].is_backed_up);
-    assert_eq!(
-        (fourth[0].id, fourth[0].last_error.as_ref()),
-        (first[0].id, None)
-    );
+    assert_eq!((fourth[0].id, fourth[0].last_error.as_ref()), (first[0].id, None));
 }
 
 async fn an_absent_key_without_a_row_inserts_nothing(database: Database) {
@@ -94,10 +85,7 @@ async fn an_absent_key_without_a_row_inserts_nothing(database: Database) {
     let rows = [absent("b", "never"), present("b", "there", 1)];
     assert!(store.write(&rows).await.unwrap().is_empty());
     let rows = seen(&database, "bucket_b").await;
-    assert_eq!(
-        rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>(),
-        ["there"]
-    );
+    assert_eq!(rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>(), ["there"]);
 }
 
 async fn hostile_bucket_names_get_tables_of_their_own(database: Database) {
@@ -133,10 +121,7 @@ async fn hostile_bucket_names_get_tables_of_their_own(database: Database) {
         &longer,
         &fits,
     ];
-    let rows: Vec<Row> = buckets
-        .iter()
-        .map(|bucket| present(bucket, bucket, 1))
-        .collect();
+    let rows: Vec<Row> = buckets.iter().map(|bucket| present(bucket, bucket, 1)).collect();
     assert_eq!(store.write(&rows).await.unwrap(), []);
     assert_eq!(store.write(&rows).await.unwrap(), []);
 
@@ -158,35 +143,18 @@ async fn hostile_bucket_names_get_tables_of_their_own(database: Database) {
         .await;
     assert_eq!(listed.len(), buckets.len());
     let sql = format!("SELECT table_name FROM {REGISTRY} WHERE bucket = '{fits}'");
-    assert_eq!(
-        database.query(&sql).await[0][0],
-        Some(format!("bucket_{fits}"))
-    );
-    let counts = database
-        .query("SELECT bucket, objects FROM s3_mirror_bucket_summary")
-        .await;
+    assert_eq!(database.query(&sql).await[0][0], Some(format!("bucket_{fits}")));
+    let counts = database.query("SELECT bucket, objects FROM s3_mirror_bucket_summary").await;
     assert_eq!(counts.len(), buckets.len());
 }
 
 async fn buckets_that_want_one_name_get_two_tables(database: Database) {
     let store = database.store().await;
-    store
-        .write(&[present("my-data", "first", 1)])
-        .await
-        .unwrap();
-    store
-        .write(&[present("my.data", "second", 2)])
-        .await
-        .unwrap();
-    store
-        .write(&[present("My-Data", "third", 3)])
-        .await
-        .unwrap();
+    store.write(&[present("my-data", "first", 1)]).await.unwrap();
+    store.write(&[present("my.data", "second", 2)]).await.unwrap();
+    store.write(&[present("My-Data", "third", 3)]).await.unwrap();
     let rows = seen(&database, "bucket_my_data").await;
-    assert_eq!(
-        rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>(),
-        ["first"]
-    );
+    assert_eq!(rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>(), ["first"]);
     for (bucket, path) in [("my.data", "second"), ("My-Data", "third")] {
         let sql = format!("SELECT table_name FROM {REGISTRY} WHERE bucket = '{bucket}'");
         let table = database.query(&sql).await[0][0].clone().unwrap();
@@ -223,44 +191,25 @@ async fn two_processes_make_one_table(database: Database) {
     assert_eq!(owners.len(), 10);
     for owner in owners {
         let rows = seen(&database, owner[1].as_ref().unwrap()).await;
-        let expected = if owner[0].as_ref().unwrap().contains('-') {
-            7
-        } else {
-            6
-        };
+        let expected = if owner[0].as_ref().unwrap().contains('-') { 7 } else { 6 };
         assert_eq!(rows.len(), expected, "{owner:?}");
     }
 }
 
 async fn a_table_dropped_by_a_person_is_made_again(database: Database) {
     let store = database.store().await;
-    store
-        .write(&[present("b", "old", 1), present("c", "kept", 1)])
-        .await
-        .unwrap();
+    store.write(&[present("b", "old", 1), present("c", "kept", 1)]).await.unwrap();
     database.execute("DROP TABLE bucket_b").await;
-    assert_eq!(
-        store
-            .write(&[present("b", "new", 1), present("c", "more", 1)])
-            .await
-            .unwrap(),
-        []
-    );
+    assert_eq!(store.write(&[present("b", "new", 1), present("c", "more", 1)]).await.unwrap(), []);
     assert_eq!(seen(&database, "bucket_b").await[0].path, "new");
     assert_eq!(seen(&database, "bucket_c").await.len(), 2);
-    let summary = database
-        .query("SELECT bucket, objects FROM s3_mirror_bucket_summary")
-        .await;
+    let summary = database.query("SELECT bucket, objects FROM s3_mirror_bucket_summary").await;
     assert_eq!(summary.len(), 2);
 }
 
 async fn a_nul_in_a_key_faults_that_row_alone(database: Database) {
     let store = database.store().await;
-    let rows = [
-        present("b", "a", 1),
-        present("b", "b\0", 1),
-        present("b", "c", 1),
-    ];
+    let rows = [present("b", "a", 1), present("b", "b\0", 1), present("b", "c", 1)];
     let faults = store.write(&rows).await.unwrap();
     assert_eq!(faults.len(), 1);
     assert_eq!(faults[0].0, 1);
@@ -272,16 +221,9 @@ async fn the_documented_queries_run_verbatim(database: Database) {
     let store = database.store().await;
     let mut saved = present("my-data", "saved", 5);
     saved.mirrored = true;
-    let rows = [
-        present("my-data", "a", 10),
-        present("my-data", "b", 20),
-        saved,
-    ];
+    let rows = [present("my-data", "a", 10), present("my-data", "b", 20), saved];
     store.write(&rows).await.unwrap();
-    store
-        .write(&[present("my-data", "gone", 99)])
-        .await
-        .unwrap();
+    store.write(&[present("my-data", "gone", 99)]).await.unwrap();
     store.write(&[absent("my-data", "gone")]).await.unwrap();
 
     let tables = database
@@ -327,37 +269,21 @@ GROUP BY content_type;",
 
 async fn the_views_cover_all_tables(database: Database) {
     let store = database.store().await;
-    store
-        .write(&[
-            present("a", "1", 5),
-            present("a", "2", 6),
-            present("b", "1", 7),
-        ])
-        .await
-        .unwrap();
+    store.write(&[present("a", "1", 5), present("a", "2", 6), present("b", "1", 7)]).await.unwrap();
     let mut done = present("a", "1", 5);
     done.mirrored = true;
     store.write(&[done]).await.unwrap();
     let sql = "SELECT bucket, path, size FROM s3_mirror_pending ORDER BY bucket, path";
     let text = |row: [&str; 3]| row.map(|text| Some(text.to_owned())).to_vec();
-    assert_eq!(
-        database.query(sql).await,
-        [text(["a", "2", "6"]), text(["b", "1", "7"])]
-    );
+    assert_eq!(database.query(sql).await, [text(["a", "2", "6"]), text(["b", "1", "7"])]);
     let sql = "SELECT bucket, objects, total_bytes FROM s3_mirror_bucket_summary ORDER BY bucket";
-    assert_eq!(
-        database.query(sql).await,
-        [text(["a", "2", "11"]), text(["b", "1", "7"])]
-    );
+    assert_eq!(database.query(sql).await, [text(["a", "2", "11"]), text(["b", "1", "7"])]);
 }
 
 async fn a_reopened_store_finds_its_tables(database: Database) {
     {
         let store = database.store().await;
-        store
-            .write(&[present("my.data", "x", 1), present("other", "x", 1)])
-            .await
-            .unwrap();
+        store.write(&[present("my.data", "x", 1), present("other", "x", 1)]).await.unwrap();
         store.write(&[present("my-data", "y", 1)]).await.unwrap();
     }
     let store = database.store().await;
@@ -365,10 +291,7 @@ async fn a_reopened_store_finds_its_tables(database: Database) {
     store.close().await;
     assert!(store.ping().await.is_err());
     let store = database.store().await;
-    store
-        .write(&[present("my-data", "z", 1), present("my.data", "w", 1)])
-        .await
-        .unwrap();
+    store.write(&[present("my-data", "z", 1), present("my.data", "w", 1)]).await.unwrap();
     let paths = |rows: Vec<Seen>| rows.into_iter().map(|r| r.path).collect::<Vec<_>>();
     assert_eq!(paths(seen(&database, "bucket_my_data").await), ["w", "x"]);
     let sql = format!("SELECT table_name FROM {REGISTRY} WHERE bucket = 'my-data'");
@@ -382,19 +305,12 @@ async fn large_batches_arrive_whole(database: Database) {
     let rows: Vec<Row> = (0..5000).map(|n| present("b", &key(n), n)).collect();
     assert_eq!(store.write(&rows).await.unwrap(), []);
     let halved = |n| {
-        if n % 2 == 0 {
-            absent("b", &key(n))
-        } else {
-            present("b", &key(n), 1)
-        }
+        if n % 2 == 0 { absent("b", &key(n)) } else { present("b", &key(n), 1) }
     };
     let rows: Vec<Row> = (0..5000).map(halved).collect();
     assert_eq!(store.write(&rows).await.unwrap(), []);
     let sql = "SELECT count(*), sum(CASE WHEN deleted THEN 1 ELSE 0 END), sum(size) FROM bucket_b";
     let sums = database.query(sql).await;
     let evens: u64 = (0..5000).filter(|n| n % 2 == 0).sum();
-    assert_eq!(
-        sums[0],
-        ["5000", "2500", &(evens + 2500).to_string()].map(|t| Some(t.to_owned()))
-    );
+    assert_eq!(sums[0], ["5000", "2500", &(evens + 2500).to_string()].map(|t| Some(t.to_owned())));
 }

@@ -35,20 +35,9 @@ async fn another_programs_lock_is_waited_for_and_then_transient() {
 async fn the_views_take_more_tables_than_one_compound_select() {
     let database = Database::sqlite().await;
     let store = database.store().await;
-    let rows: Vec<Row> = (0..450)
-        .map(|n| present(&format!("bucket-{n}"), "k", 1))
-        .collect();
+    let rows: Vec<Row> = (0..450).map(|n| present(&format!("bucket-{n}"), "k", 1)).collect();
     assert_eq!(store.write(&rows).await.unwrap(), []);
     let sql = "SELECT count(*), sum(objects), sum(total_bytes) FROM s3_mirror_bucket_summary";
-    assert_eq!(
-        database.query(sql).await[0],
-        ["450"; 3].map(|text| Some(text.to_owned()))
-    );
-    assert_eq!(
-        database
-            .query("SELECT * FROM s3_mirror_pending")
-            .await
-            .len(),
-        450
-    );
+    assert_eq!(database.query(sql).await[0], ["450"; 3].map(|text| Some(text.to_owned())));
+    assert_eq!(database.query("SELECT * FROM s3_mirror_pending").await.len(), 450);
 }

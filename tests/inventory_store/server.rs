@@ -67,16 +67,10 @@ async fn a_server_that_is_away_is_a_quick_transient_error() {
     tokio::task::block_in_place(|| server.stop());
     let store = store(settings(&url)).await;
     let started = Instant::now();
-    let rows: Vec<Row> = (0..200)
-        .map(|n| present(&format!("b{n}"), "k", n))
-        .collect();
+    let rows: Vec<Row> = (0..200).map(|n| present(&format!("b{n}"), "k", n)).collect();
     let error = store.write(&rows).await.unwrap_err();
     assert!(error.is_transient() && store.ping().await.is_err());
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     tokio::task::block_in_place(|| server.launch());
     assert_eq!(store.write(&rows).await.unwrap(), []);
 }
@@ -90,10 +84,7 @@ async fn a_server_that_only_reads_or_is_full_is_transient() {
         server.restart_with(&["default_transaction_read_only=on"]);
     });
     let error = store.write(&[present("b", "l", 1)]).await.unwrap_err();
-    assert!(
-        error.is_transient() && error.to_string().contains("25006"),
-        "{error}"
-    );
+    assert!(error.is_transient() && error.to_string().contains("25006"), "{error}");
     tokio::task::block_in_place(|| {
         server.restart_with(&["max_connections=5", "superuser_reserved_connections=0"]);
     });
@@ -102,10 +93,7 @@ async fn a_server_that_only_reads_or_is_full_is_transient() {
         others.push(postgres::connect(&server.url("inventory")).await);
     }
     let error = store.write(&[present("b", "l", 1)]).await.unwrap_err();
-    assert!(
-        error.is_transient() && error.to_string().contains("53300"),
-        "{error}"
-    );
+    assert!(error.is_transient() && error.to_string().contains("53300"), "{error}");
     drop(others);
     write_until_taken(&store, &[present("b", "l", 1)]).await;
 }
@@ -118,9 +106,7 @@ async fn silenceable(server: u16) -> (u16, Arc<AtomicBool>) {
     let flag = Arc::clone(&silent);
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let upstream = tokio::net::TcpStream::connect(("127.0.0.1", server))
-                .await
-                .unwrap();
+            let upstream = tokio::net::TcpStream::connect(("127.0.0.1", server)).await.unwrap();
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = upstream.into_split();
             tokio::spawn(pump(from_client, to_server, Arc::clone(&flag)));
@@ -146,9 +132,8 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, silent: Arc<Atomi
 async fn a_server_that_falls_silent_holds_nobody_for_long() {
     let server = Postgres::start();
     let (port, silent) = silenceable(server.port()).await;
-    let mut settings = settings(&format!(
-        "postgres://postgres@127.0.0.1:{port}/inventory?sslmode=disable"
-    ));
+    let mut settings =
+        settings(&format!("postgres://postgres@127.0.0.1:{port}/inventory?sslmode=disable"));
     settings.connect_timeout = Duration::from_millis(500);
     settings.statement_timeout = Duration::from_secs(1);
     let store = store(settings).await;
@@ -158,10 +143,7 @@ async fn a_server_that_falls_silent_holds_nobody_for_long() {
     for limit in [8, 3] {
         let started = Instant::now();
         let error = store.write(&[present("b", "l", 1)]).await.unwrap_err();
-        assert!(
-            error.is_transient() && started.elapsed() < Duration::from_secs(limit),
-            "{error}"
-        );
+        assert!(error.is_transient() && started.elapsed() < Duration::from_secs(limit), "{error}");
     }
     silent.store(false, Ordering::Relaxed);
     write_until_taken(&store, &[present("b", "l", 1)]).await;

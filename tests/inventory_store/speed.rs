@@ -32,9 +32,7 @@ async fn measure(database: Database) {
         let seconds = started.elapsed().as_secs_f64();
         println!("{database}: {what}: {ROWS} rows in {seconds:.2} s");
     }
-    let rows: Vec<Row> = (0..500)
-        .map(|n| present("b", &format!("key/{n}"), n))
-        .collect();
+    let rows: Vec<Row> = (0..500).map(|n| present("b", &format!("key/{n}"), n)).collect();
     let started = Instant::now();
     for row in &rows {
         store.write(std::slice::from_ref(row)).await.unwrap();

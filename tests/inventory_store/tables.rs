@@ -38,32 +38,17 @@ async fn a_table_of_an_earlier_deployment_is_taken_over_without_loss() {
         )
         .await;
     let store = database.store().await;
-    let rows = [
-        present("my-data", "stale", 20),
-        present("my-data", "new", 3),
-    ];
+    let rows = [present("my-data", "stale", 20), present("my-data", "new", 3)];
     assert_eq!(store.write(&rows).await.unwrap(), []);
 
     let rows = seen(&database, "bucket_my_data").await;
-    let facts: Vec<(i64, &str, i64, bool)> = rows
-        .iter()
-        .map(|row| (row.id, row.path.as_str(), row.size, row.is_backed_up))
-        .collect();
-    assert_eq!(
-        facts,
-        [
-            (3, "new", 3, false),
-            (1, "old", 1, true),
-            (2, "stale", 20, false)
-        ]
-    );
+    let facts: Vec<(i64, &str, i64, bool)> =
+        rows.iter().map(|row| (row.id, row.path.as_str(), row.size, row.is_backed_up)).collect();
+    assert_eq!(facts, [(3, "new", 3, false), (1, "old", 1, true), (2, "stale", 20, false)]);
     let indexes = database
         .query("SELECT indexname FROM pg_indexes WHERE tablename = 'bucket_my_data' ORDER BY 1")
         .await;
-    let names: Vec<&str> = indexes
-        .iter()
-        .map(|row| row[0].as_deref().unwrap())
-        .collect();
+    let names: Vec<&str> = indexes.iter().map(|row| row[0].as_deref().unwrap()).collect();
     assert_eq!(
         names,
         [
@@ -88,11 +73,7 @@ async fn a_new_table_has_exactly_the_documented_columns_first() {
     let documented = Database::postgres().await;
     documented.execute(EARLIER_TABLE).await;
     let ours = Database::postgres().await;
-    ours.store()
-        .await
-        .write(&[present("my-data", "k", 1)])
-        .await
-        .unwrap();
+    ours.store().await.write(&[present("my-data", "k", 1)]).await.unwrap();
     let shape = "SELECT column_name, data_type, is_nullable, column_default
                  FROM information_schema.columns WHERE table_name = 'bucket_my_data'
                  ORDER BY ordinal_position LIMIT 9";
@@ -105,57 +86,32 @@ async fn a_new_table_has_exactly_the_documented_columns_first() {
 #[tokio::test]
 async fn a_table_of_another_shape_is_left_alone() {
     let database = Database::postgres().await;
-    database
-        .execute("CREATE TABLE bucket_b (thing INTEGER); CREATE SEQUENCE bucket_c")
-        .await;
+    database.execute("CREATE TABLE bucket_b (thing INTEGER); CREATE SEQUENCE bucket_c").await;
     let store = database.store().await;
-    assert_eq!(
-        store
-            .write(&[present("b", "k", 1), present("c", "k", 1)])
-            .await
-            .unwrap(),
-        []
-    );
+    assert_eq!(store.write(&[present("b", "k", 1), present("c", "k", 1)]).await.unwrap(), []);
     assert_eq!(database.query("SELECT * FROM bucket_b").await.len(), 0);
-    let tables = database
-        .query("SELECT table_name FROM s3_mirror_buckets")
-        .await;
-    assert!(
-        tables
-            .iter()
-            .all(|row| row[0].as_ref().unwrap().len() == "bucket_b_".len() + 8)
-    );
+    let tables = database.query("SELECT table_name FROM s3_mirror_buckets").await;
+    assert!(tables.iter().all(|row| row[0].as_ref().unwrap().len() == "bucket_b_".len() + 8));
 }
 
 #[tokio::test]
 async fn overwriting_rows_burns_no_ids() {
     let database = Database::postgres().await;
     let store = database.store().await;
-    let rows: Vec<Row> = (0..100)
-        .map(|n| present("b", &format!("k{n}"), n))
-        .collect();
+    let rows: Vec<Row> = (0..100).map(|n| present("b", &format!("k{n}"), n)).collect();
     for _ in 0..10 {
         store.write(&rows).await.unwrap();
     }
-    store
-        .write(&[present("b", "last", 1), absent("b", "k1")])
-        .await
-        .unwrap();
+    store.write(&[present("b", "last", 1), absent("b", "k1")]).await.unwrap();
     let ids =
         database.query("SELECT max(id), last_value FROM bucket_b, bucket_b_id_seq GROUP BY 2");
-    assert_eq!(
-        ids.await[0],
-        [Some("101".to_owned()), Some("101".to_owned())]
-    );
+    assert_eq!(ids.await[0], [Some("101".to_owned()), Some("101".to_owned())]);
 }
 
 #[tokio::test]
 async fn a_lost_registry_is_rebuilt_without_mixing_buckets() {
     let database = Database::postgres().await;
-    let rows = [
-        present("my-data", "hyphen", 1),
-        present("my.data", "dot", 1),
-    ];
+    let rows = [present("my-data", "hyphen", 1), present("my.data", "dot", 1)];
     let store = database.store().await;
     store.write(&rows[..1]).await.unwrap();
     store.write(&rows[1..]).await.unwrap();
@@ -173,10 +129,7 @@ async fn a_lost_registry_is_rebuilt_without_mixing_buckets() {
 async fn a_table_altered_by_a_person_is_repaired() {
     let database = Database::postgres().await;
     let store = database.store().await;
-    store
-        .write(&[present("b", "k", 1), present("c", "k", 1)])
-        .await
-        .unwrap();
+    store.write(&[present("b", "k", 1), present("c", "k", 1)]).await.unwrap();
     database
         .execute(
             "ALTER TABLE bucket_b DROP COLUMN last_error, DROP COLUMN content_type;
@@ -184,39 +137,19 @@ async fn a_table_altered_by_a_person_is_repaired() {
              DROP INDEX idx_bucket_b_backup",
         )
         .await;
-    assert_eq!(
-        store
-            .write(&[present("b", "k", 2), present("b", "l", 3)])
-            .await
-            .unwrap(),
-        []
-    );
+    assert_eq!(store.write(&[present("b", "k", 2), present("b", "l", 3)]).await.unwrap(), []);
     let rows = seen(&database, "bucket_b").await;
     assert_eq!(rows.iter().map(|row| row.size).collect::<Vec<_>>(), [2, 3]);
 
     // What no repair can mend concerns that table alone.
-    database
-        .execute("ALTER TABLE bucket_b ADD COLUMN mine INTEGER NOT NULL DEFAULT 0")
-        .await;
-    database
-        .execute("ALTER TABLE bucket_b ALTER COLUMN mine DROP DEFAULT")
-        .await;
-    let faults = store
-        .write(&[present("b", "n", 2), present("c", "l", 3)])
-        .await
-        .unwrap();
+    database.execute("ALTER TABLE bucket_b ADD COLUMN mine INTEGER NOT NULL DEFAULT 0").await;
+    database.execute("ALTER TABLE bucket_b ALTER COLUMN mine DROP DEFAULT").await;
+    let faults = store.write(&[present("b", "n", 2), present("c", "l", 3)]).await.unwrap();
     assert_eq!(faults.len(), 1);
     assert!(faults[0].0 == 0 && faults[0].1.is_transient(), "{faults:?}");
-    database
-        .execute("ALTER TABLE bucket_b DROP COLUMN mine; DROP TABLE bucket_c")
-        .await;
-    database
-        .execute("CREATE VIEW bucket_c AS SELECT 1 AS path")
-        .await;
-    let faults = store
-        .write(&[present("b", "n", 2), present("c", "l", 3)])
-        .await
-        .unwrap();
+    database.execute("ALTER TABLE bucket_b DROP COLUMN mine; DROP TABLE bucket_c").await;
+    database.execute("CREATE VIEW bucket_c AS SELECT 1 AS path").await;
+    let faults = store.write(&[present("b", "n", 2), present("c", "l", 3)]).await.unwrap();
     assert_eq!(faults.len(), 1);
     assert!(faults[0].0 == 1 && faults[0].1.is_transient(), "{faults:?}");
 }
@@ -226,27 +159,18 @@ async fn a_value_the_server_refuses_faults_that_row_alone() {
     let database = Database::postgres().await;
     let store = database.store().await;
     store.write(&[present("b", "k", 1)]).await.unwrap();
-    database
-        .execute("ALTER TABLE bucket_b ADD CHECK (path <> 'odd-333')")
-        .await;
-    let mut rows: Vec<Row> = (0..1000)
-        .map(|n| present("b", &format!("odd-{n}"), n))
-        .collect();
+    database.execute("ALTER TABLE bucket_b ADD CHECK (path <> 'odd-333')").await;
+    let mut rows: Vec<Row> = (0..1000).map(|n| present("b", &format!("odd-{n}"), n)).collect();
     // Incompressible and over the limit of a B-tree entry; no S3 allows it, but a mirror may.
     let mut noise = String::new();
     let mut state = 1_u64;
     while noise.len() < 8000 {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         write!(noise, "{:x}", state >> 20).unwrap();
     }
     rows.push(present("b", &noise, 1));
     let faults = store.write(&rows).await.unwrap();
-    assert_eq!(
-        faults.iter().map(|fault| fault.0).collect::<Vec<_>>(),
-        [333, 1000]
-    );
+    assert_eq!(faults.iter().map(|fault| fault.0).collect::<Vec<_>>(), [333, 1000]);
     for (_, fault) in &faults {
         assert!(matches!(fault, RowFault::Unstorable { .. }), "{fault:?}");
         assert!(fault.reason().contains("SQLSTATE"), "{fault:?}");
@@ -258,17 +182,9 @@ async fn a_value_the_server_refuses_faults_that_row_alone() {
 async fn a_locked_table_stops_no_other_table() {
     let database = Database::postgres().await;
     let store = database.store().await;
-    store
-        .write(&[present("slow", "k", 1), present("b", "k", 1)])
-        .await
-        .unwrap();
-    database
-        .execute("BEGIN; LOCK TABLE bucket_slow IN ACCESS EXCLUSIVE MODE")
-        .await;
-    let faults = store
-        .write(&[present("slow", "l", 1), present("b", "l", 1)])
-        .await
-        .unwrap();
+    store.write(&[present("slow", "k", 1), present("b", "k", 1)]).await.unwrap();
+    database.execute("BEGIN; LOCK TABLE bucket_slow IN ACCESS EXCLUSIVE MODE").await;
+    let faults = store.write(&[present("slow", "l", 1), present("b", "l", 1)]).await.unwrap();
     assert_eq!(faults.len(), 1);
     assert!(faults[0].0 == 0 && faults[0].1.is_transient());
     assert_eq!(seen(&database, "bucket_b").await.len(), 2);
@@ -295,22 +211,8 @@ async fn proxies_that_write_the_same_keys_never_fail_each_other() {
     for writer in writers {
         writer.await.unwrap();
     }
-    let (count, ids) = (
-        "SELECT count(*) FROM bucket_b",
-        "SELECT last_value FROM bucket_b_id_seq",
-    );
-    let count: i64 = database.query(count).await[0][0]
-        .as_ref()
-        .unwrap()
-        .parse()
-        .unwrap();
-    let ids: i64 = database.query(ids).await[0][0]
-        .as_ref()
-        .unwrap()
-        .parse()
-        .unwrap();
-    assert!(
-        count <= 800 && ids < 4 * 800,
-        "{count} rows took {ids} numbers"
-    );
+    let (count, ids) = ("SELECT count(*) FROM bucket_b", "SELECT last_value FROM bucket_b_id_seq");
+    let count: i64 = database.query(count).await[0][0].as_ref().unwrap().parse().unwrap();
+    let ids: i64 = database.query(ids).await[0][0].as_ref().unwrap().parse().unwrap();
+    assert!(count <= 800 && ids < 4 * 800, "{count} rows took {ids} numbers");
 }

@@ -17,28 +17,11 @@ pub fn certificates(directory: &Path, name: &str) -> (PathBuf, Vec<u8>, Vec<u8>)
     fs::create_dir_all(&work).expect("the directory can be made");
     let extension = format!("subjectAltName=DNS:{name}");
     fs::write(work.join("extension"), &extension).expect("the directory is writable");
-    let curve = [
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ];
+    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     let authority = ["req", "-x509", "-days", "2", "-subj", "/CN=test authority"];
-    openssl(
-        &work,
-        &[
-            &authority,
-            &curve[..],
-            &["-keyout", "ca.key", "-out", "ca.pem"],
-        ]
-        .concat(),
-    );
+    openssl(&work, &[&authority, &curve[..], &["-keyout", "ca.key", "-out", "ca.pem"]].concat());
     let request = ["req", "-subj", "/CN=test server"];
-    openssl(
-        &work,
-        &[&request, &curve[..], &["-keyout", "s.key", "-out", "s.csr"]].concat(),
-    );
+    openssl(&work, &[&request, &curve[..], &["-keyout", "s.key", "-out", "s.csr"]].concat());
     let sign = "x509 -req -days 2 -in s.csr -CA ca.pem -CAkey ca.key -CAcreateserial \
                 -extfile extension -out s.pem";
     openssl(&work, &sign.split_whitespace().collect::<Vec<_>>());
@@ -47,14 +30,7 @@ pub fn certificates(directory: &Path, name: &str) -> (PathBuf, Vec<u8>, Vec<u8>)
 }
 
 fn openssl(directory: &Path, arguments: &[&str]) {
-    let output = Command::new("openssl")
-        .args(arguments)
-        .current_dir(directory)
-        .output();
+    let output = Command::new("openssl").args(arguments).current_dir(directory).output();
     let output = output.expect("the openssl program is needed for the TLS tests: install openssl");
-    assert!(
-        output.status.success(),
-        "openssl: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -19,15 +19,9 @@ use tokio_postgres::SimpleQueryMessage;
 /// An empty database, and a connection of the test's own to look into it.
 pub enum Database {
     /// A database of a `PostgreSQL` server.
-    Postgres {
-        url: String,
-        client: tokio_postgres::Client,
-    },
+    Postgres { url: String, client: tokio_postgres::Client },
     /// A file.
-    Sqlite {
-        directory: tempfile::TempDir,
-        pool: SqlitePool,
-    },
+    Sqlite { directory: tempfile::TempDir, pool: SqlitePool },
 }
 
 impl Database {
@@ -55,13 +49,11 @@ impl Database {
         match self {
             Self::Postgres { url, .. } => {
                 let settings = PostgresSettings::from_url(url).expect("the URL is valid");
-                Store::postgres(settings)
-                    .await
-                    .expect("a store needs no server")
+                Store::postgres(settings).await.expect("a store needs no server")
             }
-            Self::Sqlite { directory, .. } => Store::sqlite(&directory.path().join("inventory.db"))
-                .await
-                .expect("a store"),
+            Self::Sqlite { directory, .. } => {
+                Store::sqlite(&directory.path().join("inventory.db")).await.expect("a store")
+            }
         }
     }
 
@@ -71,23 +63,16 @@ impl Database {
             Self::Postgres { client, .. } => {
                 let messages = client.simple_query(sql).await.expect(sql);
                 let rows = messages.into_iter().filter_map(|message| match message {
-                    SimpleQueryMessage::Row(row) => Some(
-                        (0..row.len())
-                            .map(|at| row.get(at).map(str::to_owned))
-                            .collect(),
-                    ),
+                    SimpleQueryMessage::Row(row) => {
+                        Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+                    }
                     _ => None,
                 });
                 rows.collect()
             }
             Self::Sqlite { pool, .. } => {
-                let rows = sqlx::query(AssertSqlSafe(sql))
-                    .fetch_all(pool)
-                    .await
-                    .expect(sql);
-                rows.iter()
-                    .map(|row| (0..row.len()).map(|at| text(row, at)).collect())
-                    .collect()
+                let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(pool).await.expect(sql);
+                rows.iter().map(|row| (0..row.len()).map(|at| text(row, at)).collect()).collect()
             }
         }
     }
@@ -97,10 +82,7 @@ impl Database {
         match self {
             Self::Postgres { client, .. } => client.batch_execute(sql).await.expect(sql),
             Self::Sqlite { pool, .. } => {
-                sqlx::raw_sql(AssertSqlSafe(sql))
-                    .execute(pool)
-                    .await
-                    .expect(sql);
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await.expect(sql);
             }
         }
     }
@@ -205,9 +187,7 @@ pub fn absent(bucket: &str, key: &str) -> Row {
 
 /// A `PostgreSQL` store that must be possible.
 pub async fn store(settings: PostgresSettings) -> Store {
-    Store::postgres(settings)
-        .await
-        .expect("a store needs no server")
+    Store::postgres(settings).await.expect("a store needs no server")
 }
 
 /// Settings from a URL, impatient.

@@ -75,15 +75,8 @@ impl Postgres {
         }
         let watchdog = watchdog(&directory);
         let port = free_port();
-        let mut cluster = Self {
-            programs,
-            directory,
-            port,
-            owner,
-            options,
-            server: None,
-            watchdog,
-        };
+        let mut cluster =
+            Self { programs, directory, port, owner, options, server: None, watchdog };
         cluster.init();
         cluster.launch();
         cluster
@@ -102,16 +95,8 @@ impl Postgres {
     /// URL of a database of this cluster, as superuser and without TLS. The database need not
     /// exist.
     pub fn url(&self, database: &str) -> String {
-        let password = self
-            .options
-            .password
-            .as_ref()
-            .map(|p| format!(":{p}"))
-            .unwrap_or_default();
-        format!(
-            "postgres://postgres{password}@127.0.0.1:{}/{database}?sslmode=disable",
-            self.port
-        )
+        let password = self.options.password.as_ref().map(|p| format!(":{p}")).unwrap_or_default();
+        format!("postgres://postgres{password}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
 
     /// Stops the server at once, as a crash would: connections are cut, nothing is flushed.
@@ -163,10 +148,7 @@ impl Postgres {
 
     /// Stops the server and starts it with these settings instead of the former.
     pub fn restart_with(&mut self, settings: &[&str]) {
-        self.options.settings = settings
-            .iter()
-            .map(|setting| (*setting).to_owned())
-            .collect();
+        self.options.settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         self.restart();
     }
 
@@ -195,10 +177,7 @@ impl Postgres {
                 command.args(["-A", "scram-sha-256", "--pwfile"]).arg(file);
             }
         }
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .expect("initdb starts");
+        let output = command.stdin(Stdio::null()).output().expect("initdb starts");
         assert!(
             output.status.success(),
             "initdb failed: {}{}",
@@ -210,10 +189,7 @@ impl Postgres {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         // The server's messages are part of what tests see; and a stray PG* variable is not.
-        command
-            .env_clear()
-            .env("LC_ALL", "C")
-            .env("PATH", "/usr/bin:/bin");
+        command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/bin:/bin");
         command.current_dir(&self.directory);
         if let Some((user, group)) = self.owner {
             command.uid(user).gid(group);
@@ -226,11 +202,7 @@ impl Postgres {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let text = fs::read_to_string(&status).unwrap_or_default();
-            if text
-                .lines()
-                .nth(7)
-                .is_some_and(|line| line.trim() == "ready")
-            {
+            if text.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
                 return;
             }
             let server = self.server.as_mut().expect("the server was started");
@@ -268,23 +240,17 @@ pub async fn database_url() -> String {
         SHARED.get_or_init(Postgres::start).url("postgres")
     });
     let client = connect(&server).await;
-    client
-        .batch_execute(&format!("CREATE DATABASE {name}"))
-        .await
-        .expect("CREATE DATABASE");
+    client.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("CREATE DATABASE");
     let (address, query) = server.split_once('?').unwrap_or((&server, ""));
-    let (scheme, rest) = address
-        .split_once("//")
-        .expect("TEST_DATABASE_URL is a URL");
+    let (scheme, rest) = address.split_once("//").expect("TEST_DATABASE_URL is a URL");
     let host = rest.split('/').next().unwrap_or_default();
     format!("{scheme}//{host}/{name}?{query}")
 }
 
 /// A plain connection for a test's own looks at the tables.
 pub async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
-        .await
-        .expect("PostgreSQL answers");
+    let (client, connection) =
+        tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("PostgreSQL answers");
     tokio::spawn(async move {
         // The end of the connection is reported to whoever waits on the client.
         drop(connection.await);
@@ -304,45 +270,24 @@ fn watchdog(directory: &Path) -> Child {
     let mut command = Command::new("sh");
     command.args(["-c", script, "watchdog"]).arg(directory);
     // Its own group: a Ctrl-C for the tests must not end it before its work.
-    command
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("sh starts")
 }
 
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 fn signal(name: &str, process: u32) {
-    let status = Command::new("kill")
-        .arg(format!("-{name}"))
-        .arg(process.to_string())
-        .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "the server was not running"
-    );
+    let status = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status();
+    assert!(status.is_ok_and(|status| status.success()), "the server was not running");
 }
 
 fn wait_for_end(process: &mut Child) {
     let deadline = Instant::now() + START_TIMEOUT;
-    while process
-        .try_wait()
-        .expect("a child can be waited for")
-        .is_none()
-    {
-        assert!(
-            Instant::now() < deadline,
-            "process {} does not end",
-            process.id()
-        );
+    while process.try_wait().expect("a child can be waited for").is_none() {
+        assert!(Instant::now() < deadline, "process {} does not end", process.id());
         std::thread::sleep(Duration::from_millis(5));
     }
     if let Some(mut output) = process.stdout.take() {

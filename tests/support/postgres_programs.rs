@@ -25,12 +25,7 @@ pub fn programs() -> PathBuf {
             ("/Applications/Postgres.app/Contents/Versions", "bin"),
         ] {
             let mut versions: Vec<PathBuf> = fs::read_dir(parent)
-                .map(|entries| {
-                    entries
-                        .flatten()
-                        .map(|entry| entry.path().join(child))
-                        .collect()
-                })
+                .map(|entries| entries.flatten().map(|entry| entry.path().join(child)).collect())
                 .unwrap_or_default();
             versions.sort();
             places.extend(versions.into_iter().rev());
@@ -39,10 +34,7 @@ pub fn programs() -> PathBuf {
     let found = places.into_iter().find_map(|place| {
         // `postgres` in PATH may be a link; its files are found from where it really is, and
         // `initdb` must be of the same version.
-        let place = fs::canonicalize(place.join("postgres"))
-            .ok()?
-            .parent()?
-            .to_owned();
+        let place = fs::canonicalize(place.join("postgres")).ok()?.parent()?.to_owned();
         (place.join("postgres").is_file() && place.join("initdb").is_file()).then_some(place)
     });
     found.expect(
@@ -55,10 +47,7 @@ pub fn programs() -> PathBuf {
 pub fn owner() -> Option<(u32, u32)> {
     let we_are_root = fs::metadata("/proc/self").map_or_else(
         |_| {
-            let output = Command::new("id")
-                .arg("-u")
-                .output()
-                .expect("the id program");
+            let output = Command::new("id").arg("-u").output().expect("the id program");
             output.stdout.trim_ascii() == b"0"
         },
         |process| std::os::unix::fs::MetadataExt::uid(&process) == 0,
@@ -76,9 +65,5 @@ pub fn owner() -> Option<(u32, u32)> {
             found.then_some((user, group))
         })
     };
-    Some(
-        find("postgres")
-            .or_else(|| find("nobody"))
-            .expect("a user to run PostgreSQL as"),
-    )
+    Some(find("postgres").or_else(|| find("nobody")).expect("a user to run PostgreSQL as"))
 }

@@ -90,7 +90,11 @@ POSTGRES_PASSWORD: {{ . | quote }}
 {{- end -}}
 {{- $several := or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1) -}}
 {{- /* With s3.existingSecret the URL may be in there; only the proxy can know. */ -}}
-{{- if and $several (not (or $pg.url $pg.host $pg.existingSecret .Values.s3.existingSecret)) -}}
+{{- $elsewhere := .Values.s3.existingSecret -}}
+{{- range concat .Values.env .Values.extraEnv -}}
+{{- if or (hasPrefix "POSTGRES_" .name) (eq .name "DISABLE_DATABASE") }}{{ $elsewhere = .name }}{{ end -}}
+{{- end -}}
+{{- if and $several (not (or $pg.url $pg.host $pg.existingSecret $elsewhere)) -}}
 {{- fail "more than one replica needs PostgreSQL (postgresql.url or postgresql.host), or database.enabled=false: the SQLite inventory belongs to one replica" -}}
 {{- end -}}
 {{- end -}}

@@ -30,11 +30,8 @@ fn pieces() -> impl Strategy<Value = String> {
         "%FF",
         "\u{fc}",
     ]);
-    prop::collection::vec(
-        prop_oneof![3 => piece.prop_map(str::to_owned), 1 => ".{0,3}"],
-        0..12,
-    )
-    .prop_map(|pieces| pieces.concat())
+    prop::collection::vec(prop_oneof![3 => piece.prop_map(str::to_owned), 1 => ".{0,3}"], 0..12)
+        .prop_map(|pieces| pieces.concat())
 }
 
 proptest! {

@@ -18,10 +18,7 @@ fn form_with(policy: &str) -> Vec<(String, String)> {
         ("key", "user/eric/photo.png"),
         ("acl", "public-read"),
         ("Content-Type", "image/png"),
-        (
-            "X-Amz-Credential",
-            "AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request",
-        ),
+        ("X-Amz-Credential", "AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request"),
         ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),
         ("X-Amz-Date", NOW),
         ("Policy", &policy),
@@ -49,9 +46,7 @@ fn code(fields: &[(String, String)]) -> (&'static str, u16) {
 
 fn with(name: &str, value: &str) -> Vec<(String, String)> {
     let mut fields = form();
-    let field = fields
-        .iter_mut()
-        .find(|(found, _)| found.eq_ignore_ascii_case(name));
+    let field = fields.iter_mut().find(|(found, _)| found.eq_ignore_ascii_case(name));
     field.unwrap().1 = value.to_owned();
     fields
 }
@@ -71,18 +66,12 @@ fn the_published_example_verifies() {
         ("Content-Type", "image/jpeg"),
         ("x-amz-meta-uuid", "14365123651274"),
         ("x-amz-server-side-encryption", "AES256"),
-        (
-            "X-Amz-Credential",
-            "AKIAIOSFODNN7EXAMPLE/20151229/us-east-1/s3/aws4_request",
-        ),
+        ("X-Amz-Credential", "AKIAIOSFODNN7EXAMPLE/20151229/us-east-1/s3/aws4_request"),
         ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),
         ("X-Amz-Date", "20151229T000000Z"),
         ("x-amz-meta-tag", ""),
         ("Policy", policy),
-        (
-            "X-Amz-Signature",
-            "8afdbf4008c03f22c2cd3cdb72e4afbb1f6a588f3255ac628749a66d7f09699e",
-        ),
+        ("X-Amz-Signature", "8afdbf4008c03f22c2cd3cdb72e4afbb1f6a588f3255ac628749a66d7f09699e"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let grant = verify(&fields, "sigv4examplebucket", "20151230T110000Z").unwrap();
@@ -95,10 +84,7 @@ fn a_form_that_obeys_its_policy_is_granted_with_its_size_limits() {
     let grant = verify(&form(), "b", NOW).unwrap();
     assert_eq!(grant.content_length, Some((1, 100)));
     assert_eq!(grant.identity.kind(), Kind::PostPolicy);
-    assert_eq!(
-        code(&with("content-type", "image/png, image/gif")),
-        ("ok", 200)
-    );
+    assert_eq!(code(&with("content-type", "image/png, image/gif")), ("ok", 200));
 }
 
 #[test]
@@ -110,25 +96,16 @@ fn every_field_is_bound_by_the_policy() {
         ("content-type", "image/png, text/html"),
     ] {
         let error = verify(&with(name, value), "b", NOW).unwrap_err();
-        assert_eq!(
-            (error.s3_code(), error.status()),
-            ("AccessDenied", 403),
-            "{name}"
-        );
+        assert_eq!((error.s3_code(), error.status()), ("AccessDenied", 403), "{name}");
         assert!(
-            error
-                .message()
-                .starts_with("Invalid according to Policy: Policy Condition failed")
+            error.message().starts_with("Invalid according to Policy: Policy Condition failed")
         );
     }
     assert!(verify(&form(), "other", NOW).is_err());
     let mut extra = form();
     extra.push(("x-amz-meta-More".to_owned(), "1".to_owned()));
     let error = verify(&extra, "b", NOW).unwrap_err();
-    assert_eq!(
-        error.message(),
-        "Invalid according to Policy: Extra input fields: x-amz-meta-more"
-    );
+    assert_eq!(error.message(), "Invalid according to Policy: Extra input fields: x-amz-meta-more");
     let mut missing = form();
     missing.retain(|(name, _)| name != "acl");
     assert_eq!(code(&missing), ("AccessDenied", 403));
@@ -147,22 +124,12 @@ fn a_policy_for_no_bucket_in_particular_is_good_for_none() {
 
 #[test]
 fn signature_and_time_are_checked() {
-    assert_eq!(
-        code(&with("x-amz-signature", &"0".repeat(64))),
-        ("SignatureDoesNotMatch", 403)
-    );
+    assert_eq!(code(&with("x-amz-signature", &"0".repeat(64))), ("SignatureDoesNotMatch", 403));
     let policy = STANDARD.encode(r#"{"expiration": "2033-05-25T00:00:00Z", "conditions": []}"#);
-    assert_eq!(
-        code(&with("policy", &policy)),
-        ("SignatureDoesNotMatch", 403)
-    );
+    assert_eq!(code(&with("policy", &policy)), ("SignatureDoesNotMatch", 403));
     for now in ["20130525T000001Z", "20130601T000001Z", "20130523T234459Z"] {
         let error = verify(&form(), "b", now).unwrap_err();
-        assert_eq!(
-            (error.s3_code(), error.status()),
-            ("AccessDenied", 403),
-            "{now}"
-        );
+        assert_eq!((error.s3_code(), error.status()), ("AccessDenied", 403), "{now}");
     }
 }
 
@@ -179,11 +146,7 @@ fn malformed_policies_are_named_as_such() {
         r#"{"expiration": "2013-05-25T00:00:00Z", "conditions": [["ends-with", "$key", "a"]]}"#,
         r#"{"expiration": "2013-05-25T00:00:00Z", "conditions": [["content-length-range", -1, 5]]}"#,
     ] {
-        assert_eq!(
-            code(&form_with(policy)),
-            ("InvalidPolicyDocument", 400),
-            "{policy}"
-        );
+        assert_eq!(code(&form_with(policy)), ("InvalidPolicyDocument", 400), "{policy}");
     }
 }
 

@@ -51,11 +51,7 @@ fn validity_is_between_a_second_and_a_week() {
     for seconds in ["604801", "0", "-1", "", "x", "99999999999999999999"] {
         let mut other = week.clone();
         other.query = Some(query.replace("=604800", &format!("={seconds}")));
-        assert_eq!(
-            other.code(),
-            ("AuthorizationQueryParametersError", 400),
-            "{seconds}"
-        );
+        assert_eq!(other.code(), ("AuthorizationQueryParametersError", 400), "{seconds}");
     }
 }
 
@@ -66,19 +62,11 @@ fn every_parameter_must_be_there_once() {
     let parameters: Vec<&str> = query.split('&').collect();
     assert_eq!(parameters.len(), 6);
     for left_out in &parameters {
-        let rest: Vec<&str> = parameters
-            .iter()
-            .filter(|one| *one != left_out)
-            .copied()
-            .collect();
+        let rest: Vec<&str> = parameters.iter().filter(|one| *one != left_out).copied().collect();
         for query in [rest.join("&"), format!("{query}&{left_out}")] {
             let mut other = request.clone();
             other.query = Some(query);
-            assert_eq!(
-                other.code(),
-                ("AuthorizationQueryParametersError", 400),
-                "{left_out}"
-            );
+            assert_eq!(other.code(), ("AuthorizationQueryParametersError", 400), "{left_out}");
         }
     }
     // In another letter case it is the same parameter.
@@ -89,16 +77,11 @@ fn every_parameter_must_be_there_once() {
 
 #[test]
 fn headers_that_change_the_request_must_be_signed_here_too() {
-    let request = Request::new("PUT", "/b/k")
-        .header("x-amz-acl", "private")
-        .presigned(60);
+    let request = Request::new("PUT", "/b/k").header("x-amz-acl", "private").presigned(60);
     assert_eq!(request.code(), ("ok", 200));
     let other = request.header("x-amz-copy-source", "b/secret");
     let error = other.verified(&authenticator(), NOW).unwrap_err();
-    assert_eq!(
-        error.elements(),
-        [("HeadersNotSigned", "x-amz-copy-source".to_owned())]
-    );
+    assert_eq!(error.elements(), [("HeadersNotSigned", "x-amz-copy-source".to_owned())]);
 }
 
 #[test]
@@ -110,10 +93,7 @@ fn the_payload_is_unsigned_unless_a_hash_is_given_and_never_streaming() {
     let explicit = Request::new("PUT", "/b/k?X-Amz-Content-Sha256=UNSIGNED-PAYLOAD").presigned(60);
     assert_eq!(explicit.code(), ("ok", 200));
     let streaming = "/b/k?X-Amz-Content-Sha256=STREAMING-UNSIGNED-PAYLOAD-TRAILER";
-    assert_eq!(
-        Request::new("PUT", streaming).presigned(60).code(),
-        ("InvalidRequest", 400)
-    );
+    assert_eq!(Request::new("PUT", streaming).presigned(60).code(), ("InvalidRequest", 400));
     let header = request.header("x-amz-content-sha256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD");
     assert_eq!(header.code(), ("InvalidRequest", 400));
 }

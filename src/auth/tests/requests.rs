@@ -56,10 +56,7 @@ fn the_order_of_the_query_does_not_matter_and_its_content_does() {
     let mut request = Request::new("GET", "/b?list-type=2&prefix=a%2Fb&delimiter=%2F&a").signed();
     request.query = Some("a=&delimiter=/&prefix=a/b&list-type=2".to_owned());
     assert_eq!(request.code(), ("ok", 200));
-    for query in [
-        "list-type=2&prefix=a/b&delimiter=/",
-        "a=&delimiter=/&prefix=a&list-type=2",
-    ] {
+    for query in ["list-type=2&prefix=a/b&delimiter=/", "a=&delimiter=/&prefix=a&list-type=2"] {
         request.query = Some(query.to_owned());
         assert_eq!(request.code(), ("SignatureDoesNotMatch", 403), "{query}");
     }
@@ -69,9 +66,7 @@ fn the_order_of_the_query_does_not_matter_and_its_content_does() {
 
 #[test]
 fn method_host_and_signed_headers_are_bound() {
-    let request = Request::new("PUT", "/b/k")
-        .header("x-amz-meta-a", "x   y")
-        .signed();
+    let request = Request::new("PUT", "/b/k").header("x-amz-meta-a", "x   y").signed();
     assert_eq!(request.code(), ("ok", 200));
     let mut other = request.clone();
     other.method = "DELETE";
@@ -80,9 +75,7 @@ fn method_host_and_signed_headers_are_bound() {
     other.host = "elsewhere.example:8080".to_owned();
     assert_eq!(other.code(), ("SignatureDoesNotMatch", 403));
     let mut other = request.clone();
-    other
-        .headers
-        .insert("x-amz-meta-a", HeaderValue::from_static("z"));
+    other.headers.insert("x-amz-meta-a", HeaderValue::from_static("z"));
     assert_eq!(other.code(), ("SignatureDoesNotMatch", 403));
     let mut other = request.clone();
     other.headers.remove("x-amz-meta-a");
@@ -102,16 +95,9 @@ fn method_host_and_signed_headers_are_bound() {
 #[test]
 fn a_header_that_changes_the_request_must_be_signed() {
     let request = Request::new("PUT", "/b/k").signed();
-    assert_eq!(
-        request.clone().header("content-type", "text/plain").code(),
-        ("ok", 200)
-    );
-    for name in [
-        "x-amz-copy-source",
-        "x-amz-acl",
-        "x-amz-not-yet-invented",
-        "x-minio-force-delete",
-    ] {
+    assert_eq!(request.clone().header("content-type", "text/plain").code(), ("ok", 200));
+    for name in ["x-amz-copy-source", "x-amz-acl", "x-amz-not-yet-invented", "x-minio-force-delete"]
+    {
         let other = request.clone().header(name, "value");
         let error = other.verified(&authenticator(), NOW).unwrap_err();
         assert_eq!((error.s3_code(), error.status()), ("AccessDenied", 403));
@@ -123,13 +109,8 @@ fn a_header_that_changes_the_request_must_be_signed() {
 fn the_host_must_be_signed_and_no_header_twice() {
     let mut request = Request::new("GET", "/b/k").signed();
     let replace = |request: &mut Request, from: &str, to: &str| {
-        let value = request.headers["authorization"]
-            .to_str()
-            .unwrap()
-            .replace(from, to);
-        request
-            .headers
-            .insert("authorization", value.parse().unwrap());
+        let value = request.headers["authorization"].to_str().unwrap().replace(from, to);
+        request.headers.insert("authorization", value.parse().unwrap());
     };
     replace(&mut request, "SignedHeaders=host;", "SignedHeaders=");
     let error = request.verified(&authenticator(), NOW).unwrap_err();
@@ -142,19 +123,14 @@ fn the_host_must_be_signed_and_no_header_twice() {
 fn wrong_secret_unknown_key_and_no_credentials_have_their_codes() {
     let request = Request::new("GET", "/b/k");
     assert_eq!(request.code(), ("AccessDenied", 403));
-    let forged = request
-        .clone()
-        .signed_with("guess", NOW, "us-east-1", "UNSIGNED-PAYLOAD");
+    let forged = request.clone().signed_with("guess", NOW, "us-east-1", "UNSIGNED-PAYLOAD");
     assert_eq!(forged.code(), ("SignatureDoesNotMatch", 403));
     let stranger = authenticator_with("x", None);
     let text = r#"[{"access_key_id": "else", "secret_access_key": "s",
                     "buckets": [{"bucket": "*", "access": "read"}]}]"#;
     stranger.replace(Credentials::parse(text.as_bytes()).unwrap());
     let error = request.signed().verified(&stranger, NOW).unwrap_err();
-    assert_eq!(
-        (error.s3_code(), error.status()),
-        ("InvalidAccessKeyId", 403)
-    );
+    assert_eq!((error.s3_code(), error.status()), ("InvalidAccessKeyId", 403));
 }
 
 #[test]
@@ -168,17 +144,9 @@ fn fifteen_minutes_of_skew_are_allowed_both_ways() {
     for now in ["20130524T114500Z", "20130524T121500Z"] {
         assert!(request.verified(&authenticator(), now).is_ok(), "{now}");
     }
-    for now in [
-        "20130524T114459Z",
-        "20130524T121501Z",
-        "20130525T120000Z",
-        "19700101T000000Z",
-    ] {
+    for now in ["20130524T114459Z", "20130524T121501Z", "20130525T120000Z", "19700101T000000Z"] {
         let error = request.verified(&authenticator(), now).unwrap_err();
-        assert_eq!(
-            (error.s3_code(), error.status()),
-            ("RequestTimeTooSkewed", 403)
-        );
+        assert_eq!((error.s3_code(), error.status()), ("RequestTimeTooSkewed", 403));
         let elements = error.elements();
         assert!(elements.contains(&("RequestTime", "20130524T120000Z".to_owned())));
         assert!(elements.contains(&("MaxAllowedSkewMilliseconds", "900000".to_owned())));
@@ -193,57 +161,32 @@ fn a_request_just_before_midnight_is_good_just_after() {
         "r",
         "UNSIGNED-PAYLOAD",
     );
-    assert!(
-        request
-            .verified(&authenticator(), "20130525T000500Z")
-            .is_ok()
-    );
+    assert!(request.verified(&authenticator(), "20130525T000500Z").is_ok());
 }
 
 #[test]
 fn the_region_matters_only_where_one_is_configured() {
     let request = Request::new("GET", "/b/k").signed_with(SECRET, NOW, "auto", "UNSIGNED-PAYLOAD");
     assert!(request.verified(&authenticator(), NOW).is_ok());
-    assert!(
-        request
-            .verified(&authenticator_with(SECRET, Some("auto")), NOW)
-            .is_ok()
-    );
-    let error = request
-        .verified(&authenticator_with(SECRET, Some("eu-west-1")), NOW)
-        .unwrap_err();
+    assert!(request.verified(&authenticator_with(SECRET, Some("auto")), NOW).is_ok());
+    let error = request.verified(&authenticator_with(SECRET, Some("eu-west-1")), NOW).unwrap_err();
     assert_eq!(error.s3_code(), "AuthorizationHeaderMalformed");
     assert_eq!(error.elements(), [("Region", "eu-west-1".to_owned())]);
 }
 
 #[test]
 fn old_new_and_foreign_mechanisms_are_answered_in_their_own_way() {
-    let with = |value: &str| {
-        Request::new("GET", "/b/k")
-            .header("authorization", value)
-            .code()
-    };
+    let with = |value: &str| Request::new("GET", "/b/k").header("authorization", value).code();
     assert_eq!(
         with("AWS AKIAIOSFODNN7EXAMPLE:frJIUN8DYpKDtOLCwo//yllqDzg="),
         ("InvalidRequest", 400)
     );
-    assert_eq!(
-        with("AWS4-ECDSA-P256-SHA256 Credential=x"),
-        ("NotImplemented", 501)
-    );
-    for value in [
-        "",
-        "Basic dXNlcjpwYXNz",
-        "Bearer x",
-        "aws4-hmac-sha256 Credential=x",
-    ] {
+    assert_eq!(with("AWS4-ECDSA-P256-SHA256 Credential=x"), ("NotImplemented", 501));
+    for value in ["", "Basic dXNlcjpwYXNz", "Bearer x", "aws4-hmac-sha256 Credential=x"] {
         assert_eq!(with(value), ("InvalidArgument", 400), "{value}");
     }
     let good = Request::new("GET", "/b/k").signed();
-    assert_eq!(
-        good.clone().header("authorization", "AWS a:b").code(),
-        ("InvalidArgument", 400)
-    );
+    assert_eq!(good.clone().header("authorization", "AWS a:b").code(), ("InvalidArgument", 400));
     let mut both = good;
     both.query = Some("X-Amz-Signature=0".to_owned());
     assert_eq!(both.code(), ("InvalidArgument", 400));
@@ -266,24 +209,14 @@ fn malformed_authorization_headers_never_get_through() {
         format!("{credential}, SignedHeaders=host, Signature=00"),
         format!("{credential}, SignedHeaders=host, {signature}, {signature}"),
         format!("{credential}, SignedHeaders=host, {signature}, More=1"),
-        format!(
-            "{}, SignedHeaders=host, {signature}",
-            credential.replace("s3", "sts")
-        ),
-        format!(
-            "{}, SignedHeaders=host, {signature}",
-            credential.replace("0524", "0525")
-        ),
+        format!("{}, SignedHeaders=host, {signature}", credential.replace("s3", "sts")),
+        format!("{}, SignedHeaders=host, {signature}", credential.replace("0524", "0525")),
     ] {
         let request = Request::new("GET", "/b/k")
             .header("authorization", &format!("AWS4-HMAC-SHA256 {fields}"))
             .header("x-amz-date", NOW)
             .header("x-amz-content-sha256", "UNSIGNED-PAYLOAD");
-        assert_eq!(
-            request.code(),
-            ("AuthorizationHeaderMalformed", 400),
-            "{fields}"
-        );
+        assert_eq!(request.code(), ("AuthorizationHeaderMalformed", 400), "{fields}");
     }
 }
 
@@ -299,30 +232,19 @@ fn payload_hash_and_date_must_be_there_and_make_sense() {
     assert_eq!(without("x-amz-date"), ("AccessDenied", 403));
     let with = |name: &'static str, value: &'static str| {
         let mut request = good.clone();
-        request
-            .headers
-            .insert(name, HeaderValue::from_static(value));
+        request.headers.insert(name, HeaderValue::from_static(value));
         request.code()
     };
-    assert_eq!(
-        with("x-amz-content-sha256", "nonsense"),
-        ("InvalidArgument", 400)
-    );
+    assert_eq!(with("x-amz-content-sha256", "nonsense"), ("InvalidArgument", 400));
     assert_eq!(with("x-amz-date", "nonsense"), ("AccessDenied", 403));
 }
 
 #[test]
 fn blanks_and_tabs_in_header_values_may_be_folded_either_way() {
-    let mut request = Request::new("PUT", "/b/k")
-        .header("x-amz-meta-a", "a b")
-        .signed();
-    request
-        .headers
-        .insert("x-amz-meta-a", HeaderValue::from_static("a \t b"));
+    let mut request = Request::new("PUT", "/b/k").header("x-amz-meta-a", "a b").signed();
+    request.headers.insert("x-amz-meta-a", HeaderValue::from_static("a \t b"));
     assert_eq!(request.code(), ("ok", 200));
-    request
-        .headers
-        .insert("x-amz-meta-a", HeaderValue::from_static("ab"));
+    request.headers.insert("x-amz-meta-a", HeaderValue::from_static("ab"));
     assert_eq!(request.code(), ("SignatureDoesNotMatch", 403));
 }
 
@@ -339,10 +261,7 @@ fn only_signed_chunks_come_with_a_verifier() {
         let identity = request.verified(&authenticator(), NOW).unwrap();
         assert_eq!(identity.chunk_verifier().is_some(), signed, "{payload}");
         assert_eq!(identity.payload(), PayloadMode::parse(payload).unwrap());
-        assert_eq!(
-            (identity.access_key_id(), identity.kind()),
-            (KEY_ID, Kind::Header)
-        );
+        assert_eq!((identity.access_key_id(), identity.kind()), (KEY_ID, Kind::Header));
     }
 }
 
@@ -351,10 +270,7 @@ fn a_replaced_secret_ends_the_old_one_at_once() {
     let authenticator = authenticator();
     let request = Request::new("GET", "/b/k").signed();
     assert!(request.verified(&authenticator, NOW).is_ok());
-    assert!(
-        request.verified(&authenticator, NOW).is_ok(),
-        "with the key kept"
-    );
+    assert!(request.verified(&authenticator, NOW).is_ok(), "with the key kept");
     let text = format!(
         r#"[{{"access_key_id": "{KEY_ID}", "secret_access_key": "other",
              "buckets": [{{"bucket": "b", "access": "read"}}]}}]"#
@@ -372,18 +288,12 @@ fn a_replaced_secret_ends_the_old_one_at_once() {
 #[test]
 fn nothing_secret_is_in_any_error_or_debug_text() {
     let request = Request::new("GET", "/b/k").signed();
-    let authorization = request.headers["authorization"]
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let authorization = request.headers["authorization"].to_str().unwrap().to_owned();
     let signature = authorization.rsplit('=').next().unwrap().to_owned();
     let identity = request.verified(&authenticator(), NOW).unwrap();
     let mut forged = request.clone();
     forged.method = "PUT";
     let error = forged.verified(&authenticator(), NOW).unwrap_err();
     let shown = format!("{identity:?} {error:?} {:?}", authenticator());
-    assert!(
-        !shown.contains(SECRET) && !shown.contains(&signature),
-        "{shown}"
-    );
+    assert!(!shown.contains(SECRET) && !shown.contains(&signature), "{shown}");
 }

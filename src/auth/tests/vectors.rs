@@ -35,14 +35,8 @@ fn get_object_with_a_range() {
         "host;range;x-amz-content-sha256;x-amz-date",
         "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
     );
-    assert_eq!(
-        request.clone().header("range", "bytes=0-9").code(),
-        ("ok", 200)
-    );
-    assert_eq!(
-        request.header("range", "bytes=0-8").code(),
-        ("SignatureDoesNotMatch", 403)
-    );
+    assert_eq!(request.clone().header("range", "bytes=0-9").code(), ("ok", 200));
+    assert_eq!(request.header("range", "bytes=0-8").code(), ("SignatureDoesNotMatch", 403));
 }
 
 #[test]
@@ -67,16 +61,10 @@ fn put_object_with_a_dollar_in_its_key_and_a_date_header() {
 fn get_bucket_lifecycle_and_list_objects() {
     let signed = "host;x-amz-content-sha256;x-amz-date";
     let lifecycle = "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543";
-    assert_eq!(
-        example("GET", "/?lifecycle", EMPTY, signed, lifecycle).code(),
-        ("ok", 200)
-    );
+    assert_eq!(example("GET", "/?lifecycle", EMPTY, signed, lifecycle).code(), ("ok", 200));
     let list = "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7";
     for target in ["/?max-keys=2&prefix=J", "/?prefix=J&max-keys=2"] {
-        assert_eq!(
-            example("GET", target, EMPTY, signed, list).code(),
-            ("ok", 200)
-        );
+        assert_eq!(example("GET", target, EMPTY, signed, list).code(), ("ok", 200));
     }
 }
 
@@ -90,13 +78,8 @@ fn presigned_get_object() {
     let mut request = Request::new("GET", &target);
     request.host = "examplebucket.s3.amazonaws.com".to_owned();
     assert_eq!(request.code(), ("ok", 200));
-    let identity = request
-        .verified(&authenticator(), "20130524T235959Z")
-        .unwrap();
-    assert_eq!(
-        (identity.kind(), identity.payload()),
-        (Kind::Presigned, PayloadMode::Unsigned)
-    );
+    let identity = request.verified(&authenticator(), "20130524T235959Z").unwrap();
+    assert_eq!((identity.kind(), identity.payload()), (Kind::Presigned, PayloadMode::Unsigned));
 }
 
 /// The seed signature of the chunk example, then its first chunk with the verifier the identity
@@ -128,8 +111,6 @@ fn streaming_put_object_hands_out_its_seed() {
         .to_vec();
     body.extend_from_slice(&vec![b'a'; 65536]);
     let mut body = bytes::Bytes::from(body);
-    let Ok(Decoded::Data(data)) = decoder.decode(&mut body) else {
-        panic!("not verified")
-    };
+    let Ok(Decoded::Data(data)) = decoder.decode(&mut body) else { panic!("not verified") };
     assert_eq!(data.len(), 65536);
 }

@@ -37,11 +37,7 @@ impl S3Auth for OneKey {
 #[async_trait::async_trait]
 impl S3Access for SignedOnly {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
-        check(
-            context.credentials().is_some(),
-            context.uri(),
-            context.headers(),
-        )
+        check(context.credentials().is_some(), context.uri(), context.headers())
     }
 }
 
@@ -54,25 +50,13 @@ pub(super) fn check(authenticated: bool, uri: &Uri, headers: &HeaderMap) -> Answ
         return Ok(());
     };
     let signed: Vec<_> = signed.split(';').collect();
-    let covered = |name: &str| {
-        signed
-            .iter()
-            .any(|signed| signed.eq_ignore_ascii_case(name))
-    };
+    let covered = |name: &str| signed.iter().any(|signed| signed.eq_ignore_ascii_case(name));
     if !covered("host") {
-        return Err(refuse(
-            S3ErrorCode::AccessDenied,
-            "The host header must be signed.",
-        ));
+        return Err(refuse(S3ErrorCode::AccessDenied, "The host header must be signed."));
     }
     // The payload hash is part of what is signed in any case.
     let needs = |name: &&str| name.starts_with("x-amz-") && *name != "x-amz-content-sha256";
-    if headers
-        .keys()
-        .map(http::HeaderName::as_str)
-        .filter(needs)
-        .any(|name| !covered(name))
-    {
+    if headers.keys().map(http::HeaderName::as_str).filter(needs).any(|name| !covered(name)) {
         return Err(refuse(
             S3ErrorCode::AccessDenied,
             "There were headers present in the request which were not signed",
@@ -88,9 +72,7 @@ fn signed_headers(uri: &Uri, headers: &HeaderMap) -> Option<String> {
         return Some(list.split(',').next()?.trim().to_owned());
     }
     let query = uri.query()?;
-    let value = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("X-Amz-SignedHeaders="))?;
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-SignedHeaders="))?;
     decode_form(value)
 }
 
@@ -99,31 +81,17 @@ mod tests {
     use super::*;
 
     fn allowed(uri: &str, pairs: &[(&'static str, &str)]) -> bool {
-        let headers = pairs
-            .iter()
-            .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()));
+        let headers = pairs.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()));
         check(true, &uri.parse().unwrap(), &headers.collect()).is_ok()
     }
 
     #[test]
     fn every_amz_header_must_be_covered_by_the_signature() {
         let signed = "AWS4-HMAC-SHA256 Credential=a, SignedHeaders=host;x-amz-date, Signature=b";
-        let (auth, date) = (
-            ("authorization", signed),
-            ("x-amz-date", "20260101T000000Z"),
-        );
-        assert!(allowed(
-            "/b/k",
-            &[auth, date, ("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]
-        ));
-        assert!(allowed(
-            "/b/k",
-            &[auth, date, ("content-type", "text/plain")]
-        ));
-        assert!(!allowed(
-            "/b/k",
-            &[auth, date, ("x-amz-copy-source", "other/secret")]
-        ));
+        let (auth, date) = (("authorization", signed), ("x-amz-date", "20260101T000000Z"));
+        assert!(allowed("/b/k", &[auth, date, ("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]));
+        assert!(allowed("/b/k", &[auth, date, ("content-type", "text/plain")]));
+        assert!(!allowed("/b/k", &[auth, date, ("x-amz-copy-source", "other/secret")]));
         let presigned = "/b/k?X-Amz-SignedHeaders=host%3Bx-amz-acl";
         assert!(allowed(presigned, &[("x-amz-acl", "private")]));
         assert!(!allowed(presigned, &[("x-amz-meta-a", "b")]));

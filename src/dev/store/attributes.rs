@@ -87,12 +87,8 @@ impl Attributes {
         let own = |name: &str| {
             name.starts_with("x-amz-website") || name.starts_with("x-amz-server-side-encryption")
         };
-        let mut headers: Vec<_> = self
-            .headers
-            .iter()
-            .filter(|(name, _)| !own(name))
-            .cloned()
-            .collect();
+        let mut headers: Vec<_> =
+            self.headers.iter().filter(|(name, _)| !own(name)).cloned().collect();
         let new = Self::of(request)?;
         headers.extend(new.headers.into_iter().filter(|(name, _)| own(name)));
         Ok(Self { headers })
@@ -101,10 +97,7 @@ impl Attributes {
     /// Puts the headers into the response of a GET or HEAD.
     pub(super) fn write_to(&self, response: &mut HeaderMap) {
         // What S3 answers for an object that came without one.
-        response.insert(
-            "content-type",
-            HeaderValue::from_static("binary/octet-stream"),
-        );
+        response.insert("content-type", HeaderValue::from_static("binary/octet-stream"));
         for (name, value) in &self.headers {
             insert(response, name, value);
         }
@@ -137,13 +130,8 @@ pub(super) fn storage_class(request: &HeaderMap) -> Answer<Option<String>> {
 /// All values of a header joined with commas, one character per byte.
 fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
     let mut values = headers.get_all(name).iter();
-    let text = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .iter()
-            .map(|byte| char::from(*byte))
-            .collect()
-    };
+    let text =
+        |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
     let mut all: String = text(values.next()?);
     for value in values {
         all.push(',');
@@ -163,9 +151,8 @@ fn insert(response: &mut HeaderMap, name: &str, value: &str) {
 /// `aws-chunked` describes how the request travelled, not what is stored (D6).
 fn without_aws_chunked(encoding: &str) -> String {
     let tokens = encoding.split(',').map(str::trim);
-    let kept: Vec<_> = tokens
-        .filter(|t| !t.is_empty() && !t.eq_ignore_ascii_case("aws-chunked"))
-        .collect();
+    let kept: Vec<_> =
+        tokens.filter(|t| !t.is_empty() && !t.eq_ignore_ascii_case("aws-chunked")).collect();
     kept.join(",")
 }
 
@@ -179,19 +166,12 @@ fn refuse_unsupported(request: &HeaderMap) -> Answer<()> {
     if has("x-amz-write-offset-bytes") || has("x-amz-rename-source") {
         return Err(unsupported("appending to or renaming objects"));
     }
-    if request
-        .keys()
-        .any(|name| name.as_str().starts_with("x-amz-object-lock-"))
-    {
+    if request.keys().any(|name| name.as_str().starts_with("x-amz-object-lock-")) {
         return Err(invalid("Bucket is missing Object Lock Configuration"));
     }
     let acl = request.get("x-amz-acl").map(HeaderValue::as_bytes);
     let owner_only = matches!(acl, None | Some(b"private" | b"bucket-owner-full-control"));
-    if !owner_only
-        || request
-            .keys()
-            .any(|name| name.as_str().starts_with("x-amz-grant-"))
-    {
+    if !owner_only || request.keys().any(|name| name.as_str().starts_with("x-amz-grant-")) {
         return Err(refuse(
             S3ErrorCode::AccessControlListNotSupported,
             "The bucket does not allow ACLs",
@@ -214,9 +194,7 @@ mod tests {
         request.append("x-amz-meta-list", HeaderValue::from_static("b"));
         let stored = serde_json::to_string(&Attributes::of(&request).unwrap()).unwrap();
         let mut response = HeaderMap::new();
-        serde_json::from_str::<Attributes>(&stored)
-            .unwrap()
-            .write_to(&mut response);
+        serde_json::from_str::<Attributes>(&stored).unwrap().write_to(&mut response);
         assert_eq!(response["x-amz-meta-name"], latin1);
         assert_eq!(response["x-amz-meta-list"], "a,b");
         assert_eq!(response["expires"], "not a date");
@@ -227,19 +205,13 @@ mod tests {
     fn aws_chunked_is_taken_out_of_the_encoding_wherever_it_stands() {
         assert_eq!(without_aws_chunked("aws-chunked"), "");
         assert_eq!(without_aws_chunked("gzip, AWS-chunked"), "gzip");
-        assert_eq!(
-            without_aws_chunked("aws-chunked,gzip,aws-chunked,br"),
-            "gzip,br"
-        );
+        assert_eq!(without_aws_chunked("aws-chunked,gzip,aws-chunked,br"), "gzip,br");
     }
 
     #[test]
     fn more_metadata_than_s3_allows_is_refused() {
         let mut request = HeaderMap::new();
-        request.insert(
-            "x-amz-meta-a",
-            HeaderValue::from_str(&"x".repeat(2047)).unwrap(),
-        );
+        request.insert("x-amz-meta-a", HeaderValue::from_str(&"x".repeat(2047)).unwrap());
         assert!(Attributes::of(&request).is_ok());
         request.insert("x-amz-meta-b", HeaderValue::from_static(""));
         assert!(Attributes::of(&request).is_err());

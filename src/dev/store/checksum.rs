@@ -44,13 +44,8 @@ pub(super) enum Hasher {
     Sha256(sha2::Sha256),
 }
 
-pub(super) const ALGORITHMS: [Algorithm; 5] = [
-    Algorithm::Crc32,
-    Algorithm::Crc32c,
-    Algorithm::Crc64Nvme,
-    Algorithm::Sha1,
-    Algorithm::Sha256,
-];
+pub(super) const ALGORITHMS: [Algorithm; 5] =
+    [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64Nvme, Algorithm::Sha1, Algorithm::Sha256];
 
 impl Algorithm {
     /// S3's name, as in `x-amz-checksum-algorithm`.
@@ -148,11 +143,7 @@ impl Coverage {
 
 impl StoredChecksum {
     pub(super) fn full(algorithm: Algorithm, raw: &[u8]) -> Self {
-        Self {
-            algorithm,
-            value: BASE64.encode(raw),
-            coverage: Coverage::FullObject,
-        }
+        Self { algorithm, value: BASE64.encode(raw), coverage: Coverage::FullObject }
     }
 
     /// The checksum of an object made of `parts`, each with its size and its own checksum.
@@ -164,9 +155,7 @@ impl StoredChecksum {
     ) -> Option<Self> {
         let mut raw = Vec::with_capacity(parts.len());
         for (size, checksum) in parts {
-            let checksum = checksum
-                .as_ref()
-                .filter(|checksum| checksum.algorithm == algorithm)?;
+            let checksum = checksum.as_ref().filter(|checksum| checksum.algorithm == algorithm)?;
             raw.push((*size, algorithm.decode(checksum.value.as_bytes()).ok()?));
         }
         match coverage {
@@ -176,19 +165,13 @@ impl StoredChecksum {
                     hasher.update(part);
                 }
                 let value = format!("{}-{}", BASE64.encode(hasher.finish()), parts.len());
-                Some(Self {
-                    algorithm,
-                    value,
-                    coverage,
-                })
+                Some(Self { algorithm, value, coverage })
             }
             Coverage::FullObject => {
                 let crc = algorithm.crc()?;
                 let mut whole = 0;
                 for (index, (size, part)) in raw.iter().enumerate() {
-                    let value = part
-                        .iter()
-                        .fold(0, |value, byte| value << 8 | u64::from(*byte));
+                    let value = part.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
                     whole = match index {
                         0 => value,
                         _ => crc_fast::checksum_combine(crc, whole, value, *size),
@@ -267,9 +250,7 @@ pub(super) fn announced(headers: &HeaderMap) -> Answer<Option<Announced>> {
             let rest = name.strip_prefix("x-amz-checksum-").ok_or_else(unknown)?;
             let algorithm = Algorithm::parse(rest).map_err(|_| unknown())?;
             if found.replace(Announced::Trailer(algorithm)).is_some() {
-                return Err(invalid(
-                    "Expecting a single x-amz-checksum- header or trailer.",
-                ));
+                return Err(invalid("Expecting a single x-amz-checksum- header or trailer."));
             }
         }
     }
@@ -295,14 +276,8 @@ mod tests {
     #[test]
     fn every_algorithm_gives_the_published_value_of_its_check_string() {
         let value = |algorithm| of(algorithm, b"123456789").value;
-        assert_eq!(
-            value(Algorithm::Crc32),
-            BASE64.encode(0xCBF4_3926_u32.to_be_bytes())
-        );
-        assert_eq!(
-            value(Algorithm::Crc32c),
-            BASE64.encode(0xE306_9283_u32.to_be_bytes())
-        );
+        assert_eq!(value(Algorithm::Crc32), BASE64.encode(0xCBF4_3926_u32.to_be_bytes()));
+        assert_eq!(value(Algorithm::Crc32c), BASE64.encode(0xE306_9283_u32.to_be_bytes()));
         let nvme = 0xAE8B_1486_0A79_9888_u64.to_be_bytes();
         assert_eq!(value(Algorithm::Crc64Nvme), BASE64.encode(nvme));
         let sha1 = hex::decode("f7c3bc1d808e04732adf679965ccc34ca7ae3441").unwrap();
@@ -311,11 +286,7 @@ mod tests {
 
     #[test]
     fn the_crc_of_parts_joined_is_the_crc_of_the_whole() {
-        let (a, b, c) = (
-            b"hello ".as_slice(),
-            b"wide ".as_slice(),
-            b"world".as_slice(),
-        );
+        let (a, b, c) = (b"hello ".as_slice(), b"wide ".as_slice(), b"world".as_slice());
         for algorithm in [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64Nvme] {
             let parts = [a, b, c].map(|part| (part.len() as u64, Some(of(algorithm, part))));
             let joined = StoredChecksum::join(algorithm, Coverage::FullObject, &parts);
@@ -326,10 +297,7 @@ mod tests {
     #[test]
     fn a_part_without_checksum_leaves_the_object_without() {
         let parts = [(1, Some(of(Algorithm::Crc32, b"a"))), (1, None)];
-        assert_eq!(
-            StoredChecksum::join(Algorithm::Crc32, Coverage::Composite, &parts),
-            None
-        );
+        assert_eq!(StoredChecksum::join(Algorithm::Crc32, Coverage::Composite, &parts), None);
     }
 
     #[test]

@@ -62,10 +62,7 @@ impl WriteConditions {
             Some(value) if value == "*" => true,
             Some(_) => return Err(unsupported("If-None-Match with an ETag on a write")),
         };
-        Ok(Self {
-            if_match: header_text(headers, "if-match"),
-            if_absent,
-        })
+        Ok(Self { if_match: header_text(headers, "if-match"), if_absent })
     }
 
     /// Decides against the `ETag` of the object that is there, if one is.
@@ -118,17 +115,9 @@ pub(super) fn copy_range(header: Option<&HeaderValue>, size: u64) -> Answer<Rang
              and last are the zero-based offsets of the first and last bytes to copy",
         )
     };
-    let spec = value
-        .to_str()
-        .ok()
-        .and_then(|value| value.strip_prefix("bytes="));
-    let (first, last) = spec
-        .and_then(|spec| spec.split_once('-'))
-        .ok_or_else(wrong)?;
-    let (first, last) = (
-        number(first).ok_or_else(wrong)?,
-        number(last).ok_or_else(wrong)?,
-    );
+    let spec = value.to_str().ok().and_then(|value| value.strip_prefix("bytes="));
+    let (first, last) = spec.and_then(|spec| spec.split_once('-')).ok_or_else(wrong)?;
+    let (first, last) = (number(first).ok_or_else(wrong)?, number(last).ok_or_else(wrong)?);
     if first > last {
         return Err(wrong());
     }
@@ -162,10 +151,7 @@ fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// Digits only: `str::parse` would also take a sign.
 fn number(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -186,14 +172,7 @@ mod tests {
         assert_eq!(range("bytes=10-", 10), Asked::Unsatisfiable);
         assert_eq!(range("bytes=-0", 10), Asked::Unsatisfiable);
         assert_eq!(range("bytes=0-0", 0), Asked::Unsatisfiable);
-        for ignored in [
-            "bytes=5-2",
-            "bytes=a-b",
-            "bytes=-",
-            "bytes=1-2,4-5",
-            "lines=1-2",
-            "x",
-        ] {
+        for ignored in ["bytes=5-2", "bytes=a-b", "bytes=-", "bytes=1-2,4-5", "lines=1-2", "x"] {
             assert_eq!(range(ignored, 10), Asked::Everything, "{ignored}");
         }
     }
@@ -201,27 +180,16 @@ mod tests {
     #[test]
     fn read_conditions_follow_rfc_9110() {
         let ms = 1_700_000_000_500;
-        let (same, before) = (
-            "Tue, 14 Nov 2023 22:13:20 GMT",
-            "Tue, 14 Nov 2023 22:13:19 GMT",
-        );
+        let (same, before) = ("Tue, 14 Nov 2023 22:13:20 GMT", "Tue, 14 Nov 2023 22:13:19 GMT");
         let verdict = |pairs: &[(&'static str, &str)]| {
-            let headers = pairs
-                .iter()
-                .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()));
+            let headers = pairs.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()));
             judge(&headers.collect(), "", "abc", ms)
         };
         assert_eq!(verdict(&[("if-match", "\"abc\"")]), Verdict::Proceed);
         assert_eq!(verdict(&[("if-match", "\"x\"")]), Verdict::Failed);
-        assert_eq!(
-            verdict(&[("if-none-match", "\"x\", \"abc\"")]),
-            Verdict::NotModified
-        );
+        assert_eq!(verdict(&[("if-none-match", "\"x\", \"abc\"")]), Verdict::NotModified);
         assert_eq!(verdict(&[("if-none-match", "*")]), Verdict::NotModified);
-        assert_eq!(
-            verdict(&[("if-modified-since", same)]),
-            Verdict::NotModified
-        );
+        assert_eq!(verdict(&[("if-modified-since", same)]), Verdict::NotModified);
         assert_eq!(verdict(&[("if-modified-since", before)]), Verdict::Proceed);
         assert_eq!(verdict(&[("if-unmodified-since", before)]), Verdict::Failed);
         assert_eq!(
@@ -236,21 +204,12 @@ mod tests {
 
     #[test]
     fn write_conditions_are_decided_by_what_is_there() {
-        let absent = WriteConditions {
-            if_match: None,
-            if_absent: true,
-        };
+        let absent = WriteConditions { if_match: None, if_absent: true };
         assert!(absent.check(None).is_ok());
         assert!(absent.check(Some("abc")).is_err());
-        let same = WriteConditions {
-            if_match: Some("\"abc\"".to_owned()),
-            if_absent: false,
-        };
+        let same = WriteConditions { if_match: Some("\"abc\"".to_owned()), if_absent: false };
         assert!(same.check(Some("abc")).is_ok());
         assert!(same.check(Some("abd")).is_err());
-        assert_eq!(
-            same.check(None).unwrap_err().code(),
-            &S3ErrorCode::NoSuchKey
-        );
+        assert_eq!(same.check(None).unwrap_err().code(), &S3ErrorCode::NoSuchKey);
     }
 }

@@ -19,12 +19,7 @@ impl Engine {
     /// `CopyObject`. The bytes are read again: that gives a copy of a multipart object its plain
     /// MD5 (H4) and any checksum that is asked for.
     pub(super) async fn copy_object(&self, request: ObjectRequest) -> Answer<S3Response<Body>> {
-        let ObjectRequest {
-            bucket,
-            key,
-            headers,
-            ..
-        } = request;
+        let ObjectRequest { bucket, key, headers, .. } = request;
         let conditions = WriteConditions::of(&headers)?;
         let replace = directive(&headers, "x-amz-metadata-directive")?;
         let replace_tags = directive(&headers, "x-amz-tagging-directive")?;
@@ -42,10 +37,7 @@ impl Engine {
             ));
         }
         let lease = self.files.lease();
-        let source = self
-            .index
-            .object(&source_bucket, &source_key, Want::Body)
-            .await?;
+        let source = self.index.object(&source_bucket, &source_key, Want::Body).await?;
         self.check_early(&bucket, &key, &conditions).await?;
         check_source(&headers, &source)?;
         if source.size > BODY_BYTES_MAX {
@@ -59,18 +51,10 @@ impl Engine {
         } else {
             source.detail.attributes.for_copy(&headers)?
         };
-        let tags = if replace_tags {
-            tags_of(&headers)?
-        } else {
-            source.tags.clone()
-        };
+        let tags = if replace_tags { tags_of(&headers)? } else { source.tags.clone() };
         let algorithm = match headers.get("x-amz-checksum-algorithm") {
             Some(name) => Some(Algorithm::parse(name.to_str().unwrap_or_default())?),
-            None => source
-                .detail
-                .checksum
-                .as_ref()
-                .map(|checksum| checksum.algorithm),
+            None => source.detail.checksum.as_ref().map(|checksum| checksum.algorithm),
         };
         let body = Delivery::open(&self.files, &source, 0..source.size, lease).await?;
         let promise = Promise::default();
@@ -85,10 +69,7 @@ impl Engine {
             etag: received.md5.clone(),
             storage_class: asked_class.unwrap_or_else(standard),
             tags,
-            detail: Detail {
-                attributes,
-                checksum: received.checksum,
-            },
+            detail: Detail { attributes, checksum: received.checksum },
             body: received.body,
         };
         let modified_ms = self.index.submit(put).await?;
@@ -104,12 +85,7 @@ impl Engine {
 }
 
 pub(super) fn check_source(headers: &HeaderMap, source: &ObjectRow) -> Answer<()> {
-    match conditions::judge(
-        headers,
-        "x-amz-copy-source-",
-        &source.etag,
-        source.modified_ms,
-    ) {
+    match conditions::judge(headers, "x-amz-copy-source-", &source.etag, source.modified_ms) {
         Verdict::Proceed => Ok(()),
         Verdict::NotModified | Verdict::Failed => Err(precondition_failed()),
     }
@@ -121,17 +97,10 @@ pub(super) fn copy_source(headers: &HeaderMap) -> Answer<(String, String)> {
         let message = "Copy Source must mention the source bucket and key: sourcebucket/sourcekey";
         refuse(S3ErrorCode::InvalidArgument, message)
     };
-    let value = headers
-        .get("x-amz-copy-source")
-        .map(HeaderValue::as_bytes)
-        .unwrap_or_default();
+    let value = headers.get("x-amz-copy-source").map(HeaderValue::as_bytes).unwrap_or_default();
     let value = std::str::from_utf8(value).map_err(|_| wrong())?;
     match CopySource::parse(value).map_err(|_| wrong())? {
-        CopySource::Bucket {
-            bucket,
-            key,
-            version_id,
-        } => {
+        CopySource::Bucket { bucket, key, version_id } => {
             only_null_version(version_id.as_deref())?;
             if key.is_empty() {
                 return Err(wrong());
@@ -147,10 +116,7 @@ fn directive(headers: &HeaderMap, name: &str) -> Answer<bool> {
     match headers.get(name).map(HeaderValue::as_bytes) {
         None | Some(b"COPY") => Ok(false),
         Some(b"REPLACE") => Ok(true),
-        Some(_) => Err(refuse(
-            S3ErrorCode::InvalidArgument,
-            format!("Unknown value of {name}."),
-        )),
+        Some(_) => Err(refuse(S3ErrorCode::InvalidArgument, format!("Unknown value of {name}."))),
     }
 }
 
@@ -160,10 +126,7 @@ mod tests {
 
     fn source(value: &[u8]) -> Answer<(String, String)> {
         let value = HeaderValue::from_bytes(value).unwrap();
-        copy_source(&HeaderMap::from_iter([(
-            "x-amz-copy-source".parse().unwrap(),
-            value,
-        )]))
+        copy_source(&HeaderMap::from_iter([("x-amz-copy-source".parse().unwrap(), value)]))
     }
 
     #[test]

@@ -61,36 +61,19 @@ impl Delivery {
                 .and_then(|start| usize::try_from(range.end).map(|end| start..end))
                 .map_err(|error| internal("reading a body", error))?;
             if bounds.end > inline.len() {
-                return Err(internal(
-                    "reading a body",
-                    "the row is shorter than its size",
-                ));
+                return Err(internal("reading a body", "the row is shorter than its size"));
             }
             let bytes = inline.slice(bounds);
-            return Ok(Self {
-                left,
-                stream: Box::pin(stream::iter([Ok(bytes)])),
-            });
+            return Ok(Self { left, stream: Box::pin(stream::iter([Ok(bytes)])) });
         }
         let segments = segments(object, range);
-        let cursor = Cursor {
-            files: files.clone(),
-            segments,
-            open: None,
-            _lease: lease,
-        };
+        let cursor = Cursor { files: files.clone(), segments, open: None, _lease: lease };
         let Some((first, cursor)) = cursor.step().await else {
-            return Ok(Self {
-                left,
-                stream: Box::pin(stream::empty()),
-            });
+            return Ok(Self { left, stream: Box::pin(stream::empty()) });
         };
         let first = first.map_err(|error| internal("reading a body", error))?;
         let rest = stream::unfold(cursor, Cursor::step);
-        Ok(Self {
-            left,
-            stream: Box::pin(stream::iter([Ok(first)]).chain(rest)),
-        })
+        Ok(Self { left, stream: Box::pin(stream::iter([Ok(first)]).chain(rest)) })
     }
 }
 
@@ -104,11 +87,7 @@ fn segments(object: &ObjectRow, range: Range<u64>) -> VecDeque<Segment> {
         let end = start + size;
         let (from, to) = (range.start.max(start), range.end.min(end));
         if from < to {
-            segments.push_back(Segment {
-                file,
-                offset: from - start,
-                left: to - from,
-            });
+            segments.push_back(Segment { file, offset: from - start, left: to - from });
         }
         start = end;
     }
@@ -146,10 +125,7 @@ impl Cursor {
         let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0));
         file.take(wanted).read_to_end(&mut bytes)?;
         if bytes.len() as u64 != wanted {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "a body file is too short",
-            ));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a body file is too short"));
         }
         segment.left -= wanted;
         if segment.left == 0 {

@@ -28,26 +28,17 @@ pub(super) fn invalid(message: impl Into<String>) -> S3Error {
 
 /// 501 `NotImplemented`: S3 has it, this store has not.
 pub(super) fn unsupported(what: &str) -> S3Error {
-    refuse(
-        S3ErrorCode::NotImplemented,
-        format!("This store does not implement {what}."),
-    )
+    refuse(S3ErrorCode::NotImplemented, format!("This store does not implement {what}."))
 }
 
 /// 500 `InternalError`. The cause is logged, not sent.
 pub(super) fn internal(doing: &str, cause: impl std::fmt::Display) -> S3Error {
     tracing::error!(doing, error = %cause, "the embedded store failed");
-    refuse(
-        S3ErrorCode::InternalError,
-        "We encountered an internal error. Please try again.",
-    )
+    refuse(S3ErrorCode::InternalError, "We encountered an internal error. Please try again.")
 }
 
 pub(super) fn no_such_bucket() -> S3Error {
-    refuse(
-        S3ErrorCode::NoSuchBucket,
-        "The specified bucket does not exist.",
-    )
+    refuse(S3ErrorCode::NoSuchBucket, "The specified bucket does not exist.")
 }
 
 pub(super) fn no_such_key() -> S3Error {
@@ -119,14 +110,8 @@ mod tests {
     #[test]
     fn a_body_fault_keeps_forgery_and_truncation_apart() {
         let code = |text: &str| body_fault(&text.into()).code().as_str().to_owned();
-        assert_eq!(
-            code("AwsChunkedStreamError: SignatureMismatch"),
-            "SignatureDoesNotMatch"
-        );
-        assert_eq!(
-            code("UploadStreamError: Sha256Mismatch"),
-            "XAmzContentSHA256Mismatch"
-        );
+        assert_eq!(code("AwsChunkedStreamError: SignatureMismatch"), "SignatureDoesNotMatch");
+        assert_eq!(code("UploadStreamError: Sha256Mismatch"), "XAmzContentSHA256Mismatch");
         assert_eq!(code("connection reset"), "IncompleteBody");
     }
 }

@@ -86,15 +86,7 @@ impl BodyFiles {
         }
         let next = AtomicI64::new(start.saturating_mul(NUMBERS_PER_START));
         let graves = Mutex::default();
-        Ok(Self {
-            shared: Arc::new(Shared {
-                incoming,
-                bodies,
-                fsync,
-                next,
-                graves,
-            }),
-        })
+        Ok(Self { shared: Arc::new(Shared { incoming, bodies, fsync, next, graves }) })
     }
 
     /// A number that nothing else has, for a file or an index row.
@@ -107,13 +99,7 @@ impl BodyFiles {
         let id = FileId(self.number());
         let path = self.shared.incoming.join(format!("{:016x}", id.0));
         let file = File::create_new(&path)?;
-        Ok(FreshFile {
-            id,
-            path,
-            file: Some(file),
-            files: self.clone(),
-            kept: false,
-        })
+        Ok(FreshFile { id, path, file: Some(file), files: self.clone(), kept: false })
     }
 
     /// Opens a published file for reading. Blocks.
@@ -127,10 +113,7 @@ impl BodyFiles {
         let number = graves.next_lease;
         graves.next_lease += 1;
         graves.leases.insert(number);
-        Lease {
-            files: self.clone(),
-            number,
-        }
+        Lease { files: self.clone(), number }
     }
 
     /// Removes files that no row names any more, now or when the last reader is done. Blocks for
@@ -156,9 +139,7 @@ impl BodyFiles {
             for entry in fs::read_dir(shard?.path())? {
                 let entry = entry?;
                 let name = entry.file_name();
-                let id = name
-                    .to_str()
-                    .and_then(|name| i64::from_str_radix(name, 16).ok());
+                let id = name.to_str().and_then(|name| i64::from_str_radix(name, 16).ok());
                 // A name that is not ours is left alone.
                 if id.is_some_and(|id| !named.contains(&id)) {
                     fs::remove_file(entry.path())?;
@@ -171,18 +152,12 @@ impl BodyFiles {
 
     fn path(&self, id: FileId) -> PathBuf {
         let shard = id.0.rem_euclid(SHARDS);
-        self.shared
-            .bodies
-            .join(format!("{shard:02x}"))
-            .join(format!("{:016x}", id.0))
+        self.shared.bodies.join(format!("{shard:02x}")).join(format!("{:016x}", id.0))
     }
 
     fn graves(&self) -> std::sync::MutexGuard<'_, Graves> {
         // Nothing panics while holding it, and the data would still be consistent.
-        self.shared
-            .graves
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.graves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remove(&self, due: &[FileId]) {
@@ -236,19 +211,13 @@ impl FreshFile {
 
     /// Appends bytes. Blocks.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file
-            .as_mut()
-            .ok_or_else(|| io::Error::other("already published"))?
-            .write_all(bytes)
+        self.file.as_mut().ok_or_else(|| io::Error::other("already published"))?.write_all(bytes)
     }
 
     /// Moves the complete file to its final place; durable if the store was opened with `fsync`.
     /// Blocks.
     pub(super) fn publish(&mut self) -> io::Result<()> {
-        let file = self
-            .file
-            .take()
-            .ok_or_else(|| io::Error::other("already published"))?;
+        let file = self.file.take().ok_or_else(|| io::Error::other("already published"))?;
         if self.files.shared.fsync {
             file.sync_all()?;
         }
@@ -302,10 +271,7 @@ mod tests {
         let id = published.id();
         drop(published);
         assert!(files.read(id).is_err());
-        assert_eq!(
-            fs::read_dir(dir.path().join("incoming")).unwrap().count(),
-            0
-        );
+        assert_eq!(fs::read_dir(dir.path().join("incoming")).unwrap().count(), 0);
     }
 
     #[test]
@@ -316,15 +282,9 @@ mod tests {
         let before = files.lease();
         files.bury(vec![id]);
         let after = files.lease();
-        assert!(
-            files.read(id).is_ok(),
-            "the reader that came before may still open it"
-        );
+        assert!(files.read(id).is_ok(), "the reader that came before may still open it");
         drop(before);
-        assert!(
-            files.read(id).is_err(),
-            "a reader that came after does not hold it"
-        );
+        assert!(files.read(id).is_err(), "a reader that came after does not hold it");
         drop(after);
     }
 

@@ -48,11 +48,7 @@ impl Framing {
     /// For a request whose `x-amz-content-sha256` is a `STREAMING-` value.
     pub(super) fn new(content_sha256: &[u8]) -> Self {
         let signed = !content_sha256.starts_with(b"STREAMING-UNSIGNED-PAYLOAD");
-        Self {
-            state: State::Header(Vec::new()),
-            signed,
-            small: false,
-        }
+        Self { state: State::Header(Vec::new()), signed, small: false }
     }
 
     /// Takes bytes from the wire and queues what `s3s` shall see.
@@ -76,9 +72,7 @@ impl Framing {
                     }
                 }
                 State::Data(left) => {
-                    let length = usize::try_from(*left)
-                        .unwrap_or(usize::MAX)
-                        .min(bytes.len());
+                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     let data = bytes.split_to(length);
                     *left -= data.len() as u64;
                     if *left == 0 {
@@ -115,10 +109,7 @@ impl Framing {
     pub(super) fn end(&self) -> io::Result<()> {
         match self.state {
             State::Trailer => Ok(()),
-            _ => Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the last chunk is missing",
-            )),
+            _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the last chunk is missing")),
         }
     }
 
@@ -176,10 +167,7 @@ mod tests {
         let body = b"a\r\n0123456789\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n";
         let cut = through(UNSIGNED, body, 8).unwrap();
         let trailer = b"0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n";
-        assert_eq!(
-            cut,
-            [b"5\r\n01234\r\n5\r\n56789\r\n".as_slice(), trailer].concat()
-        );
+        assert_eq!(cut, [b"5\r\n01234\r\n5\r\n56789\r\n".as_slice(), trailer].concat());
     }
 
     #[test]

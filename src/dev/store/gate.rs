@@ -64,10 +64,7 @@ pub(super) async fn serve(
     let mut shutdown = pin!(shutdown);
     loop {
         let next = async {
-            let slot = Arc::clone(&slots)
-                .acquire_owned()
-                .await
-                .map_err(io::Error::other)?;
+            let slot = Arc::clone(&slots).acquire_owned().await.map_err(io::Error::other)?;
             Ok::<_, io::Error>((slot, listener.accept().await?.0))
         };
         let accepted = tokio::select! {
@@ -125,14 +122,9 @@ async fn handle(
         });
         let payload = parts.headers.get("x-amz-content-sha256");
         let payload = payload.map(HeaderValue::as_bytes);
-        let framing = payload
-            .filter(|payload| payload.starts_with(b"STREAMING-"))
-            .map(Framing::new);
-        let body = Watched {
-            source: Arc::clone(&source),
-            framing,
-            queue: VecDeque::new(),
-        };
+        let framing =
+            payload.filter(|payload| payload.starts_with(b"STREAMING-")).map(Framing::new);
+        let body = Watched { source: Arc::clone(&source), framing, queue: VecDeque::new() };
         (Body::http_body(body), Some(source))
     };
     let answer = service.call(Request::from_parts(parts, body)).await;

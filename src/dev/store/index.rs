@@ -71,11 +71,7 @@ impl Index {
     /// Opens or creates the index below `data_dir` and the body files beside it, and removes the
     /// files no row names.
     pub(super) async fn open(data_dir: &Path, fsync: bool) -> Result<(Self, BodyFiles), OpenError> {
-        let synchronous = if fsync {
-            SqliteSynchronous::Full
-        } else {
-            SqliteSynchronous::Normal
-        };
+        let synchronous = if fsync { SqliteSynchronous::Full } else { SqliteSynchronous::Normal };
         let options = SqliteConnectOptions::new()
             .filename(data_dir.join("index.sqlite3"))
             .create_if_missing(true)
@@ -84,8 +80,12 @@ impl Index {
             .synchronous(synchronous)
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
+        // A local file needs no liveness checks, and its connections do not age.
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
             .connect_with(options.clone())
             .await?;
         sqlx::raw_sql(SCHEMA).execute(&readers).await?;
@@ -96,28 +96,19 @@ impl Index {
         .bind(now_ms())
         .fetch_one(&readers)
         .await?;
-        sqlx::query("DELETE FROM starts WHERE number < ?")
-            .bind(start)
-            .execute(&readers)
-            .await?;
+        sqlx::query("DELETE FROM starts WHERE number < ?").bind(start).execute(&readers).await?;
         let files = BodyFiles::open(data_dir, fsync, start)?;
         let named =
             "SELECT file FROM objects WHERE file IS NOT NULL UNION ALL SELECT file FROM parts";
-        let named: HashSet<i64> = sqlx::query_scalar(named)
-            .fetch_all(&readers)
-            .await?
-            .into_iter()
-            .collect();
+        let named: HashSet<i64> =
+            sqlx::query_scalar(named).fetch_all(&readers).await?.into_iter().collect();
         let removed = {
             let files = files.clone();
             let swept = tokio::task::spawn_blocking(move || files.sweep(&named)).await;
             swept.map_err(std::io::Error::other)??
         };
         if removed > 0 {
-            tracing::info!(
-                removed,
-                "removed body files that an earlier process left behind"
-            );
+            tracing::info!(removed, "removed body files that an earlier process left behind");
         }
         let writer = Writer::start(options, files.clone()).await?;
         Ok((Self { readers, writer }, files))
@@ -141,9 +132,7 @@ pub(super) enum OpenError {
 
 /// The store's clock, in milliseconds since 1970.
 pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

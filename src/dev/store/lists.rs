@@ -36,19 +36,12 @@ pub(super) async fn objects_v1(
         // A marker that is a common prefix has shown all of it.
         shown: (!delimiter.is_empty() && marker.ends_with(&delimiter)).then(|| marker.clone()),
         delimiter,
-        from: if marker.is_empty() {
-            Vec::new()
-        } else {
-            after(&marker)
-        },
+        from: if marker.is_empty() { Vec::new() } else { after(&marker) },
         count_max: page_size(input.max_keys)?,
     };
     let listing = index.list(bucket.id, &page).await?;
     // As in S3, without a delimiter the last key is the marker.
-    let next = listing
-        .lines
-        .last()
-        .filter(|_| listing.truncated && !page.delimiter.is_empty());
+    let next = listing.lines.last().filter(|_| listing.truncated && !page.delimiter.is_empty());
     let next_marker = next.map(|line| encode(line.name()));
     let (contents, common_prefixes) = lines(listing.lines, encode, true);
     Ok(ListObjectsOutput {
@@ -126,10 +119,7 @@ pub(super) async fn uploads(
     let delimiter = input.delimiter.unwrap_or_default();
     let key_marker = input.key_marker.unwrap_or_default();
     // Without a key marker S3 ignores the other one.
-    let id_marker = input
-        .upload_id_marker
-        .filter(|_| !key_marker.is_empty())
-        .unwrap_or_default();
+    let id_marker = input.upload_id_marker.filter(|_| !key_marker.is_empty()).unwrap_or_default();
     let count_max = page_size(input.max_uploads)?;
     let mut from = match (key_marker.is_empty(), id_marker.is_empty()) {
         (true, _) => (Vec::new(), String::new()),
@@ -140,9 +130,7 @@ pub(super) async fn uploads(
     let (mut shown, mut groups) = (Vec::new(), Vec::<String>::new());
     let (mut truncated, mut last) = (false, (String::new(), String::new()));
     'pages: loop {
-        let rows = index
-            .uploads(bucket.id, (&from.0, &from.1), UPLOADS_READ)
-            .await?;
+        let rows = index.uploads(bucket.id, (&from.0, &from.1), UPLOADS_READ).await?;
         let last_page = rows.len() < usize::try_from(UPLOADS_READ).unwrap_or(usize::MAX);
         for row in rows {
             if (&row.key, &row.upload_id) < (&from.0, &from.1) {
@@ -158,10 +146,7 @@ pub(super) async fn uploads(
             }
             if let Some(group) = common_prefix(&key, &prefix, &delimiter) {
                 last = (group.to_owned(), String::new());
-                from = (
-                    successor(group.as_bytes()).unwrap_or_default(),
-                    String::new(),
-                );
+                from = (successor(group.as_bytes()).unwrap_or_default(), String::new());
                 if *group != *key_marker {
                     groups.push(group.to_owned());
                 }
@@ -187,9 +172,7 @@ pub(super) async fn uploads(
         }
     }
     truncated &= count_max > 0;
-    let group = |group: String| CommonPrefix {
-        prefix: Some(encode(&group)),
-    };
+    let group = |group: String| CommonPrefix { prefix: Some(encode(&group)) };
     Ok(ListMultipartUploadsOutput {
         bucket: Some(bucket.name),
         prefix: Some(encode(&prefix)),
@@ -209,17 +192,8 @@ pub(super) async fn uploads(
 
 /// `ListParts`.
 pub(super) async fn parts(index: &Index, input: ListPartsInput) -> Answer<ListPartsOutput> {
-    let ListPartsInput {
-        bucket,
-        key,
-        upload_id,
-        ..
-    } = input;
-    let name = UploadName {
-        bucket,
-        key,
-        upload_id,
-    };
+    let ListPartsInput { bucket, key, upload_id, .. } = input;
+    let name = UploadName { bucket, key, upload_id };
     let upload = index.upload(&name).await?;
     let count_max = page_size(input.max_parts)?;
     let marker = input.part_number_marker.unwrap_or(0).max(0);
@@ -276,9 +250,7 @@ fn lines(
     let (mut contents, mut prefixes) = (Vec::new(), Vec::new());
     for line in lines {
         match line {
-            Line::Prefix(prefix) => prefixes.push(CommonPrefix {
-                prefix: Some(encode(&prefix)),
-            }),
+            Line::Prefix(prefix) => prefixes.push(CommonPrefix { prefix: Some(encode(&prefix)) }),
             Line::Object(entry) => contents.push(Object {
                 key: Some(encode(&entry.key)),
                 size: i64::try_from(entry.size).ok(),
@@ -322,8 +294,5 @@ fn algorithm_name(algorithm: Algorithm) -> ChecksumAlgorithm {
 
 fn initiator() -> Initiator {
     let owner = owner();
-    Initiator {
-        display_name: owner.display_name,
-        id: owner.id,
-    }
+    Initiator { display_name: owner.display_name, id: owner.id }
 }

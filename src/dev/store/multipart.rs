@@ -22,20 +22,11 @@ use super::respond::{checksum_xml, escape, iso_date, xml};
 impl Engine {
     /// `CreateMultipartUpload`.
     pub(super) async fn create_upload(&self, request: ObjectRequest) -> Answer<S3Response<Body>> {
-        let ObjectRequest {
-            bucket,
-            key,
-            headers,
-            ..
-        } = request;
+        let ObjectRequest { bucket, key, headers, .. } = request;
         let attributes = Attributes::of(&headers)?;
         let checksum = checksum_of(&headers)?;
         let upload_id = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-        let name = UploadName {
-            bucket,
-            key,
-            upload_id,
-        };
+        let name = UploadName { bucket, key, upload_id };
         let content = format!(
             "<Bucket>{}</Bucket><Key>{}</Key><UploadId>{}</UploadId>",
             name.bucket,
@@ -48,20 +39,14 @@ impl Engine {
             let headers = &mut response.headers;
             let value = HeaderValue::from_static(algorithm.name());
             headers.insert("x-amz-checksum-algorithm", value);
-            headers.insert(
-                "x-amz-checksum-type",
-                HeaderValue::from_static(coverage.name()),
-            );
+            headers.insert("x-amz-checksum-type", HeaderValue::from_static(coverage.name()));
         }
         let create = CreateUpload {
             name,
             id: self.files.number(),
             storage_class: storage_class(&headers)?.unwrap_or_else(standard),
             tags: tags_of(&headers)?,
-            detail: UploadDetail {
-                attributes,
-                checksum,
-            },
+            detail: UploadDetail { attributes, checksum },
         };
         self.index.submit(create).await?;
         Ok(response)
@@ -81,10 +66,7 @@ impl Engine {
         write_checksum(&mut response.headers, received.checksum.as_ref())?;
         // Coverage is a property of objects.
         response.headers.remove("x-amz-checksum-type");
-        upload
-            .detail
-            .attributes
-            .write_encryption_to(&mut response.headers);
+        upload.detail.attributes.write_encryption_to(&mut response.headers);
         self.store_part(name, number, received).await?;
         Ok(response)
     }
@@ -95,16 +77,11 @@ impl Engine {
         let (source_bucket, source_key) = copy_source(&request.headers)?;
         let upload = self.index.upload(&name).await?;
         let lease = self.files.lease();
-        let source = self
-            .index
-            .object(&source_bucket, &source_key, Want::Body)
-            .await?;
+        let source = self.index.object(&source_bucket, &source_key, Want::Body).await?;
         check_source(&request.headers, &source)?;
         let range = copy_range(request.headers.get("x-amz-copy-source-range"), source.size)?;
         if range.end - range.start > BODY_BYTES_MAX {
-            return Err(invalid(
-                "The specified copy source is larger than a part may be.",
-            ));
+            return Err(invalid("The specified copy source is larger than a part may be."));
         }
         let body = Delivery::open(&self.files, &source, range, lease).await?;
         let promise = Promise::default();
@@ -145,29 +122,16 @@ fn computed(upload: &UploadRow) -> Option<Algorithm> {
 
 fn part_of(request: &ObjectRequest) -> Answer<(UploadName, u64)> {
     let number = part_number(request.target.query("partNumber").unwrap_or_default())?;
-    let upload_id = request
-        .target
-        .query("uploadId")
-        .unwrap_or_default()
-        .to_owned();
-    let name = UploadName {
-        bucket: request.bucket.clone(),
-        key: request.key.clone(),
-        upload_id,
-    };
+    let upload_id = request.target.query("uploadId").unwrap_or_default().to_owned();
+    let name = UploadName { bucket: request.bucket.clone(), key: request.key.clone(), upload_id };
     Ok((name, number))
 }
 
 /// What `CreateMultipartUpload` asks for.
 fn checksum_of(headers: &HeaderMap) -> Answer<Option<(Algorithm, Coverage)>> {
-    let text = |name| {
-        headers
-            .get(name)
-            .map(|value: &HeaderValue| value.to_str().unwrap_or_default())
-    };
-    let coverage = text("x-amz-checksum-type")
-        .map(Coverage::parse)
-        .transpose()?;
+    let text =
+        |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+    let coverage = text("x-amz-checksum-type").map(Coverage::parse).transpose()?;
     let Some(algorithm) = text("x-amz-checksum-algorithm") else {
         if coverage.is_some() {
             return Err(invalid(

@@ -68,10 +68,7 @@ impl Engine {
         };
         // Before the row: from here on the files it names stay.
         let lease = self.files.lease();
-        let object = self
-            .index
-            .object(&request.bucket, &request.key, want)
-            .await?;
+        let object = self.index.object(&request.bucket, &request.key, want).await?;
         let mut response = S3Response::new(Body::empty());
         let headers = &mut response.headers;
         headers.insert(header::ETAG, etag(&object.etag));
@@ -93,18 +90,11 @@ impl Engine {
         if !object.tags.is_empty() {
             headers.insert("x-amz-tagging-count", number(object.tags.len() as u64));
         }
-        if request
-            .headers
-            .get("x-amz-checksum-mode")
-            .is_some_and(|mode| mode == "ENABLED")
-        {
+        if request.headers.get("x-amz-checksum-mode").is_some_and(|mode| mode == "ENABLED") {
             write_checksum(headers, shown_checksum(&object, &slice))?;
         }
         if part.is_some() && object.part_count > 0 {
-            headers.insert(
-                "x-amz-mp-parts-count",
-                number(object.part_count.unsigned_abs()),
-            );
+            headers.insert("x-amz-mp-parts-count", number(object.part_count.unsigned_abs()));
         }
         let length = slice.range.end - slice.range.start;
         headers.insert(header::CONTENT_LENGTH, number(length));
@@ -128,14 +118,7 @@ impl Engine {
 
     /// `PutObject`.
     pub(super) async fn put_object(&self, request: ObjectRequest) -> Answer<S3Response<Body>> {
-        let ObjectRequest {
-            bucket,
-            key,
-            headers,
-            body,
-            trailers,
-            ..
-        } = request;
+        let ObjectRequest { bucket, key, headers, body, trailers, .. } = request;
         let attributes = Attributes::of(&headers)?;
         let storage_class = storage_class(&headers)?.unwrap_or_else(standard);
         let tags = tags_of(&headers)?;
@@ -148,10 +131,7 @@ impl Engine {
             self.index.bucket(&bucket).await?;
         }
         let received = receive(&self.files, body, promise, trailers, None, true).await?;
-        let detail = Detail {
-            attributes,
-            checksum: received.checksum,
-        };
+        let detail = Detail { attributes, checksum: received.checksum };
         let mut response = S3Response::new(Body::empty());
         response.headers.insert(header::ETAG, etag(&received.md5));
         write_checksum(&mut response.headers, detail.checksum.as_ref())?;
@@ -190,37 +170,24 @@ impl Engine {
 /// Which bytes a GET or HEAD answers.
 fn slice(object: &ObjectRow, part: Option<u64>, headers: &HeaderMap) -> Answer<Slice> {
     let size = object.size;
-    let whole = Slice {
-        range: 0..size,
-        partial: false,
-        part: None,
-    };
+    let whole = Slice { range: 0..size, partial: false, part: None };
     let Some(part) = part else {
         let applies = headers.get(header::IF_RANGE).is_none_or(|value| {
-            value
-                .to_str()
-                .is_ok_and(|etag| conditions::lists(etag, &object.etag))
+            value.to_str().is_ok_and(|etag| conditions::lists(etag, &object.etag))
         });
         if !applies {
             return Ok(whole);
         }
         return match conditions::asked(headers.get(header::RANGE), size) {
             Asked::Everything => Ok(whole),
-            Asked::Bytes(range) => Ok(Slice {
-                range,
-                partial: true,
-                part: None,
-            }),
+            Asked::Bytes(range) => Ok(Slice { range, partial: true, part: None }),
             Asked::Unsatisfiable => {
                 let message = "The requested range is not satisfiable";
                 let mut error = refuse(S3ErrorCode::InvalidRange, message);
                 if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
                     error.set_headers(HeaderMap::from_iter([
                         (header::CONTENT_RANGE, value),
-                        (
-                            header::CONTENT_TYPE,
-                            HeaderValue::from_static("application/xml"),
-                        ),
+                        (header::CONTENT_TYPE, HeaderValue::from_static("application/xml")),
                     ]));
                 }
                 Err(error)
@@ -228,16 +195,11 @@ fn slice(object: &ObjectRow, part: Option<u64>, headers: &HeaderMap) -> Answer<S
         };
     };
     if headers.contains_key(header::RANGE) {
-        return Err(invalid(
-            "Cannot specify both Range header and partNumber query parameter.",
-        ));
+        return Err(invalid("Cannot specify both Range header and partNumber query parameter."));
     }
     // An object stored in one piece is its own part 1.
     if object.part_count == 0 && part == 1 {
-        return Ok(Slice {
-            partial: size > 0,
-            ..whole
-        });
+        return Ok(Slice { partial: size > 0, ..whole });
     }
     let index = usize::try_from(part - 1).unwrap_or(usize::MAX);
     let Some(row) = object.parts.get(index) else {
@@ -248,11 +210,7 @@ fn slice(object: &ObjectRow, part: Option<u64>, headers: &HeaderMap) -> Answer<S
         ));
     };
     let start: u64 = object.parts.iter().take(index).map(|part| part.size).sum();
-    Ok(Slice {
-        range: start..start + row.size,
-        partial: row.size > 0,
-        part: Some(index),
-    })
+    Ok(Slice { range: start..start + row.size, partial: row.size > 0, part: Some(index) })
 }
 
 /// The checksum that belongs to exactly the bytes answered, if there is one.
@@ -268,21 +226,15 @@ fn shown_checksum<'o>(object: &'o ObjectRow, slice: &Slice) -> Option<&'o Stored
 pub(super) fn only_null_version(version: Option<&str>) -> Answer<()> {
     match version {
         None | Some("null") => Ok(()),
-        Some(_) => Err(refuse(
-            S3ErrorCode::InvalidArgument,
-            "Invalid version id specified",
-        )),
+        Some(_) => Err(refuse(S3ErrorCode::InvalidArgument, "Invalid version id specified")),
     }
 }
 
 pub(super) fn part_number(text: &str) -> Answer<u64> {
-    text.parse()
-        .ok()
-        .filter(|number| (1..=10_000).contains(number))
-        .ok_or_else(|| {
-            let message = "Part number must be an integer between 1 and 10000, inclusive";
-            refuse(S3ErrorCode::InvalidArgument, message)
-        })
+    text.parse().ok().filter(|number| (1..=10_000).contains(number)).ok_or_else(|| {
+        let message = "Part number must be an integer between 1 and 10000, inclusive";
+        refuse(S3ErrorCode::InvalidArgument, message)
+    })
 }
 
 pub(super) fn tags_of(headers: &HeaderMap) -> Answer<Tags> {
@@ -307,21 +259,13 @@ pub(super) fn write_checksum(
     let Some(checksum) = checksum else {
         return Ok(());
     };
-    insert(
-        headers,
-        checksum.algorithm.header().as_str(),
-        &checksum.value,
-    )?;
+    insert(headers, checksum.algorithm.header().as_str(), &checksum.value)?;
     insert(headers, "x-amz-checksum-type", checksum.coverage.name())
 }
 
 fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Answer<()> {
-    let wrong = || {
-        refuse(
-            S3ErrorCode::InvalidArgument,
-            format!("The value of {name} is no header."),
-        )
-    };
+    let wrong =
+        || refuse(S3ErrorCode::InvalidArgument, format!("The value of {name} is no header."));
     let name = HeaderName::try_from(name).map_err(|_| wrong())?;
     headers.insert(name, HeaderValue::try_from(value).map_err(|_| wrong())?);
     Ok(())

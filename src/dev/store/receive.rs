@@ -82,27 +82,20 @@ impl Promise {
         let md5 = match headers.get("content-md5") {
             None => None,
             Some(value) => Some(
-                BASE64
-                    .decode(value.as_bytes())
-                    .ok()
-                    .filter(|raw| raw.len() == 16)
-                    .ok_or_else(|| {
+                BASE64.decode(value.as_bytes()).ok().filter(|raw| raw.len() == 16).ok_or_else(
+                    || {
                         let message = "The Content-MD5 you specified was invalid.";
                         refuse(S3ErrorCode::InvalidDigest, message)
-                    })?,
+                    },
+                )?,
             ),
         };
-        Ok(Self {
-            length: Some(length),
-            md5,
-            checksum: announced(headers)?,
-        })
+        Ok(Self { length: Some(length), md5, checksum: announced(headers)? })
     }
 
     /// The body will live in its index row.
     pub(super) fn is_small(&self) -> bool {
-        self.length
-            .is_some_and(|length| length <= INLINE_BYTES_MAX as u64)
+        self.length.is_some_and(|length| length <= INLINE_BYTES_MAX as u64)
     }
 }
 
@@ -147,9 +140,7 @@ impl Work {
         match self {
             Self::Idle(sink) => Ok(sink),
             Self::Busy(task) => {
-                let done = task
-                    .await
-                    .map_err(|error| internal("writing a body", error))?;
+                let done = task.await.map_err(|error| internal("writing a body", error))?;
                 done.map_err(|error| internal("writing a body", error))
             }
         }
@@ -184,12 +175,7 @@ where
         None => compute,
     };
     let checksum = algorithm.map(|algorithm| (algorithm, Hasher::new(algorithm)));
-    let sink = Sink {
-        files: files.clone(),
-        file: None,
-        md5: Md5::new(),
-        checksum,
-    };
+    let sink = Sink { files: files.clone(), file: None, md5: Md5::new(), checksum };
     let mut work = Work::Idle(Box::new(sink));
     let mut body = std::pin::pin!(body);
     let mut size = 0_u64;
@@ -222,16 +208,10 @@ where
         work.absorb(buffers).await?.settle().await?
     };
     let md5 = mem::take(&mut sink.md5).finalize();
-    if promise
-        .md5
-        .is_some_and(|promised| promised != md5.as_slice())
-    {
+    if promise.md5.is_some_and(|promised| promised != md5.as_slice()) {
         return Err(bad_digest("Content-MD5"));
     }
-    let checksum = sink
-        .checksum
-        .take()
-        .map(|(algorithm, hasher)| (algorithm, hasher.finish()));
+    let checksum = sink.checksum.take().map(|(algorithm, hasher)| (algorithm, hasher.finish()));
     let promised = match promise.checksum {
         None => None,
         Some(Announced::Header(algorithm, raw)) => Some((algorithm, raw)),
@@ -252,12 +232,7 @@ where
         }
     };
     let checksum = checksum.map(|(algorithm, raw)| StoredChecksum::full(algorithm, &raw));
-    Ok(Received {
-        body,
-        size,
-        md5: hex::encode(md5),
-        checksum,
-    })
+    Ok(Received { body, size, md5: hex::encode(md5), checksum })
 }
 
 /// The value of the one trailer that was announced. `s3s` has read, and if signed verified, the
@@ -266,22 +241,13 @@ fn trailer(algorithm: Algorithm, trailers: Option<TrailingHeaders>) -> Answer<Ve
     let missing = || {
         let message = "The request contained trailing data that was not well-formed or did not \
                        conform to our published schema.";
-        super::fault::refuse_as(
-            "MalformedTrailerError",
-            http::StatusCode::BAD_REQUEST,
-            message,
-        )
+        super::fault::refuse_as("MalformedTrailerError", http::StatusCode::BAD_REQUEST, message)
     };
     let trailers = trailers
         .ok_or_else(|| invalid("x-amz-trailer needs a streaming x-amz-content-sha256."))?
         .take()
         .ok_or_else(missing)?;
-    algorithm.decode(
-        trailers
-            .get(algorithm.header())
-            .ok_or_else(missing)?
-            .as_bytes(),
-    )
+    algorithm.decode(trailers.get(algorithm.header()).ok_or_else(missing)?.as_bytes())
 }
 
 #[cfg(test)]
@@ -289,18 +255,12 @@ mod tests {
     use super::*;
 
     fn stream(parts: &[&[u8]]) -> impl Stream<Item = Result<Bytes, StdError>> + Send + use<> {
-        let parts: Vec<_> = parts
-            .iter()
-            .map(|part| Ok(Bytes::copy_from_slice(part)))
-            .collect();
+        let parts: Vec<_> = parts.iter().map(|part| Ok(Bytes::copy_from_slice(part))).collect();
         futures_util::stream::iter(parts)
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect()
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
     #[tokio::test]
@@ -312,54 +272,26 @@ mod tests {
         for wrong in [
             headers(&[("content-length", "5")]),
             headers(&[("content-length", "700000")]),
-            headers(&[
-                ("content-length", &length),
-                ("x-amz-checksum-crc32", "AAAAAA=="),
-            ]),
-            headers(&[
-                ("content-length", &length),
-                ("content-md5", "AAAAAAAAAAAAAAAAAAAAAA=="),
-            ]),
+            headers(&[("content-length", &length), ("x-amz-checksum-crc32", "AAAAAA==")]),
+            headers(&[("content-length", &length), ("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==")]),
         ] {
             let promise = Promise::of(&wrong).unwrap();
             let body = stream(&[&big]);
-            receive(&files, body, promise, None, None, true)
-                .await
-                .unwrap_err();
+            receive(&files, body, promise, None, None, true).await.unwrap_err();
         }
-        assert_eq!(
-            std::fs::read_dir(dir.path().join("incoming"))
-                .unwrap()
-                .count(),
-            0
-        );
+        assert_eq!(std::fs::read_dir(dir.path().join("incoming")).unwrap().count(), 0);
     }
 
     #[tokio::test]
     async fn small_bodies_stay_in_the_row_and_large_ones_become_files() {
         let dir = tempfile::tempdir().unwrap();
         let files = BodyFiles::open(dir.path(), false, 1).unwrap();
-        let small = receive(
-            &files,
-            stream(&[b"he", b"llo"]),
-            Promise::default(),
-            None,
-            None,
-            true,
-        );
+        let small = receive(&files, stream(&[b"he", b"llo"]), Promise::default(), None, None, true);
         let small = small.await.unwrap();
         assert!(matches!(&small.body, NewBody::Inline(bytes) if bytes == b"hello"));
         assert_eq!(small.md5, "5d41402abc4b2a76b9719d911017c592");
         let big = vec![1_u8; INLINE_BYTES_MAX + 1];
-        let large = receive(
-            &files,
-            stream(&[&big]),
-            Promise::default(),
-            None,
-            None,
-            true,
-        )
-        .await;
+        let large = receive(&files, stream(&[&big]), Promise::default(), None, None, true).await;
         assert!(matches!(large.unwrap().body, NewBody::File(_)));
     }
 }

@@ -17,9 +17,7 @@ pub(super) fn http_date(ms: i64) -> HeaderValue {
 /// A date as XML bodies write it. S3 shows whole seconds there too.
 pub(super) fn iso_date(ms: i64) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].000Z");
-    time::OffsetDateTime::from(at_second(ms))
-        .format(&format)
-        .unwrap_or_default()
+    time::OffsetDateTime::from(at_second(ms)).format(&format).unwrap_or_default()
 }
 
 /// A date for the output types of `s3s`.
@@ -33,12 +31,7 @@ pub(super) fn number(value: u64) -> HeaderValue {
 
 /// The elements of a checksum inside a result.
 pub(super) fn checksum_xml(checksum: Option<&StoredChecksum>) -> String {
-    let Some(StoredChecksum {
-        algorithm,
-        value,
-        coverage,
-    }) = checksum
-    else {
+    let Some(StoredChecksum { algorithm, value, coverage }) = checksum else {
         return String::new();
     };
     let name = algorithm.name();
@@ -53,10 +46,7 @@ pub(super) fn xml(root: &str, content: &str) -> S3Response<Body> {
          <{root} xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{content}</{root}>"
     );
     let mut headers = HeaderMap::new();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/xml"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     S3Response::with_headers(Body::from(document), headers)
 }
 
@@ -86,17 +76,11 @@ mod tests {
     #[test]
     fn dates_have_whole_seconds() {
         assert_eq!(iso_date(1_700_000_000_999), "2023-11-14T22:13:20.000Z");
-        assert_eq!(
-            http_date(1_700_000_000_999),
-            "Tue, 14 Nov 2023 22:13:20 GMT"
-        );
+        assert_eq!(http_date(1_700_000_000_999), "Tue, 14 Nov 2023 22:13:20 GMT");
     }
 
     #[test]
     fn text_is_escaped_for_xml() {
-        assert_eq!(
-            escape("a&b<c>\"\u{1}\nü"),
-            "a&amp;b&lt;c&gt;&quot;&#1;&#10;ü"
-        );
+        assert_eq!(escape("a&b<c>\"\u{1}\nü"), "a&amp;b&lt;c&gt;&quot;&#1;&#10;ü");
     }
 }

@@ -159,11 +159,7 @@ impl S3Route for Router {
     }
 
     async fn check_access(&self, request: &mut S3Request<Body>) -> S3Result<()> {
-        access::check(
-            request.credentials.is_some(),
-            &request.uri,
-            &request.headers,
-        )
+        access::check(request.credentials.is_some(), &request.uri, &request.headers)
     }
 
     async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
@@ -190,9 +186,7 @@ mod tests {
     use super::*;
 
     fn raw(method: &Method, uri: &str, headers: &[(&'static str, &str)]) -> Option<Raw> {
-        let headers = headers
-            .iter()
-            .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()));
+        let headers = headers.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()));
         let headers = headers.collect();
         let target = Target::of(&uri.parse().unwrap(), &headers, &Domains(Vec::new())).unwrap();
         Raw::of(method, &target, &headers)
@@ -202,18 +196,12 @@ mod tests {
     fn operations_are_told_apart() {
         let copy = [("x-amz-copy-source", "b/k")];
         assert_eq!(raw(&Method::PUT, "/bkt/k", &[]), Some(Raw::PutObject));
-        assert_eq!(
-            raw(&Method::PUT, "/bkt/k?x-id=PutObject", &[]),
-            Some(Raw::PutObject)
-        );
+        assert_eq!(raw(&Method::PUT, "/bkt/k?x-id=PutObject", &[]), Some(Raw::PutObject));
         assert_eq!(raw(&Method::PUT, "/bkt/k", &copy), Some(Raw::CopyObject));
         let part = "/bkt/k?partNumber=1&uploadId=u";
         assert_eq!(raw(&Method::PUT, part, &[]), Some(Raw::UploadPart));
         assert_eq!(raw(&Method::PUT, part, &copy), Some(Raw::UploadPartCopy));
-        assert_eq!(
-            raw(&Method::POST, "/bkt/k?uploads=", &[]),
-            Some(Raw::CreateMultipartUpload)
-        );
+        assert_eq!(raw(&Method::POST, "/bkt/k?uploads=", &[]), Some(Raw::CreateMultipartUpload));
         assert_eq!(raw(&Method::POST, "/bkt/k?uploadId=u", &[]), None);
         assert_eq!(raw(&Method::GET, "/bkt/k?uploadId=u", &[]), None);
         assert_eq!(raw(&Method::GET, "/bkt/", &[]), None);
@@ -222,16 +210,8 @@ mod tests {
 
     #[test]
     fn a_subresource_the_store_has_not_is_never_a_plain_write() {
-        for uri in [
-            "/bkt/k?annotation=x",
-            "/bkt/k?renameObject",
-            "/bkt?lifecycle",
-            "/bkt/k?acl",
-        ] {
-            assert!(
-                matches!(raw(&Method::PUT, uri, &[]), Some(Raw::Unsupported(_))),
-                "{uri}"
-            );
+        for uri in ["/bkt/k?annotation=x", "/bkt/k?renameObject", "/bkt?lifecycle", "/bkt/k?acl"] {
+            assert!(matches!(raw(&Method::PUT, uri, &[]), Some(Raw::Unsupported(_))), "{uri}");
         }
     }
 

@@ -36,9 +36,7 @@ impl S3 for Engine {
     ) -> S3Result<S3Response<ListBucketsOutput>> {
         let prefix = request.input.prefix.unwrap_or_default();
         let buckets = self.index.buckets().await?;
-        let shown = buckets
-            .into_iter()
-            .filter(|bucket| bucket.name.starts_with(&prefix));
+        let shown = buckets.into_iter().filter(|bucket| bucket.name.starts_with(&prefix));
         let buckets = shown.map(|bucket| Bucket {
             name: Some(bucket.name),
             creation_date: Some(timestamp(bucket.created_ms)),
@@ -56,21 +54,10 @@ impl S3 for Engine {
         request: S3Request<CreateBucketInput>,
     ) -> S3Result<S3Response<CreateBucketOutput>> {
         let input = request.input;
-        let location = input
-            .create_bucket_configuration
-            .and_then(|c| c.location_constraint);
-        let location = location
-            .map(|location| location.as_str().to_owned())
-            .unwrap_or_default();
-        let output = CreateBucketOutput {
-            location: Some(format!("/{}", input.bucket)),
-        };
-        self.index
-            .submit(CreateBucket {
-                name: input.bucket,
-                location,
-            })
-            .await?;
+        let location = input.create_bucket_configuration.and_then(|c| c.location_constraint);
+        let location = location.map(|location| location.as_str().to_owned()).unwrap_or_default();
+        let output = CreateBucketOutput { location: Some(format!("/{}", input.bucket)) };
+        self.index.submit(CreateBucket { name: input.bucket, location }).await?;
         Ok(S3Response::new(output))
     }
 
@@ -78,15 +65,8 @@ impl S3 for Engine {
         &self,
         request: S3Request<DeleteBucketInput>,
     ) -> S3Result<S3Response<DeleteBucketOutput>> {
-        self.index
-            .submit(DeleteBucket {
-                name: request.input.bucket,
-            })
-            .await?;
-        Ok(S3Response::with_status(
-            DeleteBucketOutput::default(),
-            http::StatusCode::NO_CONTENT,
-        ))
+        self.index.submit(DeleteBucket { name: request.input.bucket }).await?;
+        Ok(S3Response::with_status(DeleteBucketOutput::default(), http::StatusCode::NO_CONTENT))
     }
 
     async fn head_bucket(
@@ -94,11 +74,7 @@ impl S3 for Engine {
         request: S3Request<HeadBucketInput>,
     ) -> S3Result<S3Response<HeadBucketOutput>> {
         let bucket = self.index.bucket(&request.input.bucket).await?;
-        let region = if bucket.location.is_empty() {
-            "us-east-1"
-        } else {
-            &bucket.location
-        };
+        let region = if bucket.location.is_empty() { "us-east-1" } else { &bucket.location };
         let mut response = S3Response::new(HeadBucketOutput::default());
         if let Ok(value) = http::HeaderValue::try_from(region) {
             response.headers.insert("x-amz-bucket-region", value);
@@ -129,36 +105,28 @@ impl S3 for Engine {
         &self,
         request: S3Request<ListObjectsInput>,
     ) -> S3Result<S3Response<ListObjectsOutput>> {
-        Ok(S3Response::new(
-            lists::objects_v1(&self.index, request.input).await?,
-        ))
+        Ok(S3Response::new(lists::objects_v1(&self.index, request.input).await?))
     }
 
     async fn list_objects_v2(
         &self,
         request: S3Request<ListObjectsV2Input>,
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
-        Ok(S3Response::new(
-            lists::objects_v2(&self.index, request.input).await?,
-        ))
+        Ok(S3Response::new(lists::objects_v2(&self.index, request.input).await?))
     }
 
     async fn list_multipart_uploads(
         &self,
         request: S3Request<ListMultipartUploadsInput>,
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
-        Ok(S3Response::new(
-            lists::uploads(&self.index, request.input).await?,
-        ))
+        Ok(S3Response::new(lists::uploads(&self.index, request.input).await?))
     }
 
     async fn list_parts(
         &self,
         request: S3Request<ListPartsInput>,
     ) -> S3Result<S3Response<ListPartsOutput>> {
-        Ok(S3Response::new(
-            lists::parts(&self.index, request.input).await?,
-        ))
+        Ok(S3Response::new(lists::parts(&self.index, request.input).await?))
     }
 
     async fn delete_object(
@@ -176,17 +144,11 @@ impl S3 for Engine {
             size: input.if_match_size,
             modified_second: input.if_match_last_modified_time.map(second),
         };
-        let delete = DeleteObjects {
-            bucket: input.bucket,
-            deletions: vec![deletion],
-        };
+        let delete = DeleteObjects { bucket: input.bucket, deletions: vec![deletion] };
         for outcome in self.index.submit(delete).await? {
             outcome?;
         }
-        Ok(S3Response::with_status(
-            DeleteObjectOutput::default(),
-            http::StatusCode::NO_CONTENT,
-        ))
+        Ok(S3Response::with_status(DeleteObjectOutput::default(), http::StatusCode::NO_CONTENT))
     }
 
     async fn delete_objects(
@@ -216,22 +178,13 @@ impl S3 for Engine {
                 Err(error) => errors.push(deletion_error(object.key, &error)),
             }
         }
-        let keys: Vec<_> = deletions
-            .iter()
-            .map(|deletion| deletion.key.clone())
-            .collect();
-        let delete = DeleteObjects {
-            bucket: input.bucket,
-            deletions,
-        };
+        let keys: Vec<_> = deletions.iter().map(|deletion| deletion.key.clone()).collect();
+        let delete = DeleteObjects { bucket: input.bucket, deletions };
         for (key, outcome) in keys.into_iter().zip(self.index.submit(delete).await?) {
             match outcome {
                 Ok(()) if quiet => {}
                 Ok(()) => {
-                    deleted.push(DeletedObject {
-                        key: Some(key),
-                        ..DeletedObject::default()
-                    });
+                    deleted.push(DeletedObject { key: Some(key), ..DeletedObject::default() });
                 }
                 Err(error) => errors.push(deletion_error(key, &error)),
             }
@@ -254,26 +207,10 @@ impl S3 for Engine {
         &self,
         request: S3Request<AbortMultipartUploadInput>,
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
-        let AbortMultipartUploadInput {
-            bucket,
-            key,
-            upload_id,
-            ..
-        } = request.input;
-        self.index
-            .submit(AbortUpload {
-                name: UploadName {
-                    bucket,
-                    key,
-                    upload_id,
-                },
-            })
-            .await?;
+        let AbortMultipartUploadInput { bucket, key, upload_id, .. } = request.input;
+        self.index.submit(AbortUpload { name: UploadName { bucket, key, upload_id } }).await?;
         let output = AbortMultipartUploadOutput::default();
-        Ok(S3Response::with_status(
-            output,
-            http::StatusCode::NO_CONTENT,
-        ))
+        Ok(S3Response::with_status(output, http::StatusCode::NO_CONTENT))
     }
 
     async fn get_object_tagging(
@@ -282,19 +219,10 @@ impl S3 for Engine {
     ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
         let input = request.input;
         only_null_version(input.version_id.as_deref())?;
-        let object = self
-            .index
-            .object(&input.bucket, &input.key, Want::Head)
-            .await?;
-        let tag = |(key, value)| Tag {
-            key: Some(key),
-            value: Some(value),
-        };
+        let object = self.index.object(&input.bucket, &input.key, Want::Head).await?;
+        let tag = |(key, value)| Tag { key: Some(key), value: Some(value) };
         let tag_set = object.tags.into_iter().map(tag).collect();
-        Ok(S3Response::new(GetObjectTaggingOutput {
-            tag_set,
-            version_id: None,
-        }))
+        Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: None }))
     }
 
     async fn put_object_tagging(
@@ -306,13 +234,7 @@ impl S3 for Engine {
         let pairs = input.tagging.tag_set.into_iter();
         let pairs = pairs.map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()));
         let tags = tags::check(pairs.collect())?;
-        self.index
-            .submit(SetTags {
-                bucket: input.bucket,
-                key: input.key,
-                tags,
-            })
-            .await?;
+        self.index.submit(SetTags { bucket: input.bucket, key: input.key, tags }).await?;
         Ok(S3Response::new(PutObjectTaggingOutput::default()))
     }
 
@@ -320,34 +242,17 @@ impl S3 for Engine {
         &self,
         request: S3Request<DeleteObjectTaggingInput>,
     ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
-        let DeleteObjectTaggingInput {
-            bucket,
-            key,
-            version_id,
-            ..
-        } = request.input;
+        let DeleteObjectTaggingInput { bucket, key, version_id, .. } = request.input;
         only_null_version(version_id.as_deref())?;
-        self.index
-            .submit(SetTags {
-                bucket,
-                key,
-                tags: Vec::new(),
-            })
-            .await?;
+        self.index.submit(SetTags { bucket, key, tags: Vec::new() }).await?;
         let output = DeleteObjectTaggingOutput::default();
-        Ok(S3Response::with_status(
-            output,
-            http::StatusCode::NO_CONTENT,
-        ))
+        Ok(S3Response::with_status(output, http::StatusCode::NO_CONTENT))
     }
 }
 
 /// The owner of everything: a store has one key.
 pub(super) fn owner() -> Owner {
-    Owner {
-        display_name: Some("owner".to_owned()),
-        id: Some("0".repeat(64)),
-    }
+    Owner { display_name: Some("owner".to_owned()), id: Some("0".repeat(64)) }
 }
 
 fn second(time: Timestamp) -> i64 {

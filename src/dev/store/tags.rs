@@ -40,11 +40,7 @@ pub(super) fn parse(header: &[u8]) -> Answer<Tags> {
 pub(super) fn check(tags: Tags) -> Answer<Tags> {
     if tags.len() > TAGS_MAX {
         let message = "Object tags cannot be greater than 10";
-        return Err(refuse_as(
-            "BadRequest",
-            http::StatusCode::BAD_REQUEST,
-            message,
-        ));
+        return Err(refuse_as("BadRequest", http::StatusCode::BAD_REQUEST, message));
     }
     for (index, (key, value)) in tags.iter().enumerate() {
         let wrong = |what: &str| refuse(S3ErrorCode::InvalidTag, what.to_owned());
@@ -63,8 +59,7 @@ pub(super) fn check(tags: Tags) -> Answer<Tags> {
 
 /// Letters, digits and white space of any script, and `+ - = . _ : / @`.
 fn allowed(text: &str) -> bool {
-    text.chars()
-        .all(|c| c.is_alphanumeric() || c.is_whitespace() || "+-=._:/@".contains(c))
+    text.chars().all(|c| c.is_alphanumeric() || c.is_whitespace() || "+-=._:/@".contains(c))
 }
 
 #[cfg(test)]

@@ -17,10 +17,7 @@ impl Domains {
             return None;
         }
         let below = |domain: &String| host.strip_suffix(domain.as_str())?.strip_suffix('.');
-        self.0
-            .iter()
-            .filter_map(below)
-            .min_by_key(|bucket| bucket.len())
+        self.0.iter().filter_map(below).min_by_key(|bucket| bucket.len())
     }
 }
 
@@ -44,19 +41,12 @@ pub(super) struct Target {
 impl Target {
     /// `None` for what `s3s` refuses by itself: a bad bucket name, a key that is too long.
     pub(super) fn of(uri: &Uri, headers: &HeaderMap, domains: &Domains) -> Option<Self> {
-        let host = headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default();
+        let host =
+            headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let path = decode(uri.path(), false)?;
         let path = parse_virtual_hosted_style(domains.bucket(host), &path).ok()?;
         let mut query = Vec::new();
-        for pair in uri
-            .query()
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-        {
+        for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             query.push((decode_form(name)?, decode_form(value)?));
         }
@@ -64,10 +54,7 @@ impl Target {
     }
 
     pub(super) fn query(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, value)| value.as_str())
+        self.query.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -125,10 +112,7 @@ mod tests {
     use super::*;
 
     fn domains() -> Domains {
-        Domains(vec![
-            "localhost:9000".to_owned(),
-            "s3.localhost:9000".to_owned(),
-        ])
+        Domains(vec!["localhost:9000".to_owned(), "s3.localhost:9000".to_owned()])
     }
 
     #[test]
@@ -146,10 +130,7 @@ mod tests {
         let key = |path: &str| {
             let uri = path.parse().unwrap();
             let target = Target::of(&uri, &HeaderMap::new(), &domains()).unwrap();
-            target
-                .path
-                .as_object()
-                .map(|(bucket, key)| format!("{bucket}|{key}"))
+            target.path.as_object().map(|(bucket, key)| format!("{bucket}|{key}"))
         };
         assert_eq!(key("/bkt//a").as_deref(), Some("bkt|/a"));
         assert_eq!(key("/bkt/a//../b/").as_deref(), Some("bkt|a//../b/"));

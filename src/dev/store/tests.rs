@@ -29,11 +29,7 @@ async fn engine(dir: &Path) -> Engine {
 async fn with_bucket(dir: &Path) -> Engine {
     let engine = engine(dir).await;
     let (name, location) = ("bkt".to_owned(), String::new());
-    engine
-        .index
-        .submit(CreateBucket { name, location })
-        .await
-        .unwrap();
+    engine.index.submit(CreateBucket { name, location }).await.unwrap();
     engine
 }
 
@@ -44,27 +40,13 @@ fn request(uri: &str, headers: &[(&'static str, &str)], body: &[u8]) -> ObjectRe
         .collect();
     all.insert("content-length", body.len().into());
     let target = Target::of(&uri.parse().unwrap(), &all, &Domains(Vec::new())).unwrap();
-    let (bucket, key) = target
-        .path
-        .as_object()
-        .map(|(b, k)| (b.into(), k.into()))
-        .unwrap();
+    let (bucket, key) = target.path.as_object().map(|(b, k)| (b.into(), k.into())).unwrap();
     let body = Body::from(body.to_vec());
-    ObjectRequest {
-        bucket,
-        key,
-        target,
-        headers: all,
-        body,
-        trailers: None,
-    }
+    ObjectRequest { bucket, key, target, headers: all, body, trailers: None }
 }
 
 async fn put(engine: &Engine, key: &str, body: &[u8]) {
-    engine
-        .put_object(request(&format!("/bkt/{key}"), &[], body))
-        .await
-        .unwrap();
+    engine.put_object(request(&format!("/bkt/{key}"), &[], body)).await.unwrap();
 }
 
 async fn get(engine: &Engine, uri: &str) -> Answer<Vec<u8>> {
@@ -79,9 +61,7 @@ async fn bytes(body: Body) -> Vec<u8> {
 
 fn files_in(dir: &Path) -> usize {
     let shards = std::fs::read_dir(dir.join("bodies")).unwrap();
-    shards
-        .map(|shard| std::fs::read_dir(shard.unwrap().path()).unwrap().count())
-        .sum()
+    shards.map(|shard| std::fs::read_dir(shard.unwrap().path()).unwrap().count()).sum()
 }
 
 #[tokio::test]
@@ -106,19 +86,10 @@ async fn an_overwritten_or_deleted_object_leaves_no_file_but_its_reader_finishes
     let engine = with_bucket(dir.path()).await;
     let old = vec![1; 1_000_000];
     put(&engine, "k", &old).await;
-    let reading = engine
-        .read_object(request("/bkt/k", &[], b""), false)
-        .await
-        .unwrap();
+    let reading = engine.read_object(request("/bkt/k", &[], b""), false).await.unwrap();
     put(&engine, "k", &vec![2; 50_000]).await;
-    let deletions = vec![Deletion {
-        key: "k".to_owned(),
-        ..Deletion::default()
-    }];
-    let delete = DeleteObjects {
-        bucket: "bkt".to_owned(),
-        deletions,
-    };
+    let deletions = vec![Deletion { key: "k".to_owned(), ..Deletion::default() }];
+    let delete = DeleteObjects { bucket: "bkt".to_owned(), deletions };
     engine.index.submit(delete).await.unwrap();
     assert!(get(&engine, "/bkt/k").await.is_err());
     let read = bytes(reading.output).await;
@@ -142,11 +113,7 @@ async fn of_many_conditional_creators_exactly_one_wins() {
         tokio::spawn(async move {
             let only_new = [("if-none-match", "*")];
             let body = vec![racer; if racer % 2 == 0 { 10 } else { 30_000 }];
-            engine
-                .put_object(request("/bkt/k", &only_new, &body))
-                .await
-                .is_ok()
-                .then_some(body)
+            engine.put_object(request("/bkt/k", &only_new, &body)).await.is_ok().then_some(body)
         })
     });
     let mut winners = Vec::new();
@@ -154,41 +121,23 @@ async fn of_many_conditional_creators_exactly_one_wins() {
         winners.extend(racer.await.unwrap());
     }
     assert_eq!(winners.len(), 1);
-    assert_eq!(
-        Some(&get(&engine, "/bkt/k").await.unwrap()),
-        winners.first()
-    );
+    assert_eq!(Some(&get(&engine, "/bkt/k").await.unwrap()), winners.first());
 }
 
 #[tokio::test]
 async fn an_upload_becomes_one_object_with_its_parts() {
     let dir = tempfile::tempdir().unwrap();
     let engine = with_bucket(dir.path()).await;
-    let created = engine
-        .create_upload(request("/bkt/k?uploads", &[], b""))
-        .await
-        .unwrap();
+    let created = engine.create_upload(request("/bkt/k?uploads", &[], b"")).await.unwrap();
     let xml = String::from_utf8(bytes(created.output).await).unwrap();
-    let upload_id = xml
-        .split(['<', '>'])
-        .skip_while(|word| *word != "UploadId")
-        .nth(1)
-        .unwrap();
+    let upload_id = xml.split(['<', '>']).skip_while(|word| *word != "UploadId").nth(1).unwrap();
     let mut listed = Vec::new();
     for (number, size) in [(2, PART), (3, 10), (9, 7)] {
         let uri = format!("/bkt/k?uploadId={upload_id}&partNumber={number}");
         let body = vec![u8::try_from(number).unwrap(); size];
         let stored = engine.put_part(request(&uri, &[], &body)).await.unwrap();
-        let etag = stored.headers["etag"]
-            .to_str()
-            .unwrap()
-            .trim_matches('"')
-            .to_owned();
-        listed.push(Listed {
-            number,
-            etag,
-            checksum: None,
-        });
+        let etag = stored.headers["etag"].to_str().unwrap().trim_matches('"').to_owned();
+        listed.push(Listed { number, etag, checksum: None });
     }
     listed.remove(1);
     let complete = CompleteUpload {
@@ -203,21 +152,10 @@ async fn an_upload_becomes_one_object_with_its_parts() {
         coverage: None,
         size: Some(PART as u64 + 7),
     };
-    assert!(
-        engine
-            .index
-            .submit(complete)
-            .await
-            .unwrap()
-            .etag
-            .ends_with("-2")
-    );
+    assert!(engine.index.submit(complete).await.unwrap().etag.ends_with("-2"));
     assert_eq!(get(&engine, "/bkt/k?partNumber=2").await.unwrap(), [9; 7]);
     let whole = get(&engine, "/bkt/k").await.unwrap();
-    assert_eq!(
-        (whole.len(), whole[PART - 1], whole[PART]),
-        (PART + 7, 2, 9)
-    );
+    assert_eq!((whole.len(), whole[PART - 1], whole[PART]), (PART + 7, 2, 9));
     let object = engine.index.object("bkt", "k", Want::Body).await.unwrap();
     assert_eq!(object.parts.len(), 2);
 }
@@ -232,11 +170,7 @@ async fn pages_of_any_size_list_every_line_once() {
     let bucket = engine.index.bucket("bkt").await.unwrap();
     for count_max in 1..=6 {
         let delimiter = "/".to_owned();
-        let mut page = Page {
-            delimiter,
-            count_max,
-            ..Page::default()
-        };
+        let mut page = Page { delimiter, count_max, ..Page::default() };
         let mut names = Vec::new();
         loop {
             let listing = engine.index.list(bucket.id, &page).await.unwrap();
@@ -271,10 +205,7 @@ async fn it_serves_refuses_the_unsigned_and_stops_when_told() {
     let stopped = async { stopped.await.unwrap_or_default() };
     let serving = tokio::spawn(store.serve(listener, stopped));
     let mut client = TcpStream::connect(address).await.unwrap();
-    let head = format!(
-        "{} /bkt/key HTTP/1.1\r\nhost: {address}\r\n\r\n",
-        Method::GET
-    );
+    let head = format!("{} /bkt/key HTTP/1.1\r\nhost: {address}\r\n\r\n", Method::GET);
     client.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 4096];
     let length = client.read(&mut answer).await.unwrap();

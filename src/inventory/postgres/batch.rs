@@ -82,17 +82,10 @@ impl<'a> Batch<'a> {
         self.mirrored.push(row.mirrored);
         self.last_error.push(row.last_error_text());
         match &row.state {
-            RowState::Present {
-                size,
-                content_type,
-                last_modified,
-                etag,
-                version_id,
-            } => {
+            RowState::Present { size, content_type, last_modified, etag, version_id } => {
                 self.present.push(true);
                 // `Row::unstorable` has turned larger sizes away.
-                self.size
-                    .push(Some(i64::try_from(*size).unwrap_or(i64::MAX)));
+                self.size.push(Some(i64::try_from(*size).unwrap_or(i64::MAX)));
                 self.content_type.push(Some(content_type));
                 self.last_modified.push(Some(utc(*last_modified)));
                 self.etag.push(etag.as_deref());

@@ -34,10 +34,7 @@ struct Memory {
 
 impl Connector {
     pub(super) fn new(settings: PostgresSettings) -> Self {
-        Self {
-            settings,
-            memory: Mutex::default(),
-        }
+        Self { settings, memory: Mutex::default() }
     }
 
     /// Why the last connection was not even tried, if so.
@@ -100,10 +97,9 @@ impl Connector {
             PasswordSource::Settings => return None,
             PasswordSource::File(path) => match tokio::fs::read_to_string(path).await {
                 Ok(text) => Ok(text.lines().next().unwrap_or_default().to_owned()),
-                Err(error) => Err(format!(
-                    "the password file {} cannot be read: {error}",
-                    path.display()
-                )),
+                Err(error) => {
+                    Err(format!("the password file {} cannot be read: {error}", path.display()))
+                }
             },
             PasswordSource::Minted(minter) => minter.mint().await,
         };
@@ -134,10 +130,8 @@ impl Connector {
             opened => opened?,
         };
         // Keys are UTF-8; template0 allows that encoding whatever the cluster's default is.
-        let create = format!(
-            "CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0",
-            quoted(&name)
-        );
+        let create =
+            format!("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0", quoted(&name));
         let created = client.batch_execute(&create).await;
         drop(client);
         task.abort();

@@ -30,9 +30,8 @@ pub(super) fn verdict(error: &Error) -> Verdict {
         // No answer at all: closed, reset, or a protocol error.
         return Verdict::Connection;
     };
-    let foreign_column = answer
-        .column()
-        .is_some_and(|name| COLUMNS.iter().all(|column| column.name != name));
+    let foreign_column =
+        answer.column().is_some_and(|name| COLUMNS.iter().all(|column| column.name != name));
     by_code(answer.code(), foreign_column)
 }
 

@@ -45,12 +45,8 @@ impl PasswordMinter for RdsTokens {
 impl RdsTokens {
     fn token(&self, credentials: Credentials, now: SystemTime) -> Result<String, String> {
         let unsigned = |_| "the database token cannot be signed".to_owned();
-        let address = format!(
-            "{}:{}/?Action=connect&DBUser={}",
-            self.host,
-            self.port,
-            encoded(&self.user)
-        );
+        let address =
+            format!("{}:{}/?Action=connect&DBUser={}", self.host, self.port, encoded(&self.user));
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::QueryParams;
         settings.expires_in = Some(TOKEN_LIFETIME);
@@ -67,9 +63,7 @@ impl RdsTokens {
         let request =
             SignableRequest::new("GET", url, std::iter::empty(), SignableBody::Bytes(&[]))
                 .map_err(unsigned)?;
-        let (instructions, _) = sign(request, &parameters.into())
-            .map_err(unsigned)?
-            .into_parts();
+        let (instructions, _) = sign(request, &parameters.into()).map_err(unsigned)?.into_parts();
         let mut token = address;
         for (name, value) in instructions.params() {
             token.push('&');
@@ -105,13 +99,7 @@ mod tests {
     #[test]
     fn tokens_carry_the_signatures_that_botocore_makes() {
         let credentials = |token: Option<&str>| {
-            Credentials::new(
-                "AKIDEXAMPLE",
-                "secret/key",
-                token.map(str::to_owned),
-                None,
-                "test",
-            )
+            Credentials::new("AKIDEXAMPLE", "secret/key", token.map(str::to_owned), None, "test")
         };
         let minter = RdsTokens {
             credentials: SharedCredentialsProvider::new(credentials(None)),
@@ -129,10 +117,7 @@ mod tests {
         let signature = "42ea1e823c0d0ec6aaf4b88d07e49632f2b47e64ec163504db1fa29988ef204e";
         assert!(token.contains(signature), "{token}");
         let token = minter.token(credentials(Some("tok/en+=")), now).unwrap();
-        assert!(
-            token.contains("&X-Amz-Security-Token=tok%2Fen%2B%3D"),
-            "{token}"
-        );
+        assert!(token.contains("&X-Amz-Security-Token=tok%2Fen%2B%3D"), "{token}");
         let signature = "10e8e8e4e6aa3d5751536f006cf31d579e2dd92ec64b1ca817579a2cdde5e4c4";
         assert!(token.contains(signature), "{token}");
     }

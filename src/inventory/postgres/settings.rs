@@ -126,20 +126,13 @@ impl PostgresSettings {
             format!("{address}?{}", kept.join("&"))
         };
         let config: Config = plain.parse().map_err(|error: tokio_postgres::Error| {
-            StoreError::Rejected(format!(
-                "the PostgreSQL URL is not valid: {}",
-                chain(&error)
-            ))
+            StoreError::Rejected(format!("the PostgreSQL URL is not valid: {}", chain(&error)))
         })?;
         if config.get_hosts().is_empty() {
-            return Err(StoreError::Rejected(
-                "the PostgreSQL URL names no host".into(),
-            ));
+            return Err(StoreError::Rejected("the PostgreSQL URL names no host".into()));
         }
         if config.get_user().is_none() {
-            return Err(StoreError::Rejected(
-                "the PostgreSQL URL names no user".into(),
-            ));
+            return Err(StoreError::Rejected("the PostgreSQL URL names no user".into()));
         }
         Ok(Self::with(config, sslmode, ca_file))
     }
@@ -205,13 +198,9 @@ impl PostgresSettings {
         }
         // A silent peer (a failed-over node, a forgotten NAT entry) must not hold a connection for
         // the two hours that the system's keepalive default allows.
-        config
-            .keepalives(true)
-            .keepalives_idle(Duration::from_secs(30));
-        let connect_timeout = config
-            .get_connect_timeout()
-            .copied()
-            .unwrap_or(CONNECT_TIMEOUT_DEFAULT);
+        config.keepalives(true).keepalives_idle(Duration::from_secs(30));
+        let connect_timeout =
+            config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT_DEFAULT);
         Self {
             config,
             sslmode,
@@ -284,10 +273,7 @@ fn unescape(text: &str) -> Result<String, StoreError> {
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
         if byte == b'%' {
-            let pair = [
-                rest.next().ok_or_else(fault)?,
-                rest.next().ok_or_else(fault)?,
-            ];
+            let pair = [rest.next().ok_or_else(fault)?, rest.next().ok_or_else(fault)?];
             bytes.extend(hex::decode(pair).map_err(|_| fault())?);
         } else {
             bytes.push(byte);
@@ -308,10 +294,7 @@ mod tests {
                    &sslrootcert=%2Fetc%2Fca.pem&application_name=x";
         let settings = PostgresSettings::from_url(url).unwrap();
         assert_eq!(settings.sslmode, SslMode::VerifyFull);
-        assert_eq!(
-            settings.ca_file.as_deref(),
-            Some(std::path::Path::new("/etc/ca.pem"))
-        );
+        assert_eq!(settings.ca_file.as_deref(), Some(std::path::Path::new("/etc/ca.pem")));
         assert_eq!(settings.config.get_dbname(), Some("inv"));
         assert_eq!(settings.config.get_password(), Some(b"p@ss".as_slice()));
         let plain = PostgresSettings::from_url("postgresql://u@h/d").unwrap();

@@ -108,11 +108,7 @@ pub(super) async fn ensure_table(
         }
         return Ok(table);
     }
-    for Candidate {
-        name,
-        only_if_exists,
-    } in candidates(bucket)
-    {
+    for Candidate { name, only_if_exists } in candidates(bucket) {
         let owner = transaction
             .query_typed(
                 &format!("SELECT 1 FROM {registry} WHERE table_name = $1"),
@@ -141,9 +137,7 @@ pub(super) async fn ensure_table(
             .await?;
         return Ok(name);
     }
-    Err(TableFault::Refused(
-        "every name for the bucket's table is taken".into(),
-    ))
+    Err(TableFault::Refused("every name for the bucket's table is taken".into()))
 }
 
 /// What stands under a name.
@@ -158,9 +152,7 @@ struct Relation {
 
 impl Relation {
     fn is_table(&self) -> bool {
-        [b'r', b'p']
-            .iter()
-            .any(|kind| i8::try_from(*kind) == Ok(self.kind))
+        [b'r', b'p'].iter().any(|kind| i8::try_from(*kind) == Ok(self.kind))
     }
 
     fn is_inventory_of(&self, bucket: &str) -> bool {
@@ -225,9 +217,7 @@ async fn complete(
     found: &Relation,
 ) -> Result<(), TableFault> {
     if !found.is_table() {
-        return Err(TableFault::Refused(format!(
-            "{table} is not a table any more"
-        )));
+        return Err(TableFault::Refused(format!("{table} is not a table any more")));
     }
     let missing: Vec<&Column> = COLUMNS
         .iter()
@@ -237,9 +227,7 @@ async fn complete(
         let names: Vec<&str> = missing.iter().map(|column| column.name).collect();
         let Some(sql) = postgres_added_columns(schema, table, &missing) else {
             let names = names.join(", ");
-            return Err(TableFault::Refused(format!(
-                "the table {table} has lost {names}"
-            )));
+            return Err(TableFault::Refused(format!("the table {table} has lost {names}")));
         };
         transaction.batch_execute(&sql).await?;
         tracing::info!(table, columns = %names.join(", "), "columns were added");
@@ -270,18 +258,12 @@ async fn comment(
     if found.comment.is_some() {
         return Ok(());
     }
-    transaction
-        .batch_execute(&comment_sql(schema, bucket, table))
-        .await
+    transaction.batch_execute(&comment_sql(schema, bucket, table)).await
 }
 
 fn comment_sql(schema: &str, bucket: &str, table: &str) -> String {
     let text = literal(&format!("{COMMENT}{bucket}"));
-    format!(
-        "COMMENT ON TABLE {}.{} IS {text}",
-        quoted(schema),
-        quoted(table)
-    )
+    format!("COMMENT ON TABLE {}.{} IS {text}", quoted(schema), quoted(table))
 }
 
 fn in_schema(schema: &str, name: &str) -> String {

@@ -53,18 +53,11 @@ pub(super) fn connector(settings: &PostgresSettings) -> Result<MakeRustlsConnect
             let verifier =
                 WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
                     .build()
-                    .map_err(|error| {
-                        format!("the certificate authorities are unusable: {error}")
-                    })?;
+                    .map_err(|error| format!("the certificate authorities are unusable: {error}"))?;
             Some(verifier)
         }
     };
-    let verifier = Verifier {
-        check,
-        inner,
-        pinned,
-        provider: Arc::clone(&provider),
-    };
+    let verifier = Verifier { check, inner, pinned, provider: Arc::clone(&provider) };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?
@@ -81,12 +74,7 @@ fn authorities(ca_file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, S
     };
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| {
-            format!(
-                "the authority file {} cannot be read: {error}",
-                path.display()
-            )
-        })
+        .map_err(|error| format!("the authority file {} cannot be read: {error}", path.display()))
 }
 
 /// Checks as much as asked for.
@@ -154,8 +142,6 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

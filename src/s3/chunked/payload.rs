@@ -51,10 +51,7 @@ pub enum StreamingForm {
 impl StreamingForm {
     /// Whether every chunk must carry a signature.
     pub fn has_signatures(self) -> bool {
-        matches!(
-            self,
-            Self::Signed | Self::SignedTrailer | Self::Ecdsa | Self::EcdsaTrailer
-        )
+        matches!(self, Self::Signed | Self::SignedTrailer | Self::Ecdsa | Self::EcdsaTrailer)
     }
 
     /// Whether a trailer may follow the last chunk.
@@ -121,24 +118,15 @@ pub fn decoded_content_length(headers: &HeaderMap) -> Result<Option<u64>, Chunke
     // `u64::from_str` would take a leading plus sign.
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let length = value.parse().ok().filter(|_| digits);
-    length
-        .map(Some)
-        .ok_or(ChunkedError::InvalidHeader(DECODED_LENGTH))
+    length.map(Some).ok_or(ChunkedError::InvalidHeader(DECODED_LENGTH))
 }
 
 /// The trailers a request announces, in order; blanks around names are removed.
 pub fn announced_trailers(headers: &HeaderMap) -> Result<Vec<&str>, ChunkedError> {
     let mut names = Vec::new();
     for value in headers.get_all(TRAILER) {
-        let value = value
-            .to_str()
-            .map_err(|_| ChunkedError::InvalidHeader(TRAILER))?;
-        names.extend(
-            value
-                .split(',')
-                .map(str::trim)
-                .filter(|name| !name.is_empty()),
-        );
+        let value = value.to_str().map_err(|_| ChunkedError::InvalidHeader(TRAILER))?;
+        names.extend(value.split(',').map(str::trim).filter(|name| !name.is_empty()));
     }
     Ok(names)
 }
@@ -165,9 +153,7 @@ pub fn strip_framing_headers(headers: &mut HeaderMap) {
                 .collect();
             let rest = tokens.join(&b',');
             // A subset of a valid value is valid; an impossible failure drops the coding's header.
-            HeaderValue::from_bytes(rest.trim_ascii())
-                .ok()
-                .filter(|value| !value.is_empty())
+            HeaderValue::from_bytes(rest.trim_ascii()).ok().filter(|value| !value.is_empty())
         })
         .collect();
     headers.remove(CONTENT_ENCODING);
@@ -178,18 +164,11 @@ pub fn strip_framing_headers(headers: &mut HeaderMap) {
 
 fn has_aws_chunked(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_ENCODING).iter();
-    values.any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(is_aws_chunked)
-    })
+    values.any(|value| value.as_bytes().split(|byte| *byte == b',').any(is_aws_chunked))
 }
 
 fn is_aws_chunked(token: &[u8]) -> bool {
-    token
-        .trim_ascii()
-        .eq_ignore_ascii_case(AWS_CHUNKED.as_bytes())
+    token.trim_ascii().eq_ignore_ascii_case(AWS_CHUNKED.as_bytes())
 }
 
 /// The value of a header that may occur once only; two of them would let two readers disagree.
@@ -203,9 +182,7 @@ fn only_value<'h>(
         return Err(ChunkedError::InvalidHeader(name));
     }
     let Some(value) = first else { return Ok(None) };
-    let text = value
-        .to_str()
-        .map_err(|_| ChunkedError::InvalidHeader(name))?;
+    let text = value.to_str().map_err(|_| ChunkedError::InvalidHeader(name))?;
     Ok(Some(text.trim()))
 }
 
@@ -230,38 +207,20 @@ mod tests {
     #[test]
     fn every_payload_mode_is_recognised() {
         assert_eq!(mode(&[]), Ok(PayloadMode::Absent));
-        assert_eq!(
-            mode(&[(CONTENT_SHA256, "UNSIGNED-PAYLOAD")]),
-            Ok(PayloadMode::Unsigned)
-        );
+        assert_eq!(mode(&[(CONTENT_SHA256, "UNSIGNED-PAYLOAD")]), Ok(PayloadMode::Unsigned));
         let Ok(PayloadMode::Hex(hash)) = mode(&[(CONTENT_SHA256, EMPTY)]) else {
             panic!("no hash")
         };
         assert_eq!(hex::encode(hash), EMPTY);
         for (value, form) in [
             ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD", StreamingForm::Signed),
-            (
-                "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
-                StreamingForm::SignedTrailer,
-            ),
-            (
-                "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
-                StreamingForm::UnsignedTrailer,
-            ),
-            (
-                "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD",
-                StreamingForm::Ecdsa,
-            ),
-            (
-                "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER",
-                StreamingForm::EcdsaTrailer,
-            ),
+            ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", StreamingForm::SignedTrailer),
+            ("STREAMING-UNSIGNED-PAYLOAD-TRAILER", StreamingForm::UnsignedTrailer),
+            ("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", StreamingForm::Ecdsa),
+            ("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER", StreamingForm::EcdsaTrailer),
         ] {
             // minio-go sends no Content-Encoding with its signed chunks; the others do.
-            assert_eq!(
-                mode(&[(CONTENT_SHA256, value)]),
-                Ok(PayloadMode::Streaming(form))
-            );
+            assert_eq!(mode(&[(CONTENT_SHA256, value)]), Ok(PayloadMode::Streaming(form)));
             let with_coding = [(CONTENT_SHA256, value), ("content-encoding", "aws-chunked")];
             assert_eq!(mode(&with_coding), Ok(PayloadMode::Streaming(form)));
         }
@@ -269,19 +228,11 @@ mod tests {
 
     #[test]
     fn unknown_or_repeated_hash_headers_are_refused() {
-        for value in [
-            "",
-            "STREAMING-UNSIGNED-PAYLOAD",
-            "unsigned-payload",
-            "e3b0c442",
-        ] {
+        for value in ["", "STREAMING-UNSIGNED-PAYLOAD", "unsigned-payload", "e3b0c442"] {
             let error = mode(&[(CONTENT_SHA256, value)]).unwrap_err();
             assert_eq!((error.s3_code(), error.status()), ("InvalidArgument", 400));
         }
-        let twice = [
-            (CONTENT_SHA256, EMPTY),
-            (CONTENT_SHA256, "UNSIGNED-PAYLOAD"),
-        ];
+        let twice = [(CONTENT_SHA256, EMPTY), (CONTENT_SHA256, "UNSIGNED-PAYLOAD")];
         assert!(mode(&twice).is_err());
     }
 

@@ -32,21 +32,12 @@ impl SigningKey {
 
     /// HMAC-SHA256 of `message` under this key.
     pub fn sign(&self, message: &[u8]) -> [u8; 32] {
-        self.0
-            .clone()
-            .chain_update(message)
-            .finalize()
-            .into_bytes()
-            .into()
+        self.0.clone().chain_update(message).finalize().into_bytes().into()
     }
 
     /// Whether `signature` is the HMAC of `message`; takes constant time for any 32 bytes.
     pub fn verify(&self, message: &[u8], signature: &[u8; 32]) -> bool {
-        self.0
-            .clone()
-            .chain_update(message)
-            .verify(signature.into())
-            .is_ok()
+        self.0.clone().chain_update(message).verify(signature.into()).is_ok()
     }
 
     fn keyed(key: &[u8]) -> Self {
@@ -85,13 +76,7 @@ impl ChunkVerifier {
     /// scope (`yyyymmdd/region/s3/aws4_request`), `seed_signature` the verified signature of its
     /// head.
     pub fn new(key: SigningKey, amz_date: String, scope: String, seed_signature: [u8; 32]) -> Self {
-        Self {
-            key,
-            amz_date,
-            scope,
-            previous: seed_signature,
-            chunk: Sha256::new(),
-        }
+        Self { key, amz_date, scope, previous: seed_signature, chunk: Sha256::new() }
     }
 
     /// Adds data of the current chunk.
@@ -114,10 +99,7 @@ impl ChunkVerifier {
 
     fn verify_next(&mut self, label: &str, tail: &str, signature: &[u8; 32]) -> bool {
         let previous = hex::encode(self.previous);
-        let text = format!(
-            "{label}\n{}\n{}\n{previous}\n{tail}",
-            self.amz_date, self.scope
-        );
+        let text = format!("{label}\n{}\n{}\n{previous}\n{tail}", self.amz_date, self.scope);
         self.previous = *signature;
         self.key.verify(text.as_bytes(), signature)
     }
@@ -126,8 +108,6 @@ impl ChunkVerifier {
 impl fmt::Debug for ChunkVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Signatures have no place in a log, the seed included.
-        f.debug_struct("ChunkVerifier")
-            .field("scope", &self.scope)
-            .finish_non_exhaustive()
+        f.debug_struct("ChunkVerifier").field("scope", &self.scope).finish_non_exhaustive()
     }
 }

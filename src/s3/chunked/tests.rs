@@ -38,10 +38,7 @@ fn run(
                 Ok(Decoded::End(trailers)) => assert!(end.replace(trailers).is_none()),
                 Err(error) => {
                     assert_eq!(decoder.finish_input(), Err(error.clone()));
-                    assert_eq!(
-                        decoder.decode(&mut Bytes::from_static(b"x")),
-                        Err(error.clone())
-                    );
+                    assert_eq!(decoder.decode(&mut Bytes::from_static(b"x")), Err(error.clone()));
                     return (data, Err(error));
                 }
             }

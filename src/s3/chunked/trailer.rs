@@ -36,12 +36,11 @@ pub struct TrailerChecksum {
 pub(super) fn announced_checksum(names: &[&str]) -> Result<Option<Hasher>, ChunkedError> {
     let mut found = None;
     for name in names {
-        let algorithm = ChecksumAlgorithm::from_header_name(name).ok_or(
-            ChunkedError::UnsupportedTrailer("not a checksum known here"),
-        )?;
-        let hasher = algorithm.hasher().ok_or(ChunkedError::UnsupportedTrailer(
-            "this checksum algorithm is not supported",
-        ))?;
+        let algorithm = ChecksumAlgorithm::from_header_name(name)
+            .ok_or(ChunkedError::UnsupportedTrailer("not a checksum known here"))?;
+        let hasher = algorithm
+            .hasher()
+            .ok_or(ChunkedError::UnsupportedTrailer("this checksum algorithm is not supported"))?;
         if found.replace(hasher).is_some() {
             return Err(ChunkedError::UnsupportedTrailer("more than one checksum"));
         }
@@ -68,20 +67,15 @@ impl TrailerSection {
         expected: Option<ChecksumAlgorithm>,
     ) -> Result<(), ChunkedError> {
         if !form.may_have_trailer() {
-            return Err(ChunkedError::MalformedTrailer(
-                "this payload mode has no trailer",
-            ));
+            return Err(ChunkedError::MalformedTrailer("this payload mode has no trailer"));
         }
         if self.signature.is_some() {
-            return Err(ChunkedError::MalformedTrailer(
-                "the signature is not the last line",
-            ));
+            return Err(ChunkedError::MalformedTrailer("the signature is not the last line"));
         }
         let text = std::str::from_utf8(line)
             .map_err(|_| ChunkedError::MalformedTrailer("a line is not text"))?;
-        let (name, value) = text
-            .split_once(':')
-            .ok_or(ChunkedError::MalformedTrailer("a line has no colon"))?;
+        let (name, value) =
+            text.split_once(':').ok_or(ChunkedError::MalformedTrailer("a line has no colon"))?;
         let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
         if name == SIGNATURE_NAME {
             return self.signature_line(value, form);
@@ -92,12 +86,10 @@ impl TrailerSection {
         if self.value.is_some() {
             return Err(ChunkedError::MalformedTrailer("a line is repeated"));
         }
-        let bytes = STANDARD
-            .decode(value)
-            .map_err(|_| ChunkedError::InvalidChecksumValue(algorithm))?;
+        let bytes =
+            STANDARD.decode(value).map_err(|_| ChunkedError::InvalidChecksumValue(algorithm))?;
         self.value = Some(bytes);
-        self.signed_lines
-            .extend_from_slice(format!("{name}:{value}\n").as_bytes());
+        self.signed_lines.extend_from_slice(format!("{name}:{value}\n").as_bytes());
         Ok(())
     }
 
@@ -119,9 +111,8 @@ impl TrailerSection {
         let Some(hasher) = computed else {
             return Ok(None);
         };
-        let sent = self.value.ok_or(ChunkedError::MalformedTrailer(
-            "an announced line is missing",
-        ))?;
+        let sent =
+            self.value.ok_or(ChunkedError::MalformedTrailer("an announced line is missing"))?;
         let algorithm = hasher.algorithm();
         let bytes = hasher.finish_bytes();
         if sent.len() != bytes.len() {
@@ -130,17 +121,12 @@ impl TrailerSection {
         if sent != bytes {
             return Err(ChunkedError::BadDigest(algorithm));
         }
-        Ok(Some(TrailerChecksum {
-            algorithm,
-            value: STANDARD.encode(bytes),
-        }))
+        Ok(Some(TrailerChecksum { algorithm, value: STANDARD.encode(bytes) }))
     }
 
     fn signature_line(&mut self, value: &str, form: StreamingForm) -> Result<(), ChunkedError> {
         if form == StreamingForm::UnsignedTrailer {
-            return Err(ChunkedError::MalformedTrailer(
-                "this payload mode has no signatures",
-            ));
+            return Err(ChunkedError::MalformedTrailer("this payload mode has no signatures"));
         }
         let mut bytes = [0u8; 32];
         hex::decode_to_slice(value, &mut bytes)

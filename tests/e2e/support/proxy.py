@@ -4,7 +4,7 @@ import json
 import urllib.error
 import urllib.request
 
-from .poll import TimedOut, until
+from .poll import until
 from .process import Process, binary, free_port
 
 
@@ -108,10 +108,7 @@ class Proxy:
             seen.update(gauges(self.status()))
             return all(value == 0 for value in seen.values())
 
-        try:
-            until(drained, lambda: f"an empty backlog, last seen {seen}", timeout, 0.03)
-        except TimedOut as error:
-            raise TimedOut(f"{error}\n{self.process.output_tail()}") from None
+        until(drained, lambda: f"an empty backlog, last seen {seen}", timeout, 0.03)
 
     def log_lines(self):
         """Every line of stdout, parsed; a line that is not a JSON object is a failure."""

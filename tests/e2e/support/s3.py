@@ -1,10 +1,15 @@
 """boto3 clients for main, mirror and the proxy; no client retries, so that every fault shows."""
 
+import http.client
+
 import boto3
 from botocore import UNSIGNED
 from botocore.config import Config
 
 from .stores import REGION
+
+# Python's own limit is 100; S3 allows as much metadata as fits in 2 KB, hundreds of headers.
+http.client._MAXHEADERS = 1000
 
 #: What a client may send to a proxy that holds the real credentials itself.
 DUMMY = ("DUMMYACCESSKEY", "dummy-secret-that-opens-nothing")

@@ -43,10 +43,7 @@ impl Index {
             .fetch_all(&self.readers)
             .await
             .map_err(unreadable)?;
-        rows.iter()
-            .map(bucket)
-            .collect::<Result<_, _>>()
-            .map_err(unreadable)
+        rows.iter().map(bucket).collect::<Result<_, _>>().map_err(unreadable)
     }
 }
 
@@ -112,14 +109,8 @@ impl Change for DeleteBucket {
         for file in orphans {
             tx.bury(FileId(file));
         }
-        sqlx::query("DELETE FROM uploads WHERE bucket_id = ?")
-            .bind(id)
-            .execute(&mut tx.db)
-            .await?;
-        sqlx::query("DELETE FROM buckets WHERE id = ?")
-            .bind(id)
-            .execute(&mut tx.db)
-            .await?;
+        sqlx::query("DELETE FROM uploads WHERE bucket_id = ?").bind(id).execute(&mut tx.db).await?;
+        sqlx::query("DELETE FROM buckets WHERE id = ?").bind(id).execute(&mut tx.db).await?;
         Ok(())
     }
 }

@@ -137,10 +137,7 @@ impl Index {
                 storage_class: row.try_get("storage_class")?,
             })
         };
-        rows.iter()
-            .map(entry)
-            .collect::<Result<_, _>>()
-            .map_err(unreadable)
+        rows.iter().map(entry).collect::<Result<_, _>>().map_err(unreadable)
     }
 }
 

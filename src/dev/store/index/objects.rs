@@ -109,10 +109,7 @@ impl Index {
                 return Ok(object);
             }
         }
-        Err(super::super::fault::internal(
-            "reading an object",
-            "its parts do not match its row",
-        ))
+        Err(super::super::fault::internal("reading an object", "its parts do not match its row"))
     }
 
     async fn object_row(&self, bucket: &str, key: &str, want: Want) -> Answer<ObjectRow> {
@@ -121,11 +118,7 @@ impl Index {
         let head_only = "SELECT o.id, o.size, o.etag, o.modified_ms, o.storage_class, o.part_count,
              o.file, o.tags, o.detail, NULL AS inline FROM buckets b
              LEFT JOIN objects o ON o.bucket_id = b.id AND o.key = ?1 WHERE b.name = ?2";
-        let sql = if want == Want::Body {
-            with_body
-        } else {
-            head_only
-        };
+        let sql = if want == Want::Body { with_body } else { head_only };
         let row = sqlx::query(sql)
             .bind(key.as_bytes())
             .bind(bucket)
@@ -151,9 +144,7 @@ fn object(row: &SqliteRow, id: i64) -> Result<ObjectRow, sqlx::Error> {
         file: row.try_get::<Option<i64>, _>("file")?.map(FileId),
         tags: json(row, "tags")?,
         detail: json(row, "detail")?,
-        inline: row
-            .try_get::<Option<Vec<u8>>, _>("inline")?
-            .map(Bytes::from),
+        inline: row.try_get::<Option<Vec<u8>>, _>("inline")?.map(Bytes::from),
         parts: Vec::new(),
     })
 }
@@ -196,28 +187,18 @@ impl Slot {
                 file: row.try_get::<Option<i64>, _>("file")?.map(FileId),
             }),
         };
-        Ok(Self {
-            bucket_id: row.try_get("bucket_id")?,
-            existing,
-        })
+        Ok(Self { bucket_id: row.try_get("bucket_id")?, existing })
     }
 
     pub(super) fn check(&self, conditions: &WriteConditions) -> Result<(), S3Error> {
-        conditions.check(
-            self.existing
-                .as_ref()
-                .map(|existing| existing.etag.as_str()),
-        )
+        conditions.check(self.existing.as_ref().map(|existing| existing.etag.as_str()))
     }
 }
 
 impl Existing {
     /// Removes the row and what hangs on it.
     async fn delete(self, tx: &mut Tx) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM objects WHERE id = ?")
-            .bind(self.id)
-            .execute(&mut tx.db)
-            .await?;
+        sqlx::query("DELETE FROM objects WHERE id = ?").bind(self.id).execute(&mut tx.db).await?;
         self.displace(tx).await
     }
 
@@ -317,16 +298,9 @@ impl Deletion {
         let conditional =
             self.etag.is_some() || self.size.is_some() || self.modified_second.is_some();
         let Some(existing) = existing else {
-            return if conditional {
-                Err(no_such_key())
-            } else {
-                Ok(())
-            };
+            return if conditional { Err(no_such_key()) } else { Ok(()) };
         };
-        let etag = self
-            .etag
-            .as_ref()
-            .is_none_or(|etag| etag == "*" || *etag == existing.etag);
+        let etag = self.etag.as_ref().is_none_or(|etag| etag == "*" || *etag == existing.etag);
         let size = self.size.is_none_or(|size| size == existing.size);
         let second = existing.modified_ms.div_euclid(1000);
         let modified = self.modified_second.is_none_or(|asked| asked == second);

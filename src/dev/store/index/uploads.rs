@@ -131,10 +131,7 @@ impl Index {
         .fetch_all(&self.readers)
         .await
         .map_err(unreadable)?;
-        rows.iter()
-            .map(part)
-            .collect::<Result<_, _>>()
-            .map_err(unreadable)
+        rows.iter().map(part).collect::<Result<_, _>>().map_err(unreadable)
     }
 
     /// Uploads of a bucket in order of key, then upload ID, from `from` on (a key, and an upload
@@ -305,10 +302,7 @@ impl Change for CompleteUpload {
                 .await?;
             tx.bury(unused.file);
         }
-        sqlx::query("DELETE FROM uploads WHERE id = ?")
-            .bind(upload.id)
-            .execute(&mut tx.db)
-            .await?;
+        sqlx::query("DELETE FROM uploads WHERE id = ?").bind(upload.id).execute(&mut tx.db).await?;
         let object = PutObject {
             bucket: self.name.bucket,
             key: self.name.key,
@@ -319,17 +313,11 @@ impl Change for CompleteUpload {
             etag: plan.etag,
             storage_class: upload.storage_class,
             tags: upload.tags,
-            detail: Detail {
-                attributes: upload.detail.attributes,
-                checksum: plan.checksum,
-            },
+            detail: Detail { attributes: upload.detail.attributes, checksum: plan.checksum },
             body: NewBody::Inline(Vec::new()),
         };
         insert(tx, slot.bucket_id, &object, plan.part_count).await?;
-        Ok(Completed {
-            etag: object.etag,
-            detail: object.detail,
-        })
+        Ok(Completed { etag: object.etag, detail: object.detail })
     }
 }
 
@@ -346,10 +334,7 @@ impl Change for AbortUpload {
         for file in files {
             tx.bury(FileId(file));
         }
-        sqlx::query("DELETE FROM uploads WHERE id = ?")
-            .bind(upload.id)
-            .execute(&mut tx.db)
-            .await?;
+        sqlx::query("DELETE FROM uploads WHERE id = ?").bind(upload.id).execute(&mut tx.db).await?;
         Ok(())
     }
 }

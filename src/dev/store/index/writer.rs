@@ -82,11 +82,7 @@ impl Writer {
     ) -> Result<Self, sqlx::Error> {
         let db = options.connect().await?;
         let (queue, jobs) = mpsc::channel(QUEUE_CHANGES);
-        let tx = Tx {
-            db,
-            dead: Vec::new(),
-            fresh: Vec::new(),
-        };
+        let tx = Tx { db, dead: Vec::new(), fresh: Vec::new() };
         tokio::spawn(run(tx, files, jobs));
         Ok(Self { queue })
     }
@@ -95,10 +91,7 @@ impl Writer {
         let (reply, outcome) = oneshot::channel();
         let gone = |_| internal("changing the index", "the writer could not commit");
         let job = Box::new(Submission { change, reply });
-        self.queue
-            .send(job)
-            .await
-            .map_err(|_| internal("changing the index", "no writer"))?;
+        self.queue.send(job).await.map_err(|_| internal("changing the index", "no writer"))?;
         outcome.await.map_err(gone)?
     }
 }

@@ -20,14 +20,9 @@ pub(in super::super) async fn complete(
 ) -> Answer<S3Response<CompleteMultipartUploadOutput>> {
     let conditions = WriteConditions::of(&request.headers)?;
     let input = request.input;
-    let parts = input
-        .multipart_upload
-        .and_then(|upload| upload.parts)
-        .unwrap_or_default();
+    let parts = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
     let listed = parts.into_iter().map(listed).collect::<Answer<Vec<_>>>()?;
-    let coverage = input
-        .checksum_type
-        .map(|coverage| Coverage::parse(coverage.as_str()));
+    let coverage = input.checksum_type.map(|coverage| Coverage::parse(coverage.as_str()));
     let checksum = claimed([
         input.checksum_crc32,
         input.checksum_crc32c,
@@ -35,10 +30,7 @@ pub(in super::super) async fn complete(
         input.checksum_sha1,
         input.checksum_sha256,
     ]);
-    let host = request
-        .headers
-        .get(http::header::HOST)
-        .and_then(|host| host.to_str().ok());
+    let host = request.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     let location = format!("http://{}{}", host.unwrap_or_default(), request.uri.path());
     let complete = CompleteUpload {
         name: UploadName {
@@ -50,9 +42,7 @@ pub(in super::super) async fn complete(
         listed,
         checksum,
         coverage: coverage.transpose()?,
-        size: input
-            .mpu_object_size
-            .and_then(|size| u64::try_from(size).ok()),
+        size: input.mpu_object_size.and_then(|size| u64::try_from(size).ok()),
     };
     let completed = index.submit(complete).await?;
     let mut output = CompleteMultipartUploadOutput {
@@ -75,10 +65,7 @@ pub(in super::super) async fn complete(
         output.checksum_type = Some(ChecksumType::from(checksum.coverage.name().to_owned()));
         write_checksum(&mut headers, Some(checksum))?;
     }
-    completed
-        .detail
-        .attributes
-        .write_encryption_to(&mut headers);
+    completed.detail.attributes.write_encryption_to(&mut headers);
     Ok(S3Response::with_headers(output, headers))
 }
 
@@ -108,14 +95,6 @@ fn claimed(values: [Option<String>; 5]) -> Option<StoredChecksum> {
     let mut given = ALGORITHMS.into_iter().zip(values);
     let (algorithm, value) = given.find_map(|(algorithm, value)| Some((algorithm, value?)))?;
     let composite = value.contains('-');
-    let coverage = if composite {
-        Coverage::Composite
-    } else {
-        Coverage::FullObject
-    };
-    Some(StoredChecksum {
-        algorithm,
-        value,
-        coverage,
-    })
+    let coverage = if composite { Coverage::Composite } else { Coverage::FullObject };
+    Some(StoredChecksum { algorithm, value, coverage })
 }

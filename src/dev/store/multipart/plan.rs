@@ -116,30 +116,15 @@ mod tests {
 
     fn stored(number: i64, size: u64) -> PartRow {
         let etag = MD5_OF_A.to_owned();
-        PartRow {
-            number,
-            size,
-            etag,
-            file: FileId(number),
-            modified_ms: 0,
-            checksum: None,
-        }
+        PartRow { number, size, etag, file: FileId(number), modified_ms: 0, checksum: None }
     }
 
     fn listed(number: i64) -> Listed {
-        Listed {
-            number,
-            etag: MD5_OF_A.to_owned(),
-            checksum: None,
-        }
+        Listed { number, etag: MD5_OF_A.to_owned(), checksum: None }
     }
 
     fn code(listed: &[Listed], stored: Vec<PartRow>) -> String {
-        Plan::of(listed, stored, None)
-            .unwrap_err()
-            .code()
-            .as_str()
-            .to_owned()
+        Plan::of(listed, stored, None).unwrap_err().code().as_str().to_owned()
     }
 
     #[test]
@@ -147,19 +132,10 @@ mod tests {
         let parts = [(1, 5 << 20), (4, 1), (7, 6 << 20), (9, 3)].map(|(n, size)| stored(n, size));
         let plan = Plan::of(&[listed(1), listed(7), listed(9)], parts.to_vec(), None).unwrap();
         assert_eq!((plan.part_count, plan.size), (3, (11 << 20) + 3));
-        assert_eq!(
-            plan.unused
-                .iter()
-                .map(|part| part.number)
-                .collect::<Vec<_>>(),
-            [4]
-        );
+        assert_eq!(plan.unused.iter().map(|part| part.number).collect::<Vec<_>>(), [4]);
         // md5 of that digest three times.
         let digests = hex::decode(MD5_OF_A.repeat(3)).unwrap();
-        assert_eq!(
-            plan.etag,
-            format!("{}-3", hex::encode(Md5::digest(digests)))
-        );
+        assert_eq!(plan.etag, format!("{}-3", hex::encode(Md5::digest(digests))));
     }
 
     #[test]
@@ -169,10 +145,7 @@ mod tests {
         assert_eq!(code(&[listed(2), listed(1)], two()), "InvalidPartOrder");
         assert_eq!(code(&[listed(1), listed(1)], two()), "InvalidPartOrder");
         assert_eq!(code(&[listed(1), listed(3)], two()), "InvalidPart");
-        let other = Listed {
-            etag: "00".repeat(16),
-            ..listed(1)
-        };
+        let other = Listed { etag: "00".repeat(16), ..listed(1) };
         assert_eq!(code(&[other], two()), "InvalidPart");
         assert_eq!(
             code(&[listed(2), listed(3)], vec![stored(2, 1), stored(3, 1)]),

@@ -32,10 +32,7 @@ fn every_verifiable_algorithm_is_checked_in_the_trailer() {
         let other = encode(form, b"some dota", 9, Some(algorithm));
         let text = String::from_utf8(other).unwrap().replace("dota", "data");
         assert_ne!(text.as_bytes(), body);
-        assert_eq!(
-            code(decode_unsigned(text.as_bytes(), 9, &names)),
-            "BadDigest"
-        );
+        assert_eq!(code(decode_unsigned(text.as_bytes(), 9, &names)), "BadDigest");
     }
 }
 
@@ -49,11 +46,7 @@ fn trailers_that_cannot_be_verified_are_refused_before_the_body() {
     ] {
         let form = StreamingForm::UnsignedTrailer;
         let error = ChunkedDecoder::new(form, None, names, None).unwrap_err();
-        assert_eq!(
-            (error.s3_code(), error.status()),
-            ("InvalidRequest", 400),
-            "{names:?}"
-        );
+        assert_eq!((error.s3_code(), error.status()), ("InvalidRequest", 400), "{names:?}");
     }
 }
 
@@ -64,75 +57,32 @@ fn malformed_trailers_are_named_as_such() {
     for (trailer, names, expected) in [
         (format!("{good}\r\n\r\n"), &crc32[..], "ok"),
         (format!("{good}\n\r\n\r\n"), &crc32, "ok"),
-        (
-            "X-Amz-Checksum-CRC32: NhCmhg== \r\n\r\n".to_owned(),
-            &crc32,
-            "ok",
-        ),
+        ("X-Amz-Checksum-CRC32: NhCmhg== \r\n\r\n".to_owned(), &crc32, "ok"),
         ("\r\n".to_owned(), &[], "ok"),
         ("\r\n".to_owned(), &crc32, "MalformedTrailerError"),
         ("\n".to_owned(), &[], "MalformedTrailerError"),
         (format!("{good}\r\n\r\n"), &[], "MalformedTrailerError"),
-        (
-            format!("{good}\r\n{good}\r\n\r\n"),
-            &crc32,
-            "MalformedTrailerError",
-        ),
+        (format!("{good}\r\n{good}\r\n\r\n"), &crc32, "MalformedTrailerError"),
         (format!("{good}\n\n\r\n"), &crc32, "MalformedTrailerError"),
-        (
-            format!("{good}\n{good}\r\n\r\n"),
-            &crc32,
-            "MalformedTrailerError",
-        ),
-        (
-            "x-amz-checksum-crc32\r\n\r\n".to_owned(),
-            &crc32,
-            "MalformedTrailerError",
-        ),
-        (
-            "x-amz-checksum-crc32c:NhCmhg==\r\n\r\n".to_owned(),
-            &crc32,
-            "MalformedTrailerError",
-        ),
-        (
-            "x-amz-checksum-crc32:NhCmhg\r\n\r\n".to_owned(),
-            &crc32,
-            "InvalidRequest",
-        ),
-        (
-            "x-amz-checksum-crc32:NhCmhgA=\r\n\r\n".to_owned(),
-            &crc32,
-            "InvalidRequest",
-        ),
-        (
-            "x-amz-checksum-crc32:AAAAAA==\r\n\r\n".to_owned(),
-            &crc32,
-            "BadDigest",
-        ),
+        (format!("{good}\n{good}\r\n\r\n"), &crc32, "MalformedTrailerError"),
+        ("x-amz-checksum-crc32\r\n\r\n".to_owned(), &crc32, "MalformedTrailerError"),
+        ("x-amz-checksum-crc32c:NhCmhg==\r\n\r\n".to_owned(), &crc32, "MalformedTrailerError"),
+        ("x-amz-checksum-crc32:NhCmhg\r\n\r\n".to_owned(), &crc32, "InvalidRequest"),
+        ("x-amz-checksum-crc32:NhCmhgA=\r\n\r\n".to_owned(), &crc32, "InvalidRequest"),
+        ("x-amz-checksum-crc32:AAAAAA==\r\n\r\n".to_owned(), &crc32, "BadDigest"),
         (format!("{good}\r\n\r\nx"), &crc32, "IncompleteBody"),
         (format!("{good}\r\n"), &crc32, "IncompleteBody"),
         (format!("{good}\n\r\n"), &crc32, "IncompleteBody"),
-        (
-            "y".repeat(TRAILER_BYTES_MAX),
-            &crc32,
-            "MalformedTrailerError",
-        ),
+        ("y".repeat(TRAILER_BYTES_MAX), &crc32, "MalformedTrailerError"),
     ] {
         let body = format!("5\r\nhello\r\n0\r\n{trailer}");
-        assert_eq!(
-            code(decode_unsigned(body.as_bytes(), 5, names)),
-            expected,
-            "{trailer:?}"
-        );
+        assert_eq!(code(decode_unsigned(body.as_bytes(), 5, names)), expected, "{trailer:?}");
     }
 }
 
 #[test]
 fn malformed_framing_is_an_incomplete_body() {
-    let long = format!(
-        "5;chunk-signature={}\r\nhello\r\n0\r\n\r\n",
-        "0".repeat(2000)
-    );
+    let long = format!("5;chunk-signature={}\r\nhello\r\n0\r\n\r\n", "0".repeat(2000));
     let padded = format!("{}5\r\nhello\r\n0\r\n\r\n", "0".repeat(16));
     for body in [
         "",
@@ -158,11 +108,7 @@ fn malformed_framing_is_an_incomplete_body() {
         &long,
         &padded,
     ] {
-        assert_eq!(
-            code(decode_unsigned(body.as_bytes(), 5, &[])),
-            "IncompleteBody",
-            "{body:?}"
-        );
+        assert_eq!(code(decode_unsigned(body.as_bytes(), 5, &[])), "IncompleteBody", "{body:?}");
     }
     let sum = "ffffffffffffffff\r\n";
     let form = StreamingForm::UnsignedTrailer;
@@ -179,10 +125,7 @@ fn small_chunks_are_refused_only_on_demand_and_never_as_the_last() {
         let decoder = ChunkedDecoder::new(form, None, &[], None).unwrap();
         decoder.with_chunk_bytes_min(AWS_CHUNK_BYTES_MIN)
     };
-    assert_eq!(
-        run(strict(), [Bytes::from(body)]).1,
-        Err(ChunkedError::InvalidChunkSize)
-    );
+    assert_eq!(run(strict(), [Bytes::from(body)]).1, Err(ChunkedError::InvalidChunkSize));
     let body = encode(form, &[1; 9000], 8192, None);
     assert!(run(strict(), [Bytes::from(body)]).1.is_ok());
 }
@@ -192,12 +135,7 @@ fn small_chunks_are_refused_only_on_demand_and_never_as_the_last() {
 fn one_chunk_of_8_mib_passes_as_slices_of_the_input() {
     let data = vec![42u8; 8 << 20];
     let algorithm = ChecksumAlgorithm::Crc64Nvme;
-    let body = Bytes::from(encode(
-        StreamingForm::UnsignedTrailer,
-        &data,
-        8 << 20,
-        Some(algorithm),
-    ));
+    let body = Bytes::from(encode(StreamingForm::UnsignedTrailer, &data, 8 << 20, Some(algorithm)));
     let range = body.as_ptr_range();
     let names = [algorithm.header_name()];
     let form = StreamingForm::UnsignedTrailer;

@@ -17,28 +17,16 @@ fn cut(body: &[u8], cuts: &[prop::sample::Index]) -> Vec<Bytes> {
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(body.len() + 1)).collect();
     places.extend([0, body.len()]);
     places.sort_unstable();
-    places
-        .windows(2)
-        .map(|pair| Bytes::copy_from_slice(&body[pair[0]..pair[1]]))
-        .collect()
+    places.windows(2).map(|pair| Bytes::copy_from_slice(&body[pair[0]..pair[1]])).collect()
 }
 
 fn decoder_for(form: StreamingForm, length: u64, checked: bool) -> ChunkedDecoder {
-    let names: &[&str] = if form.may_have_trailer() {
-        &["x-amz-checksum-sha256"]
-    } else {
-        &[]
-    };
+    let names: &[&str] = if form.may_have_trailer() { &["x-amz-checksum-sha256"] } else { &[] };
     ChunkedDecoder::new(form, Some(length), names, checked.then(|| verifier(SEED))).unwrap()
 }
 
 fn encode_for(form: StreamingForm, data: &[u8], chunk_bytes: usize) -> Vec<u8> {
-    encode(
-        form,
-        data,
-        chunk_bytes,
-        form.may_have_trailer().then_some(ChecksumAlgorithm::Sha256),
-    )
+    encode(form, data, chunk_bytes, form.may_have_trailer().then_some(ChecksumAlgorithm::Sha256))
 }
 
 proptest! {

@@ -33,13 +33,7 @@ fn aws_example_of_signed_chunks_verifies() {
     let decoder = ChunkedDecoder::new(form, Some(66560), &[], Some(verifier(seed))).unwrap();
     let (data, end) = run(decoder, [Bytes::from(body)]);
     assert_eq!(data, vec![b'a'; 66560]);
-    assert_eq!(
-        end,
-        Ok(Trailers {
-            checksum: None,
-            decoded_bytes: 66560
-        })
-    );
+    assert_eq!(end, Ok(Trailers { checksum: None, decoded_bytes: 66560 }));
 }
 
 /// AWS: "Signature calculations for trailing headers", the worked example; with the line end the
@@ -66,10 +60,7 @@ fn aws_example_of_a_signed_trailer_verifies() {
         let (data, end) = run(decoder, body.chunks(1000).map(Bytes::copy_from_slice));
         assert_eq!(data.len(), 66560);
         let checksum = end.unwrap().checksum.unwrap();
-        assert_eq!(
-            (checksum.algorithm, &*checksum.value),
-            (ChecksumAlgorithm::Crc32c, "sOO8/Q==")
-        );
+        assert_eq!((checksum.algorithm, &*checksum.value), (ChecksumAlgorithm::Crc32c, "sOO8/Q=="));
     }
 }
 
@@ -91,28 +82,17 @@ fn a_bad_chunk_signature_keeps_back_the_chunks_last_data_and_the_end() {
         let (decoded, end) = run(new(), bad.chunks(piece_bytes).map(Bytes::copy_from_slice));
         assert!(decoded.len() < 300, "the last piece must not come out");
         let error = end.unwrap_err();
-        assert_eq!(
-            (error.s3_code(), error.status()),
-            ("SignatureDoesNotMatch", 403)
-        );
+        assert_eq!((error.s3_code(), error.status()), ("SignatureDoesNotMatch", 403));
     }
 }
 
 #[test]
 fn a_bad_or_missing_trailer_signature_is_an_error_before_the_end() {
-    let good = encode(
-        StreamingForm::SignedTrailer,
-        b"hello",
-        5,
-        Some(ChecksumAlgorithm::Crc32),
-    );
+    let good = encode(StreamingForm::SignedTrailer, b"hello", 5, Some(ChecksumAlgorithm::Crc32));
     let text = String::from_utf8(good).unwrap();
     let (head, _) = text.split_once("x-amz-trailer-signature").unwrap();
     let zeros = "0".repeat(64);
-    let bad = [
-        format!("{head}\r\n"),
-        format!("{head}x-amz-trailer-signature:{zeros}\r\n\r\n"),
-    ];
+    let bad = [format!("{head}\r\n"), format!("{head}x-amz-trailer-signature:{zeros}\r\n\r\n")];
     for body in bad {
         let form = StreamingForm::SignedTrailer;
         let names = ["x-amz-checksum-crc32"];

@@ -1,0 +1,103 @@
+//! The mirror's side of the journal: claiming keys and settling them.
+
+use super::entry::{Entry, Facts, ObjectKey};
+use super::lane::Offered;
+use super::writer::Command;
+use super::{Journal, Work, lock, row};
+
+impl Journal {
+    /// Takes the key that has waited longest; waits until there is one. Cancel-safe.
+    pub async fn claim(&self) -> Work {
+        loop {
+            let ready = self.shared.mirror_ready.notified();
+            if let Some(work) = self.try_claim() {
+                // Pass the baton: a notification wakes one worker only.
+                self.shared.mirror_ready.notify_one();
+                return work;
+            }
+            ready.await;
+        }
+    }
+
+    pub(super) fn try_claim(&self) -> Option<Work> {
+        lock(&self.shared.mirror).claim()
+    }
+
+    /// The mirror has confirmed main's state of the key, which `facts` describe.
+    pub async fn complete(&self, work: Work, facts: Facts) {
+        let entry = work.entry;
+        let superseded = lock(&self.shared.mirror).newer_waits(&entry.object);
+        let (sequence, object) = (entry.sequence, entry.object.clone());
+        self.send(Command::Mirrored { sequence, object: object.clone(), facts: facts.clone() })
+            .await;
+        if self.shared.inventory {
+            if superseded {
+                self.send(Command::Written { sequence, level: 2, error: None }).await;
+            } else {
+                let mut done = row(&entry, true);
+                done.facts = facts;
+                done.unknown = false;
+                self.offer_row(done).await;
+            }
+        }
+        self.release(&object);
+    }
+
+    /// A transient failure: the key is tried again at `due_ms`.
+    pub async fn retry(&self, work: Work, due_ms: i64, error: String) {
+        let Entry { sequence, object, attempts, .. } = work.entry;
+        self.send(Command::Retry { sequence, attempts: attempts + 1, due_ms, error }).await;
+        self.release(&object);
+    }
+
+    /// A permanent failure: the key stays with its reason until it is written anew or retried.
+    pub async fn park(&self, work: Work, error: String) {
+        let Entry { sequence, object, attempts, .. } = work.entry;
+        self.send(Command::Park { sequence, attempts: attempts + 1, error }).await;
+        self.release(&object);
+    }
+
+    pub(super) fn release(&self, object: &ObjectKey) {
+        if lock(&self.shared.mirror).release(object) {
+            self.shared.mirror_ready.notify_one();
+        }
+    }
+
+    /// Looks at a key once more at `due_ms`, because something may still take effect late.
+    pub async fn recheck(&self, object: ObjectKey, due_ms: i64) {
+        self.send(Command::Recheck { object, due_ms }).await;
+    }
+
+    /// Makes every waiting retry due: the mirror is back.
+    pub async fn hasten(&self) {
+        self.send(Command::Hasten).await;
+    }
+
+    pub(super) async fn offer_work(&self, work: Work) {
+        let offered = lock(&self.shared.mirror).offer(work);
+        match offered {
+            Offered::Ready => self.shared.mirror_ready.notify_one(),
+            Offered::Supersedes(old) | Offered::SupersededBy(old) => {
+                self.superseded(&old.entry).await;
+            }
+            Offered::Known | Offered::Full => {}
+        }
+    }
+
+    /// An older entry is covered by the newer one that waits: the newer takes over its age and
+    /// facts on disk too, and the older goes.
+    pub(super) async fn superseded(&self, old: &Entry) {
+        let newest = lock(&self.shared.mirror).waiting(&old.object).map(|work| work.entry.clone());
+        let Some(newest) = newest.filter(|newest| newest.sequence > old.sequence) else {
+            return;
+        };
+        self.send(Command::Merge {
+            sequence: newest.sequence,
+            since_ms: newest.since_ms,
+            unknown: newest.unknown,
+            facts: newest.facts,
+        })
+        .await;
+        self.send(Command::Close { sequence: old.sequence }).await;
+    }
+}

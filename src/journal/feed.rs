@@ -1,0 +1,115 @@
+//! From disk to the lanes: what did not fit, what is due again, what is looked at once more.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::entry::{Entry, Facts, NewIntent, Sequence};
+use super::writer::Command;
+use super::{Journal, REFILL, Shared, Work, lock, now_ms, row, store};
+use crate::s3::operation::Change;
+
+impl Journal {
+    /// Feeds the lanes from disk: what did not fit, what is due again, what must be looked at
+    /// once more. Runs until the process ends.
+    pub async fn feed(&self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Err(error) = self.feed_once().await {
+                tracing::warn!(%error, "cannot read the journal; trying again");
+            }
+        }
+    }
+
+    pub(super) async fn feed_once(&self) -> Result<(), sqlx::Error> {
+        let wants = lock(&self.shared.mirror).wants_refill();
+        if let Some(from) = wants {
+            lock(&self.shared.mirror).refill_begun();
+            let mut reader = self.shared.reader.lock().await;
+            let found = store::pending(&mut reader, from, REFILL).await;
+            drop(reader);
+            let found = found.inspect_err(|_| lock(&self.shared.mirror).refill_continues(from))?;
+            self.refilled(found.len(), found.last().map(|entry| entry.sequence), |lane, at| {
+                lock(&lane.mirror).refill_continues(at);
+            });
+            for entry in found {
+                self.offer_work(Work { entry, body: None }).await;
+            }
+        }
+        let wants = lock(&self.shared.rows).wants_refill().filter(|_| self.shared.inventory);
+        if let Some(from) = wants {
+            lock(&self.shared.rows).refill_begun();
+            let mut reader = self.shared.reader.lock().await;
+            let found = store::unwritten(&mut reader, from, REFILL).await;
+            drop(reader);
+            let found = found.inspect_err(|_| lock(&self.shared.rows).refill_continues(from))?;
+            self.refilled(
+                found.len(),
+                found.last().map(|(entry, _)| entry.sequence),
+                |lane, at| {
+                    lock(&lane.rows).refill_continues(at);
+                },
+            );
+            for (entry, mirrored) in found {
+                self.offer_row(row(&entry, mirrored)).await;
+            }
+        }
+        self.feed_due().await
+    }
+
+    pub(super) fn refilled(
+        &self,
+        found: usize,
+        last: Option<Sequence>,
+        resume: impl Fn(&Shared, Sequence),
+    ) {
+        if i64::try_from(found).is_ok_and(|found| found == REFILL)
+            && let Some(last) = last
+        {
+            resume(&self.shared, last);
+        }
+    }
+
+    pub(super) async fn feed_due(&self) -> Result<(), sqlx::Error> {
+        let room = i64::try_from(lock(&self.shared.mirror).room()).unwrap_or(0).min(REFILL);
+        if room == 0 {
+            return Ok(());
+        }
+        let mut reader = self.shared.reader.lock().await;
+        let due = store::due(&mut reader, now_ms(), room).await?;
+        let rechecks = store::rechecks_due(&mut reader, now_ms(), room).await?;
+        drop(reader);
+        for entry in due {
+            self.offer_work(Work { entry, body: None }).await;
+        }
+        for (due_ms, object) in rechecks {
+            let sequence = self.shared.next.fetch_add(1, Ordering::Relaxed);
+            let intent = NewIntent {
+                object: object.clone(),
+                change: Change::Other,
+                request_id: "recheck".into(),
+                accepted_ms: now_ms(),
+                facts: Facts::default(),
+            };
+            let entry = Entry {
+                sequence,
+                object: object.clone(),
+                change: Change::Other,
+                unknown: true,
+                overlapped: true,
+                since_ms: intent.accepted_ms,
+                request_id: intent.request_id.clone(),
+                facts: Facts::default(),
+                attempts: 0,
+            };
+            self.send(Command::Append { rows: vec![(sequence, intent)], done: None }).await;
+            self.send(Command::Rechecked { object, due_ms }).await;
+            let facts = Facts::default();
+            self.send(Command::Settle { sequence, unknown: true, facts }).await;
+            self.offer_row(row(&entry, false)).await;
+            self.offer_work(Work { entry, body: None }).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! The proxy's side of the journal: intents and what became of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::oneshot;
+
+use super::entry::{Entry, Facts, NewIntent, ObjectKey, Outcome};
+use super::writer::Command;
+use super::{
+    Durable, Flight, Intent, Journal, JournalRef, PartSizes, RECHECK_AFTER_MS, Work, lock, now_ms,
+    row, store,
+};
+use crate::tee::TeedBody;
+
+impl Journal {
+    /// Records intents. Returns at once; [`Durable`] tells when they are on disk.
+    pub async fn append(&self, intents: Vec<NewIntent>) -> (Vec<Intent>, Durable) {
+        let count = i64::try_from(intents.len()).unwrap_or(i64::MAX);
+        let first = self.shared.next.fetch_add(count, Ordering::Relaxed);
+        let rows: Vec<_> = (first..).zip(intents).collect();
+        let handles = rows
+            .iter()
+            .map(|(sequence, intent)| Intent {
+                sequence: *sequence,
+                overlapped: self.take_off(&intent.object),
+                what: intent.clone(),
+                settled: false,
+                journal: JournalRef(self.clone()),
+            })
+            .collect();
+        let (done, durable) = oneshot::channel();
+        self.send(Command::Append { rows, done: Some(done) }).await;
+        (handles, Durable(durable))
+    }
+
+    /// Says what a request did. `facts` is what main answered; `body` what was kept of the body.
+    pub async fn settle(
+        &self,
+        mut intent: Intent,
+        outcome: Outcome,
+        facts: Facts,
+        body: Option<TeedBody>,
+    ) {
+        intent.settled = true;
+        let (entry, facts) = self.landed(&intent, outcome == Outcome::Unknown, facts);
+        match outcome {
+            Outcome::NoEffect => {
+                self.send(Command::Close { sequence: entry.sequence }).await;
+            }
+            Outcome::Changed | Outcome::Unknown => self.settle_changed(entry, facts, body).await,
+        }
+    }
+
+    pub(super) fn landed(
+        &self,
+        intent: &Intent,
+        unknown: bool,
+        mut facts: Facts,
+    ) -> (Entry, Facts) {
+        self.land(&intent.what.object);
+        if facts.layout.is_none() {
+            facts.layout.clone_from(&intent.what.facts.layout);
+        }
+        let entry = Entry {
+            sequence: intent.sequence,
+            object: intent.what.object.clone(),
+            change: intent.what.change,
+            unknown,
+            overlapped: intent.overlapped.load(Ordering::Relaxed),
+            since_ms: intent.what.accepted_ms,
+            request_id: intent.what.request_id.clone(),
+            facts: facts.clone(),
+            attempts: 0,
+        };
+        (entry, facts)
+    }
+
+    pub(super) async fn settle_changed(&self, entry: Entry, facts: Facts, body: Option<TeedBody>) {
+        let (sequence, unknown) = (entry.sequence, entry.unknown);
+        if unknown {
+            for after in RECHECK_AFTER_MS {
+                let due_ms = now_ms() + after;
+                self.send(Command::Recheck { object: entry.object.clone(), due_ms }).await;
+            }
+        }
+        self.send(Command::Settle { sequence, unknown, facts }).await;
+        self.offer_row(row(&entry, false)).await;
+        self.offer_work(Work { entry, body }).await;
+    }
+
+    pub(super) fn take_off(&self, object: &ObjectKey) -> Arc<AtomicBool> {
+        let mut flights = lock(&self.shared.flights);
+        if let Some(flight) = flights.get_mut(object) {
+            flight.count += 1;
+            flight.overlapped.store(true, Ordering::Relaxed);
+            return flight.overlapped.clone();
+        }
+        let overlapped = Arc::new(AtomicBool::new(false));
+        flights.insert(object.clone(), Flight { count: 1, overlapped: overlapped.clone() });
+        overlapped
+    }
+
+    pub(super) fn land(&self, object: &ObjectKey) {
+        let mut flights = lock(&self.shared.flights);
+        if let Some(flight) = flights.get_mut(object) {
+            flight.count -= 1;
+            if flight.count == 0 {
+                flights.remove(object);
+            }
+        }
+    }
+
+    /// Notes the size of an uploaded part, so that the mirror can use the same boundaries.
+    pub async fn record_part(&self, upload_id: &str, number: u32, etag: &str, size: u64) {
+        let (upload_id, etag) = (upload_id.to_owned(), etag.to_owned());
+        self.send(Command::Part { upload_id, number, etag, size, at_ms: now_ms() }).await;
+    }
+
+    /// Parts recorded for an upload, as `(number, etag) -> size`.
+    pub async fn recorded_parts(&self, upload_id: &str) -> PartSizes {
+        self.flush().await;
+        let mut reader = self.shared.reader.lock().await;
+        let rows = store::parts(&mut reader, upload_id).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read recorded parts; main will be asked");
+            Vec::new()
+        });
+        rows.into_iter()
+            .filter_map(|(number, etag, size)| {
+                Some(((u32::try_from(number).ok()?, etag), u64::try_from(size).ok()?))
+            })
+            .collect()
+    }
+
+    /// Forgets the parts of an upload that has ended.
+    pub async fn upload_ended(&self, upload_id: &str) {
+        self.send(Command::UploadEnded { upload_id: upload_id.to_owned() }).await;
+    }
+}

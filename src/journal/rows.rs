@@ -1,0 +1,74 @@
+//! The inventory's side of the journal: claiming rows and settling them.
+
+use super::entry::ObjectKey;
+use super::lane::Offered;
+use super::writer::Command;
+use super::{Journal, RowWork, lock};
+
+impl Journal {
+    /// Takes up to `max` rows to write; waits until there is one. Each is handed in again by
+    /// [`Journal::row_written`], [`Journal::row_parked`] or [`Journal::rows_back`].
+    pub async fn claim_rows(&self, max: usize) -> Vec<RowWork> {
+        loop {
+            let ready = self.shared.rows_ready.notified();
+            let rows = self.try_claim_rows(max);
+            if !rows.is_empty() {
+                return rows;
+            }
+            ready.await;
+        }
+    }
+
+    /// Takes up to `max` rows that are there now.
+    pub fn try_claim_rows(&self, max: usize) -> Vec<RowWork> {
+        let mut lane = lock(&self.shared.rows);
+        std::iter::from_fn(|| lane.claim()).take(max).collect()
+    }
+
+    /// The inventory holds this row.
+    pub async fn row_written(&self, row: &RowWork) {
+        let level = if row.mirrored { 2 } else { 1 };
+        self.send(Command::Written { sequence: row.sequence, level, error: None }).await;
+        self.release_row(&row.object);
+    }
+
+    /// The inventory can never hold this row.
+    pub async fn row_parked(&self, row: &RowWork, error: String) {
+        self.send(Command::Written { sequence: row.sequence, level: 3, error: Some(error) }).await;
+        self.release_row(&row.object);
+    }
+
+    /// The inventory is away: the rows wait.
+    pub fn rows_back(&self, rows: Vec<RowWork>) {
+        if rows.is_empty() {
+            return;
+        }
+        let mut lane = lock(&self.shared.rows);
+        for row in rows {
+            lane.put_back(row);
+        }
+        self.shared.rows_ready.notify_one();
+    }
+
+    pub(super) fn release_row(&self, object: &ObjectKey) {
+        if lock(&self.shared.rows).release(object) {
+            self.shared.rows_ready.notify_one();
+        }
+    }
+
+    pub(super) async fn offer_row(&self, row: RowWork) {
+        if !self.shared.inventory {
+            return;
+        }
+        let offered = lock(&self.shared.rows).offer(row);
+        match offered {
+            Offered::Ready => self.shared.rows_ready.notify_one(),
+            Offered::Supersedes(old) | Offered::SupersededBy(old) => {
+                // The newer row tells more recent news of the same key.
+                let sequence = old.sequence;
+                self.send(Command::Written { sequence, level: 2, error: None }).await;
+            }
+            Offered::Known | Offered::Full => {}
+        }
+    }
+}

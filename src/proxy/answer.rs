@@ -1,0 +1,86 @@
+//! Main's answers on their way out, and what is answered when there is none.
+
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::document::collect;
+use super::error::S3Error;
+use super::facts::content_length;
+use super::record::Record;
+use super::response::{Judge, ResponseBody};
+use super::{Proxy, pass_on, refuse};
+use crate::s3::{headers, xml};
+use crate::upstream::SendError;
+
+/// Longest error document that is looked into.
+const ERROR_BYTES_MAX: u64 = 64 * 1024;
+/// Codes by which main refuses *our* signature, which the client must not take for its own.
+const OUR_FAULT: &[&str] = &[
+    "SignatureDoesNotMatch",
+    "InvalidAccessKeyId",
+    "RequestTimeTooSkewed",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "AuthorizationHeaderMalformed",
+];
+
+impl Proxy {
+    /// Passes main's response on, unless it speaks of our credentials or of another region.
+    pub(super) async fn answer(
+        &self,
+        response: Response<Incoming>,
+        resource: &str,
+        record: Record,
+        judge: Option<Judge>,
+    ) -> Response<ResponseBody> {
+        let status = response.status();
+        if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+            let region = response.headers().get("x-amz-bucket-region");
+            let region = region.and_then(|region| region.to_str().ok()).unwrap_or("another");
+            tracing::error!(region, "main redirects to another region; set MAIN_REGION");
+            let message =
+                format!("The bucket is in region {region}, which this proxy is not set to.");
+            return refuse(&S3Error::internal(message), resource, record);
+        }
+        if !matches!(status, StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST)
+            || record.method == http::Method::HEAD
+            || content_length(response.headers()).is_none_or(|length| length > ERROR_BYTES_MAX)
+        {
+            return pass_on(response, record, judge);
+        }
+        let (parts, body) = response.into_parts();
+        let Ok(document) = collect(body).await else {
+            return refuse(&S3Error::internal("main's answer broke off"), resource, record);
+        };
+        let code = xml::result_document(&document).ok().and_then(|document| document.code);
+        if let Some(code) = code.filter(|code| OUR_FAULT.contains(&code.as_str())) {
+            tracing::error!(code, "main refuses the credentials of this proxy");
+            let message = "This proxy cannot authenticate with its storage; see its log.";
+            return refuse(&S3Error::unavailable(message), resource, record);
+        }
+        let mut record = record;
+        record.status = parts.status;
+        let mut response = Response::from_parts(parts, ResponseBody::fixed(document, record));
+        let stripped = response.headers().keys().filter(|name| headers::hop_by_hop(name));
+        for name in stripped.cloned().collect::<Vec<_>>() {
+            response.headers_mut().remove(name);
+        }
+        response
+    }
+}
+
+pub(super) fn error_before_sending(error: &SendError) -> bool {
+    !matches!(error, SendError::Connection(_))
+}
+
+pub(super) fn failed(error: &SendError) -> S3Error {
+    tracing::warn!(%error, "no answer from main");
+    match error {
+        SendError::Connection(_) => S3Error::internal("The connection to the storage failed."),
+        SendError::Target => S3Error::invalid_request("The request target is too long."),
+        SendError::Connect(_) | SendError::Credentials(_) | SendError::Signing(_) => {
+            S3Error::unavailable("The storage cannot be reached. Please try again.")
+        }
+    }
+}

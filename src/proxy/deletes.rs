@@ -1,0 +1,91 @@
+//! `DeleteObjects`: an intent for every key that is named, an outcome for every key answered.
+
+use http::Response;
+use http::header::HeaderValue;
+use hyper::body::Incoming;
+
+use super::answer::{error_before_sending, failed};
+use super::document::collect;
+use super::error::S3Error;
+use super::exchange::{UploadSource, outgoing};
+use super::record::Record;
+use super::response::{Judge, ResponseBody};
+use super::{Admitted, Proxy};
+use crate::journal::Intent;
+use crate::journal::entry::{Facts, ObjectKey, Outcome};
+use crate::outcome::{Reached, judge};
+use crate::s3::operation::Change;
+use crate::s3::xml;
+
+impl Proxy {
+    /// `DeleteObjects`: an intent for every key named, an outcome for every key answered.
+    pub(super) async fn delete_objects(
+        &self,
+        mut admitted: Admitted,
+        body: Incoming,
+        record: Record,
+    ) -> Result<Response<ResponseBody>, (S3Error, Box<Record>)> {
+        let resource = admitted.address.path();
+        let prepared = match collect(body).await {
+            Ok(document) => {
+                xml::delete_keys(&document).map(|keys| (document, keys)).map_err(S3Error::from)
+            }
+            Err(error) => Err(error),
+        };
+        let (document, keys) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Err((error, Box::new(record))),
+        };
+        // Some servers still demand it while most SDKs have stopped sending it.
+        if !admitted.parts.headers.contains_key("content-md5") {
+            use base64::Engine as _;
+            use md5::Digest as _;
+            let md5 = base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(&document));
+            if let Ok(value) = HeaderValue::try_from(md5) {
+                admitted.parts.headers.insert("content-md5", value);
+            }
+        }
+        let bucket = admitted.address.bucket.clone().unwrap_or_default();
+        let objects = keys.iter().map(|key| ObjectKey::new(&bucket, key)).collect();
+        let change = Change::Delete;
+        let appended = self.append(objects, change, Facts::default(), &admitted, &record).await;
+        let (intents, gate) = match appended {
+            Ok(appended) => appended,
+            Err(error) => return Err((error, Box::new(record))),
+        };
+        let operation = admitted.operation;
+        let (outgoing, transfer) = outgoing(admitted, UploadSource::Document(document), gate, None);
+        let response = match self.main.send(outgoing).await {
+            Ok(response) => response,
+            Err(error) => {
+                let withheld = error_before_sending(&error) || transfer.withhold();
+                let reached = if withheld { Reached::Withheld } else { Reached::NoResponse };
+                self.settle_all(intents, &judge(operation, reached), &Facts::default()).await;
+                return Err((failed(&error), Box::new(record)));
+            }
+        };
+        if response.status().is_success() {
+            let judge = self.judge_deletes(intents);
+            return Ok(self.answer(response, &resource, record, Some(judge)).await);
+        }
+        let reached = Reached::Response { status: response.status(), document: None };
+        self.settle_all(intents, &judge(operation, reached), &Facts::default()).await;
+        Ok(self.answer(response, &resource, record, None).await)
+    }
+
+    pub(super) fn judge_deletes(&self, intents: Vec<Intent>) -> Judge {
+        let journal = self.journal.clone();
+        Box::new(move |document| {
+            let errors = document.map(|document| xml::delete_errors(&document));
+            tokio::spawn(async move {
+                for intent in intents {
+                    let deleted = matches!(&errors, Some(Ok(errors))
+                        if !errors.contains(&*intent.object().key));
+                    let outcome = if deleted { Outcome::Changed } else { Outcome::Unknown };
+                    let facts = Facts { absent: deleted, ..Facts::default() };
+                    journal.settle(intent, outcome, facts, None).await;
+                }
+            });
+        })
+    }
+}
