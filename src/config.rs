@@ -196,7 +196,7 @@ impl Config {
                 1..=1024,
             ),
             inventory,
-            proxy_domains: parse::domains(env.proxy_domain.as_deref()),
+            proxy_domains: read.domains("PROXY_DOMAIN", env.proxy_domain.as_deref()),
             log_level: read.one_of("LOG_LEVEL", env.log_level.as_deref(), "info", parse::LEVELS),
             listen_addr: read.address("LISTEN_ADDR", env.listen_addr.as_deref(), "0.0.0.0:8080"),
             admin_addr: read.address("ADMIN_ADDR", env.admin_addr.as_deref(), "0.0.0.0:9090"),

@@ -112,7 +112,7 @@ impl Inventory {
         }
         drop(answers);
         let waiting = !unanswered.is_empty();
-        self.journal.rows_back(unanswered);
+        self.journal.rows_back(unanswered).await;
         let (works, rows): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         if rows.is_empty() {
             return Round::Waiting;
@@ -132,7 +132,7 @@ impl Inventory {
                         tracing::error!(%error, rows = rows.len(), "rows wait");
                     }
                 }
-                self.journal.rows_back(works);
+                self.journal.rows_back(works).await;
                 Round::Waiting
             }
         }
@@ -163,7 +163,7 @@ impl Inventory {
             }
         }
         let held_up = !back.is_empty();
-        self.journal.rows_back(back);
+        self.journal.rows_back(back).await;
         held_up
     }
 

@@ -47,6 +47,7 @@ use crate::config::JournalSync;
 use crate::s3::operation::Change;
 use crate::tee::TeedBody;
 use entry::{Entry, Facts, NewIntent, ObjectKey, PartLayout, Sequence};
+use intake::Landing;
 use lane::{Item, Lane};
 pub use store::{Figures, Recovered};
 pub use writer::AppendError;
@@ -245,9 +246,9 @@ impl Drop for Intent {
         }
         self.settled = true;
         let journal = self.journal.0.clone();
-        let (entry, facts) = journal.landed(self, true, Facts::default());
+        let landing = Landing::new(self, true, Facts::default());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { journal.settle_changed(entry, facts, None).await });
+            runtime.spawn(async move { journal.settle_changed(landing, None).await });
         }
         // Without a runtime the process is going down and the intent stays one: main is asked
         // at the next start.
@@ -356,7 +357,8 @@ fn row(entry: &Entry, mirrored: bool) -> RowWork {
         object: entry.object.clone(),
         change: entry.change,
         facts: entry.facts.clone(),
-        unknown: entry.unknown && !mirrored,
+        // Of writes that overlapped nobody but main knows which one is the state now.
+        unknown: (entry.unknown || entry.overlapped) && !mirrored,
         mirrored,
     }
 }

@@ -146,6 +146,14 @@ impl Proxy {
             Some(translate::content_length(&parts.headers)?.unwrap_or(0))
         };
         translate::headers(&mut parts.headers)?;
+        tracing::debug!(
+            operation = operation.name,
+            bucket = address.bucket.as_deref().unwrap_or_default(),
+            key = address.key.as_deref().unwrap_or_default(),
+            length,
+            request_id = &*record.id,
+            "forwarding"
+        );
         Ok(Admitted { address, operation, parts, payload, length, framing, decoder })
     }
 }

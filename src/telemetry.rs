@@ -55,6 +55,8 @@ pub fn init(level: LevelFilter) -> LogGuard {
     // The libraries below log their own doings at info and debug; ours are what is asked for.
     let filter = tracing_subscriber::filter::Targets::new()
         .with_target("s3_mirror", level)
+        // It logs whole requests, signatures included.
+        .with_target("s3s", LevelFilter::OFF)
         .with_default(level.min(LevelFilter::WARN));
     if tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().is_err() {
         tracing::debug!("logging was set up before");

@@ -111,6 +111,17 @@ impl Reader {
         })
     }
 
+    /// Comma-separated base domains.
+    pub(super) fn domains(&mut self, name: &str, value: Option<&str>) -> Vec<String> {
+        let words = value.unwrap_or_default().split(',').map(str::trim);
+        let domains: Vec<Option<String>> =
+            words.filter(|word| !word.is_empty()).map(domain).collect();
+        if domains.iter().any(Option::is_none) {
+            self.fault(format!("{name} must be host names without scheme, separated by commas"));
+        }
+        domains.into_iter().flatten().collect()
+    }
+
     /// An S3 service from its variables: access key, secret key, region.
     pub(super) fn endpoint(
         &mut self,
@@ -175,15 +186,19 @@ fn bytes(text: &str) -> Option<u64> {
     text.parse().ok()
 }
 
-/// Comma-separated base domains, lower-case and without port.
-pub(super) fn domains(value: Option<&str>) -> Vec<String> {
-    value
-        .unwrap_or_default()
-        .split(',')
-        .map(|domain| domain.trim().trim_start_matches("*.").trim_start_matches('.'))
-        .filter(|domain| !domain.is_empty())
-        .map(|domain| domain.split(':').next().unwrap_or(domain).to_ascii_lowercase())
-        .collect()
+/// One base domain, lower-case and without port; `None` if it is no host name.
+fn domain(text: &str) -> Option<String> {
+    let name = text.trim_start_matches("*.").trim_start_matches('.');
+    let name = match name.rsplit_once(':') {
+        Some((name, port)) => port.parse::<u16>().ok().map(|_| name)?,
+        None => name,
+    };
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let name = name.trim_end_matches('.');
+    name.split('.').all(label).then(|| name.to_ascii_lowercase())
 }
 
 /// Stands in while faults are gathered; never leaves [`super::Config::from_environment`].
@@ -218,6 +233,11 @@ mod tests {
 
     #[test]
     fn domains_are_plain_names() {
-        assert_eq!(domains(Some("S3.local:8080, *.x.y,")), ["s3.local", "x.y"]);
+        let mut reader = Reader::default();
+        let names = reader.domains("D", Some("S3.local:8080, *.x.y,"));
+        assert_eq!(names, ["s3.local", "x.y"]);
+        assert!(reader.faults.is_empty());
+        reader.domains("D", Some("http://x.y/"));
+        assert_eq!(reader.faults.len(), 1);
     }
 }

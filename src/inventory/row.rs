@@ -8,6 +8,9 @@ use time::OffsetDateTime;
 /// Longest `last_error` kept, in bytes; the column is for a person, not for a log.
 const LAST_ERROR_BYTES_MAX: usize = 2048;
 
+/// Media type of a row whose object was gone before the inventory learned of it.
+pub const TOMBSTONE_TYPE: &str = "binary/octet-stream";
+
 /// The state of one key, to be written to its bucket's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -40,7 +43,8 @@ pub enum RowState {
         version_id: Option<String>,
     },
     /// No object: `deleted` becomes true and the columns of the last object stay. A key that was
-    /// never in the table stays out of it.
+    /// never in the table, because it came and went between two batches, gets a row all the same,
+    /// of size 0 and type [`TOMBSTONE_TYPE`]: the table tells of every key that was ever there.
     Absent,
 }
 

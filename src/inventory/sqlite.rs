@@ -19,7 +19,7 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, Row as _, Sqlite as Database, Transaction};
 use time::{OffsetDateTime, UtcOffset};
 
-use super::row::{Row, RowState};
+use super::row::{Row, RowState, TOMBSTONE_TYPE};
 use super::schema::{SQLITE_NOW, sqlite_shared, sqlite_table, sqlite_views};
 use super::store::StoreError;
 use super::table::{Candidate, REGISTRY, candidates, quoted};
@@ -201,10 +201,15 @@ impl Statements {
                  last_error = excluded.last_error, updated_at = excluded.updated_at"
         );
         let absent = format!(
-            "UPDATE {name} SET deleted = TRUE, is_backed_up = g.value ->> 6,
-                 mirrored_at = CASE WHEN g.value ->> 6 THEN {SQLITE_NOW} END,
-                 last_error = g.value ->> 7, updated_at = {SQLITE_NOW}
-             FROM json_each(?1) AS g WHERE {name}.path = g.value ->> 0"
+            "INSERT INTO {name} (path, size, content_type, last_modified, deleted, is_backed_up,
+                 mirrored_at, last_error, created_at, updated_at)
+             SELECT g.value ->> 0, 0, '{TOMBSTONE_TYPE}', {SQLITE_NOW}, TRUE, g.value ->> 6,
+                 CASE WHEN g.value ->> 6 THEN {SQLITE_NOW} END, g.value ->> 7, {SQLITE_NOW},
+                 {SQLITE_NOW}
+             FROM json_each(?1) AS g WHERE TRUE
+             ON CONFLICT (path) DO UPDATE SET deleted = TRUE,
+                 is_backed_up = excluded.is_backed_up, mirrored_at = excluded.mirrored_at,
+                 last_error = excluded.last_error, updated_at = excluded.updated_at"
         );
         Self { present, absent }
     }

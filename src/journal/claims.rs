@@ -75,6 +75,10 @@ impl Journal {
 
     pub(super) async fn offer_work(&self, work: Work) {
         let offered = lock(&self.shared.mirror).offer(work);
+        self.work_offered(offered).await;
+    }
+
+    pub(super) async fn work_offered(&self, offered: Offered<Work>) {
         match offered {
             Offered::Ready => self.shared.mirror_ready.notify_one(),
             Offered::Supersedes(old) | Offered::SupersededBy(old) => {
@@ -88,16 +92,17 @@ impl Journal {
     /// facts on disk too, and the older goes.
     pub(super) async fn superseded(&self, old: &Entry) {
         let newest = lock(&self.shared.mirror).waiting(&old.object).map(|work| work.entry.clone());
-        let Some(newest) = newest.filter(|newest| newest.sequence > old.sequence) else {
-            return;
-        };
-        self.send(Command::Merge {
-            sequence: newest.sequence,
-            since_ms: newest.since_ms,
-            unknown: newest.unknown,
-            facts: newest.facts,
-        })
-        .await;
+        // If it has just been claimed it stands for both in memory already, and after a crash
+        // main is asked about it anyway.
+        if let Some(newest) = newest {
+            self.send(Command::Merge {
+                sequence: newest.sequence,
+                since_ms: newest.since_ms,
+                unknown: newest.unknown,
+                facts: newest.facts,
+            })
+            .await;
+        }
         self.send(Command::Close { sequence: old.sequence }).await;
     }
 }

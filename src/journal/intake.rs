@@ -1,5 +1,6 @@
 //! The proxy's side of the journal: intents and what became of them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,40 +44,19 @@ impl Journal {
         body: Option<TeedBody>,
     ) {
         intent.settled = true;
-        let (entry, facts) = self.landed(&intent, outcome == Outcome::Unknown, facts);
-        match outcome {
-            Outcome::NoEffect => {
-                self.send(Command::Close { sequence: entry.sequence }).await;
-            }
-            Outcome::Changed | Outcome::Unknown => self.settle_changed(entry, facts, body).await,
+        if outcome == Outcome::NoEffect {
+            land(&mut lock(&self.shared.flights), &intent.what.object);
+            self.send(Command::Close { sequence: intent.sequence }).await;
+            return;
         }
+        let unknown = outcome == Outcome::Unknown;
+        self.settle_changed(Landing::new(&intent, unknown, facts), body).await;
     }
 
-    pub(super) fn landed(
-        &self,
-        intent: &Intent,
-        unknown: bool,
-        mut facts: Facts,
-    ) -> (Entry, Facts) {
-        self.land(&intent.what.object);
-        if facts.layout.is_none() {
-            facts.layout.clone_from(&intent.what.facts.layout);
-        }
-        let entry = Entry {
-            sequence: intent.sequence,
-            object: intent.what.object.clone(),
-            change: intent.what.change,
-            unknown,
-            overlapped: intent.overlapped.load(Ordering::Relaxed),
-            since_ms: intent.what.accepted_ms,
-            request_id: intent.what.request_id.clone(),
-            facts: facts.clone(),
-            attempts: 0,
-        };
-        (entry, facts)
-    }
-
-    pub(super) async fn settle_changed(&self, entry: Entry, facts: Facts, body: Option<TeedBody>) {
+    /// Hands an entry on. It reaches the lanes before its write counts as over, so that a later
+    /// write of the key either overlapped it, and then main is asked, or comes behind it.
+    pub(super) async fn settle_changed(&self, landing: Landing, body: Option<TeedBody>) {
+        let Landing { mut entry, overlapped } = landing;
         let (sequence, unknown) = (entry.sequence, entry.unknown);
         if unknown {
             for after in RECHECK_AFTER_MS {
@@ -84,9 +64,21 @@ impl Journal {
                 self.send(Command::Recheck { object: entry.object.clone(), due_ms }).await;
             }
         }
-        self.send(Command::Settle { sequence, unknown, facts }).await;
-        self.offer_row(row(&entry, false)).await;
-        self.offer_work(Work { entry, body }).await;
+        self.send(Command::Settle { sequence, unknown, facts: entry.facts.clone() }).await;
+        let (row_offered, work_offered) = {
+            let mut flights = lock(&self.shared.flights);
+            entry.overlapped = overlapped.load(Ordering::Relaxed);
+            let object = entry.object.clone();
+            let row = row(&entry, false);
+            let row_offered = self.shared.inventory.then(|| lock(&self.shared.rows).offer(row));
+            let work_offered = lock(&self.shared.mirror).offer(Work { entry, body });
+            land(&mut flights, &object);
+            (row_offered, work_offered)
+        };
+        if let Some(offered) = row_offered {
+            self.row_offered(offered).await;
+        }
+        self.work_offered(work_offered).await;
     }
 
     pub(super) fn take_off(&self, object: &ObjectKey) -> Arc<AtomicBool> {
@@ -99,16 +91,6 @@ impl Journal {
         let overlapped = Arc::new(AtomicBool::new(false));
         flights.insert(object.clone(), Flight { count: 1, overlapped: overlapped.clone() });
         overlapped
-    }
-
-    pub(super) fn land(&self, object: &ObjectKey) {
-        let mut flights = lock(&self.shared.flights);
-        if let Some(flight) = flights.get_mut(object) {
-            flight.count -= 1;
-            if flight.count == 0 {
-                flights.remove(object);
-            }
-        }
     }
 
     /// Notes the size of an uploaded part, so that the mirror can use the same boundaries.
@@ -135,5 +117,40 @@ impl Journal {
     /// Forgets the parts of an upload that has ended.
     pub async fn upload_ended(&self, upload_id: &str) {
         self.send(Command::UploadEnded { upload_id: upload_id.to_owned() }).await;
+    }
+}
+
+/// A write that is over but for telling the lanes.
+pub(super) struct Landing {
+    entry: Entry,
+    overlapped: Arc<AtomicBool>,
+}
+
+impl Landing {
+    pub(super) fn new(intent: &Intent, unknown: bool, mut facts: Facts) -> Self {
+        if facts.layout.is_none() {
+            facts.layout.clone_from(&intent.what.facts.layout);
+        }
+        let entry = Entry {
+            sequence: intent.sequence,
+            object: intent.what.object.clone(),
+            change: intent.what.change,
+            unknown,
+            overlapped: true,
+            since_ms: intent.what.accepted_ms,
+            request_id: intent.what.request_id.clone(),
+            facts,
+            attempts: 0,
+        };
+        Self { entry, overlapped: intent.overlapped.clone() }
+    }
+}
+
+fn land(flights: &mut HashMap<ObjectKey, Flight>, object: &ObjectKey) {
+    if let Some(flight) = flights.get_mut(object) {
+        flight.count -= 1;
+        if flight.count == 0 {
+            flights.remove(object);
+        }
     }
 }

@@ -137,16 +137,15 @@ impl<T: Item> Lane<T> {
     }
 
     /// Gives a claimed item back, to be claimed again.
-    pub(super) fn put_back(&mut self, item: T) {
-        if let Some(slot) = self.slots.get_mut(item.object()) {
-            slot.claimed = None;
-        }
+    pub(super) fn put_back(&mut self, item: T) -> Offered<T> {
         let key = item.object().clone();
-        match self.offer(item) {
-            Offered::Ready => {}
-            // A newer one waits: the claim's end makes it ready.
-            _ => self.ready.push_back(key),
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.claimed = None;
+            if slot.waiting.is_some() {
+                self.ready.push_back(key);
+            }
         }
+        self.offer(item)
     }
 
     /// Where to read on disk when there is room for more.

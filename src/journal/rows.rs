@@ -39,15 +39,11 @@ impl Journal {
     }
 
     /// The inventory is away: the rows wait.
-    pub fn rows_back(&self, rows: Vec<RowWork>) {
-        if rows.is_empty() {
-            return;
-        }
-        let mut lane = lock(&self.shared.rows);
+    pub async fn rows_back(&self, rows: Vec<RowWork>) {
         for row in rows {
-            lane.put_back(row);
+            let offered = lock(&self.shared.rows).put_back(row);
+            self.row_offered(offered).await;
         }
-        self.shared.rows_ready.notify_one();
     }
 
     pub(super) fn release_row(&self, object: &ObjectKey) {
@@ -61,12 +57,17 @@ impl Journal {
             return;
         }
         let offered = lock(&self.shared.rows).offer(row);
+        self.row_offered(offered).await;
+    }
+
+    pub(super) async fn row_offered(&self, offered: Offered<RowWork>) {
         match offered {
             Offered::Ready => self.shared.rows_ready.notify_one(),
             Offered::Supersedes(old) | Offered::SupersededBy(old) => {
                 // The newer row tells more recent news of the same key.
                 let sequence = old.sequence;
                 self.send(Command::Written { sequence, level: 2, error: None }).await;
+                self.shared.rows_ready.notify_one();
             }
             Offered::Known | Offered::Full => {}
         }

@@ -50,6 +50,10 @@ const SCHEMA: &[&str] = &[
     ) WITHOUT ROWID",
 ];
 
+/// Only one process writes the file; whoever else holds it (a person with a shell) is not waited
+/// for long, because requests wait too.
+const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Format of the file; a newer one is refused rather than misread.
 const VERSION: i64 = 1;
 
@@ -101,7 +105,8 @@ const RELIEVED: &str = "DELETE FROM entry WHERE sequence IN (
     SELECT e.sequence FROM json_each(?1) j CROSS JOIN entry e
     WHERE e.mirror >= 2 AND e.bucket = j.value->>1 AND e.key = j.value->>2
       AND e.sequence < CAST(j.value->>0 AS INTEGER))";
-const WRITTEN: &str = "UPDATE entry SET inventory = value->>1, error = coalesce(value->>2, error)
+const WRITTEN: &str =
+    "UPDATE entry SET inventory = max(inventory, value->>1), error = coalesce(value->>2, error)
     FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
 const CLOSE: &str = "DELETE FROM entry WHERE sequence IN (SELECT value FROM json_each(?1))";
 const LEAVE: &str = "DELETE FROM entry WHERE mirror = 1 AND inventory = 2
@@ -130,6 +135,23 @@ impl Batch {
                 rollback(db).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Leaves one command per entry and kind, because `UPDATE .. FROM` applies any one of several.
+    /// The last one counts, and of the inventory's levels the highest.
+    pub(super) fn condense(&mut self) {
+        self.written.sort_by_key(|row| row.get(1).and_then(serde_json::Value::as_i64));
+        for rows in [
+            &mut self.settled,
+            &mut self.merged,
+            &mut self.troubled,
+            &mut self.mirrored,
+            &mut self.written,
+        ] {
+            let mut seen = std::collections::HashSet::with_capacity(rows.len());
+            rows.reverse();
+            rows.retain(|row| seen.insert(row.get(0).and_then(serde_json::Value::as_i64)));
         }
     }
 
@@ -181,7 +203,7 @@ fn options(path: &Path, sync: JournalSync) -> SqliteConnectOptions {
             JournalSync::Off => SqliteSynchronous::Off,
         })
         .pragma("journal_size_limit", "67108864")
-        .busy_timeout(std::time::Duration::from_secs(5))
+        .busy_timeout(BUSY_TIMEOUT)
         .disable_statement_logging()
 }
 

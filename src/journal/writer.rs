@@ -155,6 +155,7 @@ impl Writer {
         };
         let batch = batch(commands, self.inventory);
         batch.commit(db).await?;
+        tracing::debug!(commands = commands.len(), "journal committed");
         if commands.iter().any(|command| matches!(command, Command::Hasten)) {
             store::hasten(db).await?;
         }
@@ -231,6 +232,7 @@ fn batch(commands: &[Command], inventory: bool) -> Batch {
             Command::Hasten | Command::Flush { .. } => {}
         }
     }
+    batch.condense();
     batch
 }
 

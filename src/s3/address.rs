@@ -94,7 +94,8 @@ fn virtual_hosted_bucket(host: &str, domains: &[String]) -> Option<String> {
     if domains.is_empty() {
         return None;
     }
-    let host = without_port(host).to_ascii_lowercase();
+    // A name may be written with the dot of the root behind it.
+    let host = without_port(host).trim_end_matches('.').to_ascii_lowercase();
     domains
         .iter()
         .filter_map(|domain| {

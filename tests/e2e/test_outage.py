@@ -127,7 +127,10 @@ def test_a_frozen_mirror_server_delays_copies_and_nothing_else(lab):
     try:
         for number in range(30):
             client.put_object(Bucket=bucket, Key=f"{number}", Body=b"x")
-        assert proxy.status()["mirror"]["pending_operations"] == 30
+        until(
+            lambda: proxy.status()["mirror"]["pending_operations"] == 30,
+            lambda: f"30 operations to be pending: {proxy.status()}",
+        )
         inventory = lab.sqlite(proxy)
         until(lambda: len(inventory.rows(bucket)) == 31, "the rows, which need no mirror")
     finally:

@@ -8,7 +8,7 @@
 use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
 use tokio_postgres::types::ToSql;
 
-use super::super::row::{Row, RowState};
+use super::super::row::{Row, RowState, TOMBSTONE_TYPE};
 use super::super::table::quoted;
 
 /// The statement for one table.
@@ -39,16 +39,23 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
          INSERT INTO {name} AS t
              (path, size, content_type, last_modified, etag, version_id, deleted, is_backed_up,
               mirrored_at, last_error, created_at, updated_at)
-         SELECT g.path, g.size, g.content_type, g.last_modified, g.etag, g.version_id, FALSE,
-                g.mirrored, CASE WHEN g.mirrored THEN now() AT TIME ZONE 'UTC' END, g.last_error,
-                now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC'
+         SELECT g.path, coalesce(g.size, 0), coalesce(g.content_type, '{TOMBSTONE_TYPE}'),
+                coalesce(g.last_modified, now() AT TIME ZONE 'UTC'), g.etag, g.version_id,
+                NOT g.present, g.mirrored, CASE WHEN g.mirrored THEN now() AT TIME ZONE 'UTC' END,
+                g.last_error, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC'
          FROM given g
-         WHERE g.present AND NOT EXISTS (SELECT 1 FROM updated u WHERE u.path = g.path)
+         WHERE NOT EXISTS (SELECT 1 FROM updated u WHERE u.path = g.path)
          ORDER BY g.path
          ON CONFLICT (path) DO UPDATE SET
-             size = excluded.size, content_type = excluded.content_type,
-             last_modified = excluded.last_modified, etag = excluded.etag,
-             version_id = excluded.version_id, deleted = FALSE,
+             size = CASE WHEN excluded.deleted THEN t.size ELSE excluded.size END,
+             content_type = CASE WHEN excluded.deleted THEN t.content_type
+                            ELSE excluded.content_type END,
+             last_modified = CASE WHEN excluded.deleted THEN t.last_modified
+                             ELSE excluded.last_modified END,
+             etag = CASE WHEN excluded.deleted THEN t.etag ELSE excluded.etag END,
+             version_id = CASE WHEN excluded.deleted THEN t.version_id
+                          ELSE excluded.version_id END,
+             deleted = excluded.deleted,
              is_backed_up = excluded.is_backed_up, mirrored_at = excluded.mirrored_at,
              last_error = excluded.last_error, updated_at = excluded.updated_at"
     )

@@ -1,0 +1,8 @@
+-- For wrk: prints what was measured as one line of JSON, the last of its output.
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format(
+    '{"requests":%d,"errors":%d,"bytes":%d,"duration_us":%d,"p50_us":%d,"p99_us":%d}\n',
+    summary.requests - e.status, e.connect + e.read + e.write + e.status + e.timeout,
+    summary.bytes, summary.duration, latency:percentile(50), latency:percentile(99)))
+end

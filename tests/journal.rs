@@ -1,0 +1,314 @@
+//! The journal as its users see it: what is durable, what a restart finds, what memory holds.
+#![allow(
+    clippy::disallowed_types,
+    reason = "the rules are for the product; tests wait for a real disk in real time"
+)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use s3_mirror::config::JournalSync;
+use s3_mirror::journal::entry::{Facts, NewIntent, ObjectKey, Outcome, PartLayout};
+use s3_mirror::journal::{AppendError, Figures, Intent, Journal, OpenError, Settings, Work};
+use s3_mirror::s3::operation::Change;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+struct Open {
+    journal: Journal,
+    writer: JoinHandle<()>,
+    feeder: JoinHandle<()>,
+}
+
+impl Open {
+    /// Ends as a crash does: nothing is flushed.
+    fn crash(self) {
+        self.feeder.abort();
+        self.writer.abort();
+    }
+}
+
+fn settings(directory: &Path, inventory: bool) -> Settings {
+    Settings { data_dir: directory.to_owned(), sync: JournalSync::Full, inventory }
+}
+
+async fn open(directory: &Path, inventory: bool) -> Open {
+    // The lock of the previous run goes with its last handle, which an aborted task holds a
+    // moment longer.
+    for _ in 0..100 {
+        match Journal::open(&settings(directory, inventory)).await {
+            Ok((journal, _, writer)) => {
+                let feeder = journal.clone();
+                return Open {
+                    journal,
+                    writer: tokio::spawn(writer),
+                    feeder: tokio::spawn(async move { feeder.feed().await }),
+                };
+            }
+            Err(OpenError::InUse(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the lock is never released");
+}
+
+async fn append(journal: &Journal, key: &str, change: Change) -> Intent {
+    let intent = NewIntent {
+        object: ObjectKey::new("b", key),
+        change,
+        request_id: "R".into(),
+        accepted_ms: s3_mirror::journal::now_ms(),
+        facts: Facts::default(),
+    };
+    let (mut intents, durable) = journal.append(vec![intent]).await;
+    durable.wait().await.unwrap();
+    intents.remove(0)
+}
+
+async fn put(journal: &Journal, key: &str) {
+    let intent = append(journal, key, Change::Put).await;
+    journal.settle(intent, Outcome::Changed, Facts::default(), None).await;
+}
+
+async fn claim(journal: &Journal) -> Work {
+    timeout(Duration::from_secs(5), journal.claim()).await.expect("work within five seconds")
+}
+
+async fn figures(journal: &Journal) -> Figures {
+    journal.flush().await;
+    journal.figures().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intent_without_outcome_is_found_as_unknown_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let intent = append(&run.journal, "k\u{0}& ü\n\"'", Change::Put).await;
+    assert_eq!(figures(&run.journal).await.unsettled_intents, 1);
+    std::mem::forget(intent);
+    run.crash();
+
+    let run = open_forgotten(directory.path()).await;
+    let work = claim(&run.journal).await;
+    assert!(work.entry.unknown);
+    assert_eq!(&*work.entry.object.key, "k\u{0}& ü\n\"'");
+    run.journal.complete(work, Facts::default()).await;
+    assert_eq!(figures(&run.journal).await, Figures::default());
+}
+
+/// Opens a copy of the directory, as after a crash of the machine: the first process's lock, which
+/// a leaked handle keeps, does not matter to it.
+async fn open_forgotten(directory: &Path) -> Open {
+    let copy = directory.join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for file in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+    }
+    open(&copy, false).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intent_that_is_dropped_unsettled_becomes_unknown_work() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    drop(append(&run.journal, "k", Change::Put).await);
+    assert!(claim(&run.journal).await.entry.unknown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_had_no_effect_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    let intent = append(&run.journal, "k", Change::Put).await;
+    run.journal.settle(intent, Outcome::NoEffect, Facts::default(), None).await;
+    assert_eq!(figures(&run.journal).await, Figures::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_leaves_only_when_mirror_and_inventory_are_both_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    let journal = &run.journal;
+    put(journal, "k").await;
+    let rows = journal.claim_rows(10).await;
+    assert!(!rows[0].mirrored);
+    journal.row_written(&rows[0]).await;
+    let state = figures(journal).await;
+    assert_eq!((state.pending_operations, state.pending_rows), (1, 0));
+
+    let work = claim(journal).await;
+    let facts = Facts { size: Some(7), ..Facts::default() };
+    journal.complete(work, facts.clone()).await;
+    let state = figures(journal).await;
+    assert_eq!((state.pending_operations, state.pending_rows), (0, 1));
+    let rows = journal.claim_rows(10).await;
+    assert!(rows[0].mirrored && rows[0].facts == facts);
+    journal.row_written(&rows[0]).await;
+    assert_eq!(figures(journal).await, Figures::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overwrites_of_a_waiting_key_are_one_piece_of_work_with_the_age_of_the_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    put(&run.journal, "k").await;
+    let first = figures(&run.journal).await.oldest_pending_ms;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    for _ in 0..10 {
+        put(&run.journal, "k").await;
+    }
+    let state = figures(&run.journal).await;
+    assert_eq!(state.pending_operations, 1);
+    assert_eq!(state.oldest_pending_ms, first);
+    let work = claim(&run.journal).await;
+    run.journal.complete(work, Facts::default()).await;
+    assert_eq!(figures(&run.journal).await.pending_operations, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_key_comes_back_when_due_and_a_parked_one_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let journal = &run.journal;
+    put(journal, "retry").await;
+    let work = claim(journal).await;
+    journal.retry(work, s3_mirror::journal::now_ms() + 150, "503".into()).await;
+    let again = claim(journal).await;
+    assert_eq!(again.entry.attempts, 1);
+    journal.park(again, "KeyTooLongError".into()).await;
+    let state = figures(journal).await;
+    assert_eq!((state.pending_operations, state.parked), (0, 1));
+    assert!(timeout(Duration::from_millis(300), journal.claim()).await.is_err());
+
+    put(journal, "retry").await;
+    let work = claim(journal).await;
+    journal.complete(work, Facts::default()).await;
+    assert_eq!(figures(journal).await, Figures::default(), "a newer copy settles the parked one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_keys_than_memory_holds_all_come_out_also_after_a_restart() {
+    const KEYS: usize = 20_000;
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let mut appended = Vec::new();
+    for at in 0..KEYS {
+        appended.push(NewIntent {
+            object: ObjectKey::new("b", &format!("key-{at}")),
+            change: Change::Put,
+            request_id: "R".into(),
+            accepted_ms: 1,
+            facts: Facts::default(),
+        });
+    }
+    let (intents, durable) = run.journal.append(appended).await;
+    durable.wait().await.unwrap();
+    for intent in intents {
+        run.journal.settle(intent, Outcome::Changed, Facts::default(), None).await;
+    }
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..KEYS / 2 {
+        let work = claim(&run.journal).await;
+        assert!(seen.insert(work.entry.object.key.clone()));
+        run.journal.complete(work, Facts::default()).await;
+    }
+    run.journal.flush().await;
+    run.crash();
+    let run = open(directory.path(), false).await;
+    while seen.len() < KEYS {
+        let work = claim(&run.journal).await;
+        seen.insert(work.entry.object.key.clone());
+        run.journal.complete(work, Facts::default()).await;
+    }
+    assert_eq!(figures(&run.journal).await, Figures::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_the_same_journal_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let _run = open(directory.path(), false).await;
+    let second = Journal::open(&settings(directory.path(), false)).await;
+    assert!(matches!(second.err(), Some(OpenError::InUse(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_journal_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("journal.sqlite");
+    std::fs::write(&file, b"this is not a database, but it may be all that is left").unwrap();
+    let refused = Journal::open(&settings(directory.path(), false)).await;
+    assert!(matches!(refused.err(), Some(OpenError::Unreadable { .. })));
+    assert!(std::fs::read(&file).unwrap().starts_with(b"this is not"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_cannot_be_written_says_so_and_writes_later_what_it_kept() {
+    use sqlx::Connection as _;
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    put(&run.journal, "before").await;
+    run.journal.flush().await;
+    let path = directory.path().join("journal.sqlite");
+    let url = format!("sqlite://{}", path.display());
+    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+
+    let intent = NewIntent {
+        object: ObjectKey::new("b", "during"),
+        change: Change::Put,
+        request_id: "R".into(),
+        accepted_ms: 1,
+        facts: Facts::default(),
+    };
+    let (mut intents, durable) = run.journal.append(vec![intent]).await;
+    assert_eq!(durable.wait().await, Err(AppendError::Unavailable));
+    assert!(run.journal.health().failing());
+    run.journal.settle(intents.remove(0), Outcome::Changed, Facts::default(), None).await;
+
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while run.journal.health().failing() {
+        assert!(tokio::time::Instant::now() < deadline, "it never recovers");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(figures(&run.journal).await.pending_operations, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn part_sizes_survive_until_their_upload_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    run.journal.record_part("u", 1, "aa", 5 << 20).await;
+    run.journal.record_part("u", 1, "bb", 6 << 20).await;
+    run.journal.record_part("u", 7, "cc", 3).await;
+    run.journal.flush().await;
+    run.crash();
+    let run = open(directory.path(), false).await;
+    let parts = run.journal.recorded_parts("u").await;
+    assert_eq!(parts.get(&(1, "bb".into())), Some(&(6 << 20)), "the part uploaded last counts");
+    assert_eq!(parts.len(), 2);
+    run.journal.upload_ended("u").await;
+    assert!(run.journal.recorded_parts("u").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layout_of_a_multipart_object_survives_a_crash_before_its_outcome() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let layout = PartLayout::new([5 << 20, 3], Some("e-2".into()));
+    let intent = NewIntent {
+        object: ObjectKey::new("b", "k"),
+        change: Change::Complete,
+        request_id: "R".into(),
+        accepted_ms: 1,
+        facts: Facts { layout: Some(layout.clone()), ..Facts::default() },
+    };
+    let (intents, durable) = run.journal.append(vec![intent]).await;
+    durable.wait().await.unwrap();
+    std::mem::forget(intents);
+    run.crash();
+    let run = open_forgotten(directory.path()).await;
+    assert_eq!(claim(&run.journal).await.entry.facts.layout, Some(layout));
+}
