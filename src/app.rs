@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admin::Admin;
+use crate::auth::{Authenticator, CredentialsError, CredentialsFile, POLL_INTERVAL};
 use crate::config::{Config, InventoryConfig, PostgresConfig};
 use crate::inventory::Inventory;
 use crate::inventory::postgres::{PasswordSource, PostgresSettings, SslMode};
@@ -21,7 +22,7 @@ use crate::inventory::store::{Store, StoreError};
 use crate::journal::{self, Figures, Journal, OpenError};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
-use crate::proxy::{self, Proxy};
+use crate::proxy::{self, AccessRules, Proxy};
 use crate::tee::Tee;
 use crate::upstream::Upstream;
 
@@ -45,6 +46,9 @@ pub enum StartError {
     /// The inventory's settings or file.
     #[error(transparent)]
     Inventory(#[from] StoreError),
+    /// The file of client credentials.
+    #[error(transparent)]
+    Clients(#[from] CredentialsError),
     /// A client.
     #[error("cannot set up a client: {0}")]
     Client(#[from] std::io::Error),
@@ -91,6 +95,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
 
     let admin =
         Admin::new(journal.clone(), mirror, metrics.clone(), registry, config.journal_required);
+    let access = access_rules(&config, &mut workers).await?;
     let admin_listener = listen(config.admin_addr).await?;
     let listener = listen(config.listen_addr).await?;
     workers.spawn(admin.clone().serve(admin_listener));
@@ -100,6 +105,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         tee: Tee::new(config.tee_memory_bytes),
         domains: config.proxy_domains.clone(),
         journal_required: config.journal_required,
+        access,
         metrics,
     });
     admin.set_ready(true);
@@ -165,6 +171,28 @@ async fn drain(journal: &Journal, deadline: Instant) -> Figures {
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     let failed = |source| StartError::Listen { address, source };
     TcpListener::bind(address).await.map_err(failed)
+}
+
+/// Reads the clients' credentials and keeps them up to date.
+async fn access_rules(
+    config: &Config,
+    workers: &mut JoinSet<()>,
+) -> Result<AccessRules, CredentialsError> {
+    let allowed_buckets = config.allowed_buckets.clone();
+    let Some(path) = &config.client_credentials_file else {
+        return Ok(AccessRules { authenticator: None, allowed_buckets });
+    };
+    let (file, credentials) = CredentialsFile::open(path).await?;
+    let authenticator = Arc::new(Authenticator::new(credentials, None));
+    let watched = authenticator.clone();
+    workers.spawn(async move {
+        file.watch(&watched, POLL_INTERVAL, |result| match result {
+            Ok(clients) => tracing::info!(clients, "client credentials were read again"),
+            Err(error) => tracing::error!(%error, "the old client credentials stay in force"),
+        })
+        .await;
+    });
+    Ok(AccessRules { authenticator: Some(authenticator), allowed_buckets })
 }
 
 async fn inventory_store(config: &Config) -> Result<Option<Store>, StartError> {

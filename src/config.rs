@@ -153,6 +153,10 @@ pub struct Config {
     pub tee_spool_bytes: u64,
     /// When a copy is checked against main.
     pub fence: Fence,
+    /// Clients and what they may do; without it anybody who reaches the port may do anything.
+    pub client_credentials_file: Option<PathBuf>,
+    /// Buckets anybody can reach: names, or prefixes ending in `*`; empty for all.
+    pub allowed_buckets: Vec<String>,
     /// How long a stopping process finishes requests and drains the backlog.
     pub drain_timeout: Duration,
 }
@@ -234,6 +238,8 @@ impl Config {
                 25,
                 0..=3600,
             )),
+            client_credentials_file: env.client_credentials_file.as_ref().map(PathBuf::from),
+            allowed_buckets: parse::words(env.allowed_buckets.as_deref()),
             main: main.unwrap_or_else(parse::nowhere),
             mirror: mirror.unwrap_or_else(parse::nowhere),
         };

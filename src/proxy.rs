@@ -12,6 +12,7 @@
 //!   their last piece.
 //! - **P6** Per request: one piece of the body, one bounded document, one log record.
 
+pub mod access;
 mod answer;
 mod deletes;
 mod document;
@@ -32,6 +33,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::auth::Identity;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::s3::address::Address;
@@ -44,6 +46,8 @@ use crate::s3::operation::{Effect, Operation};
 use crate::tee::Tee;
 use crate::upstream::Upstream;
 use crate::upstream::sign::UNSIGNED_PAYLOAD;
+pub use access::AccessRules;
+use access::Caller;
 use error::S3Error;
 use record::Record;
 pub use response::ResponseBody;
@@ -65,12 +69,15 @@ pub struct Proxy {
     pub domains: Vec<String>,
     /// Refuse writes while the journal cannot record them?
     pub journal_required: bool,
+    /// Who may do what.
+    pub access: AccessRules,
     /// Counters.
     pub metrics: Metrics,
 }
 
 /// A request that has been understood and may go upstream.
 struct Admitted {
+    caller: Caller,
     address: Address,
     operation: Operation,
     parts: Parts,
@@ -110,10 +117,14 @@ impl Proxy {
         let mut address = Address::parse(host, parts.uri.path(), parts.uri.query(), &self.domains)?;
         record.bucket.clone_from(&address.bucket);
         record.key.clone_from(&address.key);
+        let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let named = named.or(parts.uri.authority().map(http::uri::Authority::as_str));
+        let caller = self.access.identify(&parts, named.unwrap_or_default())?;
         let payload = PayloadMode::from_headers(&parts.headers)?;
         translate::presigned(&mut address, &mut parts.headers)?;
         let operation = Operation::of(&parts.method, &address, &parts.headers);
         record.operation = Some(operation);
+        self.access.check(&caller, &address, operation, &parts.headers)?;
         refuse_unsupported(&address, operation, &parts)?;
 
         let (mut framing, mut decoder) = (Framing::Plain, None);
@@ -134,7 +145,8 @@ impl Proxy {
             }
             let algorithm =
                 trailers.iter().find_map(|name| ChecksumAlgorithm::from_header_name(name));
-            decoder = Some(ChunkedDecoder::new(form, length, &trailers, None)?);
+            let verifier = caller.identity.as_ref().and_then(Identity::chunk_verifier);
+            decoder = Some(ChunkedDecoder::new(form, length, &trailers, verifier)?);
             strip_framing_headers(&mut parts.headers);
             if let Some(algorithm) = algorithm {
                 framing = Framing::OneChunk(algorithm);
@@ -154,7 +166,7 @@ impl Proxy {
             request_id = &*record.id,
             "forwarding"
         );
-        Ok(Admitted { address, operation, parts, payload, length, framing, decoder })
+        Ok(Admitted { caller, address, operation, parts, payload, length, framing, decoder })
     }
 }
 

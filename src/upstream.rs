@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod read;
 pub mod sign;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::config::Endpoint;
 use crate::s3::headers::HEADERS_MAX;
-use credentials::{NoCredentials, Provider};
+use credentials::{Credentials, NoCredentials, Provider};
 use sign::{Signer, Unsigned, UnusableCredentials};
 
 /// Error type of request bodies.
@@ -66,6 +67,8 @@ pub struct Outgoing {
     pub payload: HeaderValue,
     /// The body; its exact size hint becomes `Content-Length`.
     pub body: Body,
+    /// Keys to sign with instead of this service's own.
+    pub keys: Option<Arc<Credentials>>,
 }
 
 /// Why no response came.
@@ -151,6 +154,7 @@ impl Upstream {
             headers: outgoing.headers.clone(),
             payload: outgoing.payload.clone(),
             body: empty(),
+            keys: outgoing.keys.clone(),
         };
         match self.send_once(outgoing).await {
             Err(SendError::Connection(_)) => self.send_once(repeat).await,
@@ -159,8 +163,11 @@ impl Upstream {
     }
 
     async fn send_once(&self, outgoing: Outgoing) -> Result<Response<Incoming>, SendError> {
-        let Outgoing { method, path, query, mut headers, payload, body } = outgoing;
-        let credentials = self.provider.current().await?;
+        let Outgoing { method, path, query, mut headers, payload, body, keys } = outgoing;
+        let credentials = match keys {
+            Some(keys) => keys,
+            None => self.provider.current().await?,
+        };
         headers.insert(header::HOST, self.host.clone());
         let now = SystemTime::now();
         let unsigned = Unsigned { method: &method, path: &path, query: &query, payload };

@@ -15,23 +15,28 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Absent for the stub itself.
     pub(crate) process: Option<Process>,
-    /// The admin port of an s3-mirror.
+    /// The admin port of an s3-mirror whose backlog drains.
     pub(crate) admin: Option<SocketAddr>,
 }
 
-/// The two stubs behind every peer.
+/// The stubs behind every peer.
 pub(crate) struct Stubs {
     pub(crate) main: SocketAddr,
     pub(crate) mirror: SocketAddr,
-    _processes: [Process; 2],
+    /// A mirror that never answers.
+    pub(crate) silent: SocketAddr,
+    _processes: [Process; 3],
 }
 
 impl Stubs {
-    /// Starts both, each as a process of its own.
-    pub(crate) fn start() -> Result<Self, Fault> {
+    /// Starts them, each as a process of its own.
+    pub(crate) async fn start() -> Result<Self, Fault> {
         let (main, main_process) = stub()?;
         let (mirror, mirror_process) = stub()?;
-        Ok(Self { main, mirror, _processes: [main_process, mirror_process] })
+        let (silent, silent_process) = stub()?;
+        post(silent, "/-/hold").await?;
+        let processes = [main_process, mirror_process, silent_process];
+        Ok(Self { main, mirror, silent, _processes: processes })
     }
 
     /// Makes the mirror hold its answers back, or go on.
@@ -53,26 +58,33 @@ pub(crate) struct Mode {
     pub(crate) name: &'static str,
     /// What differs from mirror-only, no log, everything else as it is by default.
     pub(crate) environment: &'static [(&'static str, &'static str)],
+    /// Does the mirror answer? Otherwise the backlog only grows.
+    pub(crate) mirrors: bool,
+}
+
+const fn mode(name: &'static str, environment: &'static [(&'static str, &'static str)]) -> Mode {
+    Mode { name, environment, mirrors: true }
 }
 
 /// The mode the targets are about: mirror-only, `JOURNAL_SYNC=full`, no log.
-pub(crate) const PLAIN: Mode = Mode { name: "s3-mirror", environment: &[] };
+pub(crate) const PLAIN: Mode = mode("s3-mirror", &[]);
 /// With a log line per request.
-pub(crate) const LOGGING: Mode =
-    Mode { name: "s3-mirror, LOG_LEVEL=info", environment: &[("LOG_LEVEL", "info")] };
+pub(crate) const LOGGING: Mode = mode("s3-mirror, LOG_LEVEL=info", &[("LOG_LEVEL", "info")]);
 /// With a journal that is never synced.
-pub(crate) const UNSYNCED: Mode =
-    Mode { name: "s3-mirror, JOURNAL_SYNC=off", environment: &[("JOURNAL_SYNC", "off")] };
+pub(crate) const UNSYNCED: Mode = mode("s3-mirror, JOURNAL_SYNC=off", &[("JOURNAL_SYNC", "off")]);
 /// As the only writer.
-pub(crate) const OVERLAP: Mode =
-    Mode { name: "s3-mirror, FENCE=overlap", environment: &[("FENCE", "overlap")] };
+pub(crate) const OVERLAP: Mode = mode("s3-mirror, FENCE=overlap", &[("FENCE", "overlap")]);
 /// With the embedded inventory.
 pub(crate) const SQLITE: Mode =
-    Mode { name: "s3-mirror, SQLite inventory", environment: &[("DISABLE_DATABASE", "false")] };
+    mode("s3-mirror, SQLite inventory", &[("DISABLE_DATABASE", "false")]);
+/// With a mirror that never answers.
+pub(crate) const PAUSED: Mode =
+    Mode { name: "s3-mirror, mirroring paused", environment: &[], mirrors: false };
 
 /// Starts an s3-mirror.
 pub(crate) fn s3_mirror(mode: Mode, stubs: &Stubs, directory: &Path) -> Result<Peer, Fault> {
     let (address, admin) = (free_address()?, free_address()?);
+    let mirror = if mode.mirrors { stubs.mirror } else { stubs.silent };
     let mut command = Command::new(env!("CARGO_BIN_EXE_s3-mirror"));
     command
         .arg("serve")
@@ -80,7 +92,7 @@ pub(crate) fn s3_mirror(mode: Mode, stubs: &Stubs, directory: &Path) -> Result<P
         .env("MAIN_S3_ENDPOINT", format!("http://{}", stubs.main))
         .env("MAIN_ACCESS_KEY", "main")
         .env("MAIN_SECRET_KEY", "main-secret")
-        .env("MIRROR_S3_ENDPOINT", format!("http://{}", stubs.mirror))
+        .env("MIRROR_S3_ENDPOINT", format!("http://{mirror}"))
         .env("MIRROR_ACCESS_KEY", "mirror")
         .env("MIRROR_SECRET_KEY", "mirror-secret")
         .env("DISABLE_DATABASE", "true")
@@ -91,7 +103,7 @@ pub(crate) fn s3_mirror(mode: Mode, stubs: &Stubs, directory: &Path) -> Result<P
         .env("DATA_DIR", directory)
         .envs(mode.environment.iter().copied());
     let process = Process::start(mode.name, &mut command, address)?;
-    Ok(Peer { name: mode.name, address, process: Some(process), admin: Some(admin) })
+    Ok(Peer { name: mode.name, address, process: Some(process), admin: mode.mirrors.then_some(admin) })
 }
 
 /// nginx, a plain proxy and one with its `mirror` module, if it is installed.

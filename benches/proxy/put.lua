@@ -1,5 +1,5 @@
 -- For wrk: uploads of zeros, each to a key of its own. Arguments: body size in bytes, and a word
--- that no other run has used.
+-- that no other run has used. report.lua is appended to this.
 local threads = 0
 
 function setup(thread)
@@ -19,12 +19,4 @@ end
 function request()
   counter = counter + 1
   return before .. counter .. after
-end
-
-function done(summary, latency, requests)
-  local e = summary.errors
-  io.write(string.format(
-    '{"requests":%d,"errors":%d,"bytes":%d,"duration_us":%d,"p50_us":%d,"p99_us":%d}\n',
-    summary.requests - e.status, e.connect + e.read + e.write + e.status + e.timeout,
-    summary.bytes, summary.duration, latency:percentile(50), latency:percentile(99)))
 end

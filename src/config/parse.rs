@@ -186,6 +186,12 @@ fn bytes(text: &str) -> Option<u64> {
     text.parse().ok()
 }
 
+/// Comma-separated words.
+pub(super) fn words(value: Option<&str>) -> Vec<String> {
+    let words = value.unwrap_or_default().split(',').map(str::trim);
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
 /// One base domain, lower-case and without port; `None` if it is no host name.
 fn domain(text: &str) -> Option<String> {
     let name = text.trim_start_matches("*.").trim_start_matches('.');

@@ -36,6 +36,13 @@ impl Proxy {
             Ok(prepared) => prepared,
             Err(error) => return Err((error, Box::new(record))),
         };
+        let bucket = admitted.address.bucket.as_deref();
+        for key in &keys {
+            let write = crate::auth::Access::Write;
+            if let Err(error) = self.access.check_key(&admitted.caller, write, bucket, Some(key)) {
+                return Err((error, Box::new(record)));
+            }
+        }
         // Some servers still demand it while most SDKs have stopped sending it.
         if !admitted.parts.headers.contains_key("content-md5") {
             use base64::Engine as _;

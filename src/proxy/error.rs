@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 
+use crate::auth::AuthError;
 use crate::s3::address::AddressError;
 use crate::s3::chunked::ChunkedError;
 use crate::s3::xml::{MalformedXml, error_document};
@@ -17,12 +18,14 @@ pub(super) struct S3Error {
     pub code: &'static str,
     /// For people.
     pub message: String,
+    /// Further elements of the document.
+    pub elements: Vec<(&'static str, String)>,
 }
 
 impl S3Error {
     /// Makes an error.
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), elements: Vec::new() }
     }
 
     /// The request as a whole is wrong.
@@ -52,7 +55,7 @@ impl S3Error {
 
     /// The error as a response, without body for `HEAD`.
     pub(super) fn response(&self, resource: &str, request_id: &str, head: bool) -> Response<Bytes> {
-        let xml = error_document(self.code, &self.message, resource, request_id);
+        let xml = error_document(self.code, &self.message, resource, request_id, &self.elements);
         let mut response = Response::new(if head { Bytes::new() } else { Bytes::from(xml) });
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -79,6 +82,14 @@ impl From<ChunkedError> for S3Error {
     fn from(error: ChunkedError) -> Self {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
         Self::new(status, error.s3_code(), error.to_string())
+    }
+}
+
+impl From<AuthError> for S3Error {
+    fn from(error: AuthError) -> Self {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::FORBIDDEN);
+        let elements = error.elements().to_vec();
+        Self { elements, ..Self::new(status, error.s3_code(), error.message()) }
     }
 }
 

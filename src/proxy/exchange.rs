@@ -246,6 +246,7 @@ pub(super) fn outgoing(
     tee: Option<(crate::tee::TeeWriter, HeaderMap)>,
 ) -> (Outgoing, Arc<Transfer>) {
     let payload = admitted.upstream_payload();
+    let keys = admitted.caller.main_keys();
     let (body, transfer): (Body, Arc<Transfer>) = match source {
         UploadSource::Document(document) => (upstream::full(document), released()),
         UploadSource::Stream(_) if admitted.length == Some(0) && admitted.decoder.is_none() => {
@@ -292,6 +293,7 @@ pub(super) fn outgoing(
         headers: admitted.parts.headers,
         payload,
         body,
+        keys,
     };
     (outgoing, transfer)
 }

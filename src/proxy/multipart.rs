@@ -78,6 +78,7 @@ impl Proxy {
                 headers: HeaderMap::new(),
                 payload: upstream::sign::UNSIGNED_PAYLOAD,
                 body: upstream::empty(),
+                keys: admitted.caller.main_keys(),
             };
             let Ok(response) = self.main.send(outgoing).await else {
                 break;

@@ -230,17 +230,26 @@ pub fn tags(xml: &[u8]) -> Result<Vec<(String, String)>, MalformedXml> {
     if root == "Tagging" { Ok(tags) } else { Err(MalformedXml) }
 }
 
-/// An S3 error document. All texts are escaped; characters XML cannot hold become `?`.
-pub fn error_document(code: &str, message: &str, resource: &str, request_id: &str) -> String {
+/// An S3 error document, `elements` being what some codes tell beside the usual. All texts are
+/// escaped; characters XML cannot hold become `?`.
+pub fn error_document(
+    code: &str,
+    message: &str,
+    resource: &str,
+    request_id: &str,
+    elements: &[(&'static str, String)],
+) -> String {
     let mut out = String::with_capacity(256);
     out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>");
-    for (name, text) in [
+    let usual = [
         ("Code", code),
         ("Message", message),
         ("Resource", resource),
         ("RequestId", request_id),
         ("HostId", "s3-mirror"),
-    ] {
+    ];
+    let further = elements.iter().map(|(name, text)| (*name, text.as_str()));
+    for (name, text) in usual.into_iter().chain(further) {
         out.push('<');
         out.push_str(name);
         out.push('>');
@@ -315,7 +324,7 @@ mod tests {
 
     #[test]
     fn error_documents_escape_what_clients_send() {
-        let xml = error_document("NoSuchKey", "m", "/b/<k>&\u{0}", "id");
+        let xml = error_document("NoSuchKey", "m", "/b/<k>&\u{0}", "id", &[]);
         assert!(xml.contains("<Resource>/b/&lt;k&gt;&amp;?</Resource>"), "{xml}");
     }
 }

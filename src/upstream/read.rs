@@ -149,6 +149,7 @@ impl Reader<'_> {
             headers,
             payload: UNSIGNED_PAYLOAD,
             body: empty(),
+            keys: None,
         };
         match tokio::time::timeout(ANSWER_TIMEOUT, self.upstream.send(outgoing)).await {
             Ok(Ok(response)) => Ok(response),

@@ -269,7 +269,7 @@ def test_the_proxy_starts_and_serves_before_the_database_is_there(lab):
     bucket = lab.bucket("before")
     lab.client(proxy).put_object(Bucket=bucket, Key="k", Body=b"x")
     until(lambda: "k" in lab.keys_on_mirror(bucket), "the object on the mirror")
-    assert proxy.status()["inventory"]["pending_rows"] == 1
+    until(lambda: proxy.status()["inventory"]["pending_rows"] == 1, "its row to wait")
     relay.forward()
     lab.assert_converged(proxy, bucket, inventory=inventory)
 

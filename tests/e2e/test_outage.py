@@ -101,7 +101,7 @@ def test_the_database_server_itself_restarts_and_freezes(lab):
             lambda: lab.keys_on_mirror(bucket) == {"while it is down"},
             "the mirror, which needs no database",
         )
-        assert proxy.status()["inventory"]["pending_rows"] == 2
+        until(lambda: proxy.status()["inventory"]["pending_rows"] == 2, "two rows to wait")
     finally:
         lab.cluster.start()
     lab.assert_converged(proxy, bucket, inventory=inventory)

@@ -27,7 +27,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// What a request carries.
 #[derive(Debug, Clone)]
 pub enum Payload {
-    /// So many zero bytes; `None` of them sends no `Content-Length`.
+    /// So many zero bytes.
     Zeros(u64),
     /// These bytes.
     Bytes(Bytes),
@@ -177,6 +177,11 @@ impl Connection {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: vec![0; ZEROS.len()] })
+    }
+
+    /// The connection without its buffer, to be kept open.
+    pub fn idle(self) -> TcpStream {
+        self.stream
     }
 
     /// Sends a request and reads its answer to the end; returns the status and the bytes of both

@@ -1,0 +1,170 @@
+//! May this caller do this? Two rules, each optional: verified client credentials
+//! (`CLIENT_CREDENTIALS_FILE`) and a bound on what anybody can reach (`ALLOWED_BUCKETS`).
+//!
+//! Without either, whoever reaches the port acts with main's key: the port must then be open to
+//! trusted callers only. Copy sources and every key of a `DeleteObjects` are held to the same
+//! rules as the addressed key.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::request::Parts;
+use time::OffsetDateTime;
+
+use super::error::S3Error;
+use crate::auth::{Access, AuthError, Authenticator, Identity, RequestHead};
+use crate::config::Secret;
+use crate::s3::address::Address;
+use crate::s3::encode::decode;
+use crate::s3::operation::{Effect, Operation};
+use crate::upstream::credentials::Credentials;
+
+/// The rules of one proxy.
+#[derive(Debug, Default)]
+pub struct AccessRules {
+    /// Verifies clients; without it anybody may come.
+    pub authenticator: Option<Arc<Authenticator>>,
+    /// Names, or prefixes ending in `*`; empty for all.
+    pub allowed_buckets: Vec<String>,
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) identity: Option<Identity>,
+}
+
+impl Caller {
+    /// The caller's own keys on main, if it has some.
+    pub(super) fn main_keys(&self) -> Option<Arc<Credentials>> {
+        let pair = self.identity.as_ref()?.main_key_pair()?;
+        Some(Arc::new(Credentials {
+            access_key_id: pair.access_key_id.clone(),
+            secret_access_key: Secret::new(pair.secret_access_key.expose()),
+            session_token: None,
+        }))
+    }
+}
+
+impl AccessRules {
+    /// Verifies the signature, if clients are verified. The request must be as it was received.
+    pub(super) fn identify(&self, parts: &Parts, host: &str) -> Result<Caller, S3Error> {
+        let identity = match &self.authenticator {
+            None => None,
+            Some(authenticator) => Some(authenticator.verify(&RequestHead {
+                method: parts.method.as_str(),
+                raw_path: parts.uri.path(),
+                raw_query: parts.uri.query(),
+                headers: &parts.headers,
+                host,
+                now: OffsetDateTime::now_utc(),
+            })?),
+        };
+        Ok(Caller { identity })
+    }
+
+    /// Holds a request to the rules; keys named in its body follow in [`AccessRules::check_key`].
+    pub(super) fn check(
+        &self,
+        caller: &Caller,
+        address: &Address,
+        operation: Operation,
+        headers: &HeaderMap,
+    ) -> Result<(), S3Error> {
+        let access = if operation.effect == Effect::Read { Access::Read } else { Access::Write };
+        let bucket = address.bucket.as_deref();
+        // A listing shows what lies under its prefix.
+        let listing = address.key.is_none() && operation.effect == Effect::Read;
+        let prefix = if listing { address.query.get("prefix") } else { None };
+        if operation.effect != Effect::Keys {
+            self.check_key(caller, access, bucket, address.key.as_deref().or(prefix))?;
+        } else if !self.allows_bucket(bucket) {
+            return Err(AuthError::access_denied().into());
+        }
+        for name in ["x-amz-copy-source", "x-amz-rename-source"] {
+            let Some(source) = headers.get(name) else { continue };
+            let source = std::str::from_utf8(source.as_bytes()).ok().and_then(copy_source);
+            let Some((source_bucket, source_key)) = source else {
+                return Err(S3Error::new(
+                    http::StatusCode::BAD_REQUEST,
+                    "InvalidArgument",
+                    "The copy source must be the name of a bucket and a key.",
+                ));
+            };
+            self.check_key(caller, Access::Read, Some(&source_bucket), Some(&source_key))?;
+        }
+        Ok(())
+    }
+
+    /// May the caller do this to this key?
+    pub(super) fn check_key(
+        &self,
+        caller: &Caller,
+        access: Access,
+        bucket: Option<&str>,
+        key: Option<&str>,
+    ) -> Result<(), S3Error> {
+        let granted =
+            caller.identity.as_ref().is_none_or(|identity| identity.may(access, bucket, key));
+        if granted && self.allows_bucket(bucket) {
+            Ok(())
+        } else {
+            Err(AuthError::access_denied().into())
+        }
+    }
+
+    fn allows_bucket(&self, bucket: Option<&str>) -> bool {
+        let Some(bucket) = bucket else { return self.allowed_buckets.is_empty() };
+        self.allowed_buckets.is_empty()
+            || self.allowed_buckets.iter().any(|rule| match rule.strip_suffix('*') {
+                Some(prefix) => bucket.starts_with(prefix),
+                None => bucket == rule,
+            })
+    }
+}
+
+/// Bucket and key of `[/]bucket/key[?versionId=..]`, percent-encoded or not.
+fn copy_source(source: &str) -> Option<(String, String)> {
+    let path = source.split_once("?versionId=").map_or(source, |(path, _)| path);
+    let path = decode(path, false)?;
+    let (bucket, key) = path.strip_prefix('/').unwrap_or(&path).split_once('/')?;
+    (!bucket.is_empty() && !key.is_empty()).then(|| (bucket.to_owned(), key.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn anybody() -> Caller {
+        Caller { identity: None }
+    }
+
+    #[test]
+    fn a_copy_source_is_held_to_the_same_buckets() {
+        let rules = AccessRules {
+            authenticator: None,
+            allowed_buckets: vec!["mine".into(), "team-*".into()],
+        };
+        let address = Address::parse("h", "/mine/k", None, &[]).unwrap();
+        let mut headers = HeaderMap::new();
+        for (source, allowed) in [
+            ("/team-a/k", true),
+            ("mine/a%2Fb?versionId=v", true),
+            ("theirs/k", false),
+            ("%74heirs/k", false),
+            ("mine", false),
+        ] {
+            headers.insert("x-amz-copy-source", source.parse().unwrap());
+            let operation = Operation::of(&http::Method::PUT, &address, &headers);
+            let verdict = rules.check(&anybody(), &address, operation, &headers);
+            assert_eq!(verdict.is_ok(), allowed, "{source}");
+        }
+    }
+
+    #[test]
+    fn a_bound_on_buckets_shuts_the_account_level_too() {
+        let bound = AccessRules { authenticator: None, allowed_buckets: vec!["mine".into()] };
+        assert!(bound.check_key(&anybody(), Access::Read, None, None).is_err());
+        assert!(AccessRules::default().check_key(&anybody(), Access::Read, None, None).is_ok());
+    }
+}
