@@ -99,10 +99,11 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let admin_listener = listen(config.admin_addr).await?;
     let listener = listen(config.listen_addr).await?;
     workers.spawn(admin.clone().serve(admin_listener));
+    let tee = Tee::open(config.tee_memory_bytes, config.tee_spool_bytes, &config.data_dir)?;
     let proxy = Arc::new(Proxy {
         main,
         journal: journal.clone(),
-        tee: Tee::new(config.tee_memory_bytes),
+        tee,
         domains: config.proxy_domains.clone(),
         journal_required: config.journal_required,
         access,

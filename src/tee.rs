@@ -1,35 +1,64 @@
 //! The tee: bodies kept while they stream to main, so that mirroring them costs no read of main.
 //!
-//! A cache and nothing more: losing any of it costs a read of main, never data. Memory is
-//! reserved for the whole body before its first byte is kept and given back when the last handle
-//! drops, so the sum never exceeds the budget.
+//! A cache and nothing more: losing any of it costs a read of main, never data. Small bodies are
+//! kept in memory, larger ones in files, each kind within its budget (`TEE_MEMORY_BYTES`,
+//! `TEE_SPOOL_BYTES`). Room is reserved for the whole body before its first byte is kept and
+//! given back when the last handle drops, so the sum never exceeds the budget.
 
-use std::sync::Arc;
+mod spool;
+
+use std::fs::File;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::stream::{Stream, unfold};
 use http::HeaderMap;
+use tokio::sync::oneshot;
 
-/// No single body takes more than this share of the budget, so that one large upload does not
+use spool::{Spool, SpoolWriter};
+
+/// No single body takes more than this share of the memory, so that one large upload does not
 /// push a thousand small ones to the read of main.
-const SHARE: u64 = 16;
+const MEMORY_SHARE: u64 = 16;
+/// Likewise of the spool.
+const SPOOL_SHARE: u64 = 4;
 
-/// The budget; cheap to clone.
+/// The budgets; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tee {
     memory: Arc<Budget>,
+    disk: Arc<Budget>,
+    spool: Option<Spool>,
 }
 
 #[derive(Debug)]
 struct Budget {
     used: AtomicU64,
     limit: u64,
+    share: u64,
 }
 
 #[derive(Debug)]
 struct Reservation {
     budget: Arc<Budget>,
     bytes: u64,
+}
+
+impl Budget {
+    fn new(limit: u64, share: u64) -> Arc<Self> {
+        Arc::new(Self { used: AtomicU64::new(0), limit, share })
+    }
+
+    fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+        if bytes > self.limit / self.share {
+            return None;
+        }
+        let add = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        Some(Reservation { budget: self.clone(), bytes })
+    }
 }
 
 impl Drop for Reservation {
@@ -41,110 +70,228 @@ impl Drop for Reservation {
 /// A body being kept.
 #[derive(Debug)]
 pub struct TeeWriter {
-    buffer: BytesMut,
-    overran: bool,
+    sink: Sink,
+    received: u64,
     reservation: Reservation,
 }
 
-/// A body that was kept, whole, with what was sent beside it.
+#[derive(Debug)]
+enum Sink {
+    Memory(BytesMut),
+    Spool(SpoolWriter),
+}
+
+/// A body that was kept, with what was sent beside it.
 #[derive(Clone)]
 pub struct TeedBody {
-    bytes: Bytes,
+    content: Content,
+    length: u64,
     headers: Arc<HeaderMap>,
-    _reservation: Arc<Reservation>,
+    reservation: Arc<Reservation>,
+}
+
+#[derive(Clone)]
+enum Content {
+    Memory(Bytes),
+    Spool(Arc<File>, Arc<Mutex<Written>>),
+}
+
+/// Whether the spool thread has written all of a file.
+enum Written {
+    Waiting(oneshot::Receiver<bool>),
+    Known(bool),
 }
 
 impl std::fmt::Debug for TeedBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TeedBody({} bytes)", self.bytes.len())
+        write!(f, "TeedBody({} bytes)", self.length)
     }
 }
 
 impl Tee {
-    /// A tee that keeps up to `memory_bytes` over all requests; 0 turns it off.
-    pub fn new(memory_bytes: u64) -> Self {
-        Self { memory: Arc::new(Budget { used: AtomicU64::new(0), limit: memory_bytes }) }
+    /// Keeps up to so many bytes over all requests; 0 turns either kind off. The files are below
+    /// `data_dir`.
+    pub fn open(memory_bytes: u64, spool_bytes: u64, data_dir: &Path) -> std::io::Result<Self> {
+        let spool = (spool_bytes > 0).then(|| Spool::open(&data_dir.join("spool"))).transpose()?;
+        Ok(Self {
+            memory: Budget::new(memory_bytes, MEMORY_SHARE),
+            disk: Budget::new(spool_bytes, SPOOL_SHARE),
+            spool,
+        })
     }
 
     /// Starts keeping a body of `length` bytes. `None`: too large, or no room right now.
     pub fn begin(&self, length: u64) -> Option<TeeWriter> {
-        let budget = &self.memory;
-        if length > budget.limit / SHARE {
-            return None;
+        if let Some(reservation) = self.memory.reserve(length) {
+            let capacity = usize::try_from(length).ok()?;
+            let sink = Sink::Memory(BytesMut::with_capacity(capacity));
+            return Some(TeeWriter { sink, received: 0, reservation });
         }
-        let reserve = |used: u64| used.checked_add(length).filter(|sum| *sum <= budget.limit);
-        budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve).ok()?;
-        let reservation = Reservation { budget: budget.clone(), bytes: length };
-        let capacity = usize::try_from(length).ok()?;
-        Some(TeeWriter { buffer: BytesMut::with_capacity(capacity), overran: false, reservation })
+        let spool = self.spool.as_ref()?;
+        let reservation = self.disk.reserve(length)?;
+        let sink = Sink::Spool(spool.begin()?);
+        Some(TeeWriter { sink, received: 0, reservation })
     }
 
-    /// Bytes in use.
-    pub fn used(&self) -> u64 {
-        self.memory.used.load(Ordering::Relaxed)
+    /// Bytes in use: memory, spool.
+    pub fn used(&self) -> (u64, u64) {
+        let used = |budget: &Budget| budget.used.load(Ordering::Relaxed);
+        (used(&self.memory), used(&self.disk))
     }
 }
 
 impl TeeWriter {
-    /// Keeps the next piece. A body longer than announced is cut, and [`TeeWriter::finish`]
-    /// then yields nothing.
-    pub fn write(&mut self, data: &[u8]) {
-        let length = u64::try_from(self.buffer.len() + data.len()).unwrap_or(u64::MAX);
-        self.overran |= length > self.reservation.bytes;
-        if !self.overran {
-            self.buffer.extend_from_slice(data);
+    /// Keeps the next piece. A body longer than announced is not kept.
+    pub fn write(&mut self, data: &Bytes) {
+        self.received += u64::try_from(data.len()).unwrap_or(u64::MAX);
+        if self.received > self.reservation.bytes {
+            return;
+        }
+        match &mut self.sink {
+            Sink::Memory(buffer) => buffer.extend_from_slice(data),
+            Sink::Spool(spool) => spool.write(data),
         }
     }
 
     /// The body, if it is whole, with the headers of its request.
     pub fn finish(self, headers: HeaderMap) -> Option<TeedBody> {
-        let whole = u64::try_from(self.buffer.len()) == Ok(self.reservation.bytes);
-        (whole && !self.overran).then(|| TeedBody {
-            bytes: self.buffer.freeze(),
+        if self.received != self.reservation.bytes {
+            return None;
+        }
+        let content = match self.sink {
+            Sink::Memory(buffer) => Content::Memory(buffer.freeze()),
+            Sink::Spool(spool) => {
+                let (file, written) = spool.finish()?;
+                Content::Spool(file, Arc::new(Mutex::new(Written::Waiting(written))))
+            }
+        };
+        Some(TeedBody {
+            content,
+            length: self.received,
             headers: Arc::new(headers),
-            _reservation: Arc::new(self.reservation),
+            reservation: Arc::new(self.reservation),
         })
     }
 }
 
 impl TeedBody {
-    /// The bytes.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+    /// Bytes.
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// The headers that belong to the object, and `x-amz-tagging`.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
+
+    /// The bytes, if they are in memory.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Memory(bytes) => Some(bytes),
+            Content::Spool(..) => None,
+        }
+    }
+
+    /// Is all of it there? Waits until the disk has it; false when the disk failed.
+    pub async fn whole(&self) -> bool {
+        let Content::Spool(_, written) = &self.content else { return true };
+        let lock = || written.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = std::mem::replace(&mut *lock(), Written::Known(false));
+        let whole = match taken {
+            Written::Known(whole) => whole,
+            Written::Waiting(receiver) => receiver.await.unwrap_or(false),
+        };
+        *lock() = Written::Known(whole);
+        whole
+    }
+
+    /// The bytes, piece by piece.
+    pub fn stream(&self) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Sync + use<> {
+        let (content, length) = (self.content.clone(), self.length);
+        // The reservation lives as long as the reading.
+        let reservation = self.reservation.clone();
+        unfold((content, 0, reservation), move |(content, at, reservation)| async move {
+            if at >= length {
+                return None;
+            }
+            let piece = match &content {
+                Content::Memory(bytes) => Ok(bytes.clone()),
+                Content::Spool(file, _) => spool::read(file.clone(), at, length - at).await,
+            };
+            let next = piece
+                .as_ref()
+                .map_or(length, |piece| at + u64::try_from(piece.len()).unwrap_or(length));
+            Some((piece, (content, next, reservation)))
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::TryStreamExt as _;
+
     use super::*;
+
+    fn tee(memory: u64, spool: u64) -> (tempfile::TempDir, Tee) {
+        let directory = tempfile::tempdir().unwrap();
+        let tee = Tee::open(memory, spool, directory.path()).unwrap();
+        (directory, tee)
+    }
+
+    fn kept(tee: &Tee, pieces: &[&'static [u8]]) -> Option<TeedBody> {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let mut writer = tee.begin(length.try_into().unwrap())?;
+        for piece in pieces {
+            writer.write(&Bytes::from_static(piece));
+        }
+        writer.finish(HeaderMap::new())
+    }
 
     #[test]
     fn the_budget_bounds_what_is_kept_and_comes_back() {
-        let tee = Tee::new(160);
+        let (_directory, tee) = tee(160, 0);
         let bodies: Vec<_> = (0..16).map(|_| tee.begin(10).unwrap()).collect();
         assert!(tee.begin(1).is_none());
         drop(bodies);
-        assert_eq!(tee.used(), 0);
+        assert_eq!(tee.used(), (0, 0));
         assert!(tee.begin(11).is_none(), "more than one share");
     }
 
     #[test]
     fn only_a_whole_body_is_handed_out() {
-        let tee = Tee::new(1600);
-        let mut short = tee.begin(3).unwrap();
-        short.write(b"ab");
-        assert!(short.finish(HeaderMap::new()).is_none());
-        let mut whole = tee.begin(3).unwrap();
-        whole.write(b"ab");
-        whole.write(b"c");
-        let body = whole.finish(HeaderMap::new()).unwrap();
-        assert_eq!((&body.bytes()[..], tee.used()), (&b"abc"[..], 3));
+        let (_directory, tee) = tee(1600, 0);
+        for (announced, sent) in [(3, &b"ab"[..]), (3, &b"abcd"[..])] {
+            let mut writer = tee.begin(announced).unwrap();
+            writer.write(&Bytes::copy_from_slice(sent));
+            assert!(writer.finish(HeaderMap::new()).is_none());
+        }
+        let body = kept(&tee, &[b"ab", b"c"]).unwrap();
+        assert_eq!((body.bytes().unwrap().as_ref(), tee.used()), (&b"abc"[..], (3, 0)));
         drop(body);
-        assert_eq!(tee.used(), 0);
+        assert_eq!(tee.used(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_memory_has_no_room_for_goes_to_a_file_that_has_no_name() {
+        let (directory, tee) = tee(16, 4096);
+        let body = kept(&tee, &[b"hello ", b"spool"]).unwrap();
+        assert!(body.bytes().is_none() && body.whole().await);
+        assert_eq!(tee.used(), (0, 11));
+        let left = std::fs::read_dir(directory.path().join("spool")).unwrap().count();
+        assert_eq!(left, 0, "nothing is left behind, whatever happens now");
+        let stream = body.stream();
+        drop(body);
+        assert_eq!(tee.used(), (0, 11), "reading keeps the room");
+        let pieces: Vec<Bytes> = Box::pin(stream).try_collect().await.unwrap();
+        assert_eq!(pieces.concat(), b"hello spool");
+        assert_eq!(tee.used(), (0, 0));
+    }
+
+    #[test]
+    fn without_a_spool_large_bodies_are_not_kept() {
+        let (directory, tee) = tee(16, 0);
+        assert!(tee.begin(11).is_none());
+        assert!(!directory.path().join("spool").exists());
     }
 }

@@ -16,9 +16,11 @@ use arc_swap::ArcSwapOption;
 use aws_sdk_s3::primitives::SdkBody;
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http_body::Frame;
+use http_body_util::StreamBody;
 
 use super::retry::Failure;
-use super::write::{Headers, Tags, Writer, bucket_missing, memory};
+use super::write::{Headers, Tags, Writer, bucket_missing};
 use crate::config::Fence;
 use crate::journal::Work;
 use crate::journal::entry::{Facts, PartLayout};
@@ -66,7 +68,11 @@ pub(super) struct Replicated {
 impl Replicator {
     /// Brings the key of `work` to main's current state.
     pub(super) async fn replicate(&self, work: &Work) -> Result<Replicated, Failure> {
-        let mut assumed = self.assume(work);
+        let body = match &work.body {
+            Some(body) if body.whole().await => Some(body),
+            _ => None,
+        };
+        let mut assumed = self.assume(work, body);
         let trusted = assumed.is_some();
         let mut bytes = 0;
         for round in 0..ROUNDS {
@@ -74,7 +80,7 @@ impl Replicator {
                 Some(state) => state,
                 None => self.main(work).head().await?,
             };
-            match self.apply(work, state.as_ref()).await {
+            match self.apply(work, body, state.as_ref()).await {
                 Ok(sent) => bytes += sent,
                 Err(Failure::Moved) => continue,
                 Err(failure) => return Err(failure),
@@ -84,7 +90,7 @@ impl Replicator {
                 return Ok(Replicated { facts: work.entry.facts.clone(), bytes });
             }
             let now = self.main(work).head().await?;
-            self.learn_default_type(work, now.as_ref());
+            self.learn_default_type(work, body, now.as_ref());
             let still = match (&state, &now) {
                 (Some(state), Some(now)) => state.same_content(now),
                 (None, None) => true,
@@ -105,12 +111,12 @@ impl Replicator {
 
     /// What main must be now if nothing else happened: known without asking for a delete, and
     /// for a write whose body was kept.
-    fn assume(&self, work: &Work) -> Option<Presence> {
+    fn assume(&self, work: &Work, body: Option<&TeedBody>) -> Option<Presence> {
         let entry = &work.entry;
         if entry.unknown {
             return None;
         }
-        match (entry.change, &work.body) {
+        match (entry.change, body) {
             (Change::Delete, _) if entry.facts.absent => Some(None),
             (Change::Put, Some(body)) => {
                 let mut headers = body.headers().clone();
@@ -120,7 +126,7 @@ impl Replicator {
                 }
                 Some(Some(ObjectState {
                     etag: entry.facts.etag.clone()?,
-                    size: u64::try_from(body.bytes().len()).ok()?,
+                    size: body.length(),
                     last_modified: None,
                     version_id: None,
                     headers: replicated_headers(&headers),
@@ -131,9 +137,8 @@ impl Replicator {
         }
     }
 
-    fn learn_default_type(&self, work: &Work, now: Option<&ObjectState>) {
-        let untyped =
-            work.body.as_ref().is_some_and(|body| !body.headers().contains_key(CONTENT_TYPE));
+    fn learn_default_type(&self, work: &Work, body: Option<&TeedBody>, now: Option<&ObjectState>) {
+        let untyped = body.is_some_and(|body| !body.headers().contains_key(CONTENT_TYPE));
         if let Some(now) = now
             && untyped
             && work.entry.facts.etag.as_ref() == Some(&now.etag)
@@ -144,16 +149,21 @@ impl Replicator {
     }
 
     /// Makes the mirror this state; returns how many bytes that took.
-    async fn apply(&self, work: &Work, state: Option<&ObjectState>) -> Result<u64, Failure> {
+    async fn apply(
+        &self,
+        work: &Work,
+        body: Option<&TeedBody>,
+        state: Option<&ObjectState>,
+    ) -> Result<u64, Failure> {
         let bucket = format!("{}{}", self.prefix, work.entry.object.bucket);
         let key = &*work.entry.object.key;
         let Some(state) = state else {
             return self.writer.delete(&bucket, key).await.map(|()| 0);
         };
-        match self.apply_present(work, state, &bucket, key).await {
+        match self.apply_present(work, body, state, (&bucket, key)).await {
             Err(failure) if bucket_missing(&failure) => {
                 self.writer.create_bucket(&bucket).await?;
-                self.apply_present(work, state, &bucket, key).await
+                self.apply_present(work, body, state, (&bucket, key)).await
             }
             result => result,
         }
@@ -162,12 +172,11 @@ impl Replicator {
     async fn apply_present(
         &self,
         work: &Work,
+        body: Option<&TeedBody>,
         state: &ObjectState,
-        bucket: &str,
-        key: &str,
+        (bucket, key): (&str, &str),
     ) -> Result<u64, Failure> {
-        let kept =
-            work.body.as_ref().filter(|_| work.entry.facts.etag.as_ref() == Some(&state.etag));
+        let kept = body.filter(|_| work.entry.facts.etag.as_ref() == Some(&state.etag));
         let tags = match kept {
             _ if state.tag_count == 0 && work.entry.change != Change::Tagging => Vec::new(),
             Some(body)
@@ -184,7 +193,7 @@ impl Replicator {
             return Ok(0);
         }
         if let Some(body) = kept {
-            let bytes = memory(body.bytes().clone());
+            let bytes = kept_body(body);
             self.writer.put(bucket, key, &state.headers, &tags, state.size, bytes).await?;
             return Ok(state.size);
         }
@@ -312,6 +321,14 @@ fn cut(size: u64, part: u64) -> impl Iterator<Item = u64> {
         left -= next;
         (next > 0).then_some(next)
     })
+}
+
+/// A kept body as the SDK takes it.
+fn kept_body(body: &TeedBody) -> SdkBody {
+    match body.bytes() {
+        Some(bytes) => SdkBody::from(bytes.clone()),
+        None => SdkBody::from_body_1_x(StreamBody::new(body.stream().map_ok(Frame::data))),
+    }
 }
 
 /// The tags that were sent with a body, sorted.

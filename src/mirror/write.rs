@@ -18,7 +18,6 @@ use aws_sdk_s3::types::{
     Tag, Tagging,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 
 use super::retry::Failure;
@@ -215,11 +214,6 @@ impl Writer {
 /// Does this failure say that the bucket is missing?
 pub(super) fn bucket_missing(failure: &Failure) -> bool {
     matches!(failure, Failure::Transient(reason) if reason.contains("NoSuchBucket"))
-}
-
-/// A body in memory.
-pub(super) fn memory(bytes: Bytes) -> SdkBody {
-    SdkBody::from(bytes)
 }
 
 fn too_large() -> Failure {

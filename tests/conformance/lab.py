@@ -1,6 +1,7 @@
 """The servers of a run: Ceph RGW as main and mirror, or the project's own store, and the proxy."""
 
 import contextlib
+import json
 import os
 import tempfile
 from dataclasses import dataclass
@@ -55,10 +56,10 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(server="rgw", **settings):
+def lab(server="rgw", clients=(), **settings):
     """A proxy between a fresh or running main and mirror; everything started here ends here.
 
-    `server` is `rgw` or `store`.
+    `server` is `rgw` or `store`. With `clients` (key pairs) the proxy verifies who comes.
     """
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
@@ -70,6 +71,18 @@ def lab(server="rgw", **settings):
             for store in (main, mirror):
                 store.start()
                 stack.callback(store.process.forget)
+        if clients:
+            known = [
+                {
+                    "access_key_id": client.access_key,
+                    "secret_access_key": client.secret_key,
+                    "buckets": [{"bucket": "*", "access": "read-write"}],
+                }
+                for client in clients
+            ]
+            file = directory / "clients.json"
+            file.write_text(json.dumps(known))
+            settings["CLIENT_CREDENTIALS_FILE"] = str(file)
         proxy = Proxy(
             directory, logs, environment(main, mirror, PROXY_DOMAIN=DOMAIN, **settings)
         )

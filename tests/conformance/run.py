@@ -10,9 +10,15 @@ from lab import lab
 def differential(arguments):
     from differential import report, suite
 
-    with lab("rgw") as running:
-        verdicts, buckets = suite.run(running)
-    return report.show(verdicts, verbose=arguments.verbose)
+    verdicts = []
+    for mode in ("open", "verified"):
+        clients = [suite.CLIENT] if mode == "verified" else []
+        with lab("rgw", clients) as running:
+            compared, buckets = suite.run(running, mode)
+            verdicts += compared
+    report.show(verdicts, verbose=arguments.verbose)
+    print(suite.unused_reasons(verdicts))
+    return 0
 
 
 def main():

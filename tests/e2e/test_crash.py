@@ -104,7 +104,10 @@ def test_changes_waiting_for_an_absent_mirror_survive_a_kill(lab):
     client.delete_object(Bucket=bucket, Key="deleted")
     proxy.kill()
     proxy.start()
-    assert proxy.status()["mirror"]["pending_operations"] >= 41
+    until(
+        lambda: proxy.status()["mirror"]["pending_operations"] == 41,
+        lambda: f"41 keys to be pending: {proxy.status()}",
+    )
     relay.forward()
     lab.assert_converged(proxy, bucket, inventory=inventory)
 

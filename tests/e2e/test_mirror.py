@@ -194,6 +194,25 @@ def test_a_burst_of_mirror_errors_is_retried_until_all_is_there(lab):
     assert counter[0] > 12
 
 
+def test_wrong_credentials_for_the_mirror_delay_copies_and_lose_nothing(lab):
+    """A matter of the whole mirror, not of one key: it is put right and everything goes on."""
+    proxy = lab.proxy(MIRROR_SECRET_KEY="not-the-mirrors-secret-key")
+    bucket = lab.bucket("credentials")
+    client = lab.client(proxy)
+    for number in range(5):
+        client.put_object(Bucket=bucket, Key=str(number), Body=b"x")
+    client.delete_object(Bucket=bucket, Key="0")
+    until(
+        lambda: sum(proxy.metrics()["s3_proxy_mirror_errors_total"].values()) >= 3,
+        "a few refusals",
+    )
+    assert lab.keys_on_mirror(bucket) == set()
+    proxy.kill()
+    proxy.process.environment["MIRROR_SECRET_KEY"] = lab.mirror.credentials.secret_key
+    proxy.start()
+    lab.assert_converged(proxy, bucket, inventory=lab.sqlite(proxy))
+
+
 def test_a_key_the_mirror_will_never_take_is_parked_and_others_go_on(lab):
     """P8: a permanent error stops one key, with its reason, and nothing else."""
 

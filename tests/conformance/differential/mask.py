@@ -46,7 +46,7 @@ class Mask:
             if name not in UNCOMPARED:
                 headers.setdefault(name, []).append(self._header(exchange, name, value))
         masked.update({f"header {name}": ", ".join(values) for name, values in headers.items()})
-        masked["body"] = self._text(response.body.decode("latin-1"))
+        masked["body"] = self._text(exchange, response.body.decode("latin-1"))
         return masked
 
     def _header(self, exchange, name, value):
@@ -56,10 +56,11 @@ class Mask:
             return "of the body" if whole or exchange.response.status in (204, 304) else value
         if name in _ID_HEADERS:
             return self._id(value)
-        return self._text(value)
+        return self._text(exchange, value)
 
-    def _text(self, text):
-        text = text.replace(f"cmp-{self._side.name}-{self._side.token}-", "BUCKET-")
+    def _text(self, exchange, text):
+        if exchange.family != "service":  # that one shows both sides' buckets to both
+            text = text.replace(f"cmp-{self._side.name}-{self._side.token}-", "BUCKET-")
         text = text.replace(self._side.host, "HOST")
         text = _REQUEST_IDS.sub(r"<\1>ID</\1>", text)
         text = _IDS.sub(lambda m: f"<{m[1]}>{self._id(m[2])}</{m[1]}>", text)

@@ -1,22 +1,94 @@
-"""Every difference that is meant, by name: cases name them, the documentation prints them."""
+"""Every difference that is meant, by the name its cases give it. The documentation prints them."""
 
-NAMED = {
-    "anonymous": "without client authentication the proxy signs for everybody who reaches it",
-    "unverified": "without client authentication signatures are replaced, not verified",
-    "expiry": "without client authentication the age of a presigned URL is not enforced",
-    "form": "form uploads are answered 501: their signature covers a policy and cannot be replaced",
-    "payload value": "",
-    "aws-chunked stored": "",
-    "decoded length": "",
-    "short chunks": "",
-    "malformed chunks": "",
-    "streaming elsewhere": "",
-    "illegal key": "",
+from dataclasses import dataclass
+
+OPEN = "open"
+VERIFIED = "verified"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """`modes`: where the difference is to be seen; elsewhere it is a failure like any other."""
+
+    text: str
+    modes: tuple = (OPEN, VERIFIED)
+
+
+REASONS = {
+    "anonymous": Reason(
+        "Without client authentication the proxy signs for everybody who reaches it, so main "
+        "never sees an anonymous request.",
+        (OPEN,),
+    ),
+    "refused": Reason(
+        "With client authentication every request must be signed. What main would show to "
+        "anonymous readers (public ACLs and policies, CORS preflights) is refused.",
+        (VERIFIED,),
+    ),
+    "unverified": Reason(
+        "Without client authentication signatures are replaced, not verified: a wrong one, an "
+        "unknown access key or a foreign session token is not noticed.",
+        (OPEN,),
+    ),
+    "expiry": Reason(
+        "Without client authentication the age of a presigned URL is not enforced: its signature "
+        "proves nothing.",
+        (OPEN,),
+    ),
+    "SigV2": Reason(
+        "With client authentication only Signature Version 4 is accepted.",
+        (VERIFIED,),
+    ),
+    "form": Reason(
+        "Form uploads (POST of multipart/form-data) are answered 501: their signature covers a "
+        "policy and cannot be replaced."
+    ),
+    "payload value": Reason(
+        "A value of x-amz-content-sha256 that S3 does not define is refused as AWS refuses it; "
+        "this server takes it for a hash that does not match."
+    ),
+    "aws-chunked stored": Reason(
+        "The proxy takes the token `aws-chunked` out of Content-Encoding together with the "
+        "framing, as AWS does; this server stores it with the object."
+    ),
+    "chunks of nothing": Reason(
+        "An empty body in signed chunks is legal; this server refuses it, the proxy decodes it."
+    ),
+    "decoded length": Reason(
+        "A chunked body without x-amz-decoded-content-length is answered 411, as AWS does: what "
+        "is sent to main must have a length."
+    ),
+    "chunk errors": Reason(
+        "Framing and trailers are checked by the proxy, which answers the codes of AWS "
+        "(IncompleteBody, BadDigest); this server has others for them."
+    ),
+    "streaming elsewhere": Reason(
+        "A STREAMING value of x-amz-content-sha256 is accepted for PutObject and UploadPart only, "
+        "as AWS does; this server does not look."
+    ),
+    "illegal key": Reason(
+        "A path that cannot be a key (NUL, not UTF-8, a broken escape, more than 1024 bytes) is "
+        "refused with the codes of AWS before it reaches main."
+    ),
+    "document": Reason(
+        "The keys of DeleteObjects are noted before anything is deleted, so its document is read "
+        "first; one that is malformed, empty or longer than 1000 keys is refused as AWS does. "
+        "This server accepts an empty list, and words its refusals differently."
+    ),
+    "canonical query": Reason(
+        "The query goes upstream in canonical form with the proxy's signature, so spelling that "
+        "this server cannot verify a signature over does no harm."
+    ),
+    "repeated parameter": Reason(
+        "This server cannot verify any signature over a parameter that is given twice. A refusal "
+        "of the proxy's own signature is answered 503, never as if the client's key were wrong."
+    ),
 }
 
 
-def of(exchange, differences):
-    """Why this exchange may differ as it does; None if it must not."""
-    if not differences or exchange.differs is None:
-        return None
-    return NAMED[exchange.differs]
+def allowed(names, mode):
+    """The first of the case's named reasons that holds in this mode, else None."""
+    for name in names:
+        if mode in REASONS[name].modes:
+            return name
+    return None

@@ -22,8 +22,8 @@ class Exchange:
     method: str
     target: str
     response: raw.Response | None
-    #: Why the two sides may differ here, or None if they must not.
-    differs: str | None
+    #: Names of reasons why the two sides may differ here.
+    differs: tuple
     #: What happened instead of a response.
     failure: str | None = None
 
@@ -74,7 +74,8 @@ class Side:
     ):
         """Sends one request and records it. Returns the response (status 0 if there was none).
 
-        `payload` is HEX, ANONYMOUS, any value of x-amz-content-sha256, or a function that gets the
+        `differs` names the reasons (see reasons.py) for which the answers may differ, separated by
+        commas. `payload` is HEX, ANONYMOUS, any value of x-amz-content-sha256, or a function that gets the
         signer after it has signed and returns the body (signed chunks); then the value is its
         attribute `payload`.
         """
@@ -87,8 +88,9 @@ class Side:
         signer = signer or self.signer()
         if payload == ANONYMOUS:
             sent = known
+            differs = f"{differs or ''},refused"
         else:
-            sent = signer.headers(method, _decodable(target), known, value)
+            sent = signer.headers(method, target, known, value)
         if frame:
             body = payload(signer)
         sent = [*sent, *unsigned_headers]
@@ -103,7 +105,15 @@ class Side:
         except (raw.ConnectionEnded, OSError) as error:
             response, failure = None, type(error).__name__
         self.exchanges.append(
-            Exchange(self.family, title, method, target, response, differs, failure)
+            Exchange(
+                self.family,
+                title,
+                method,
+                target,
+                response,
+                tuple(name.strip() for name in (differs or "").split(",") if name.strip()),
+                failure,
+            )
         )
         return response or raw.Response(0, "", [], b"")
 
@@ -127,10 +137,6 @@ class Side:
     def make_bucket(self, headers=()):
         """Makes this family's bucket."""
         return self.put("the family's bucket", "", headers=headers)
-
-
-def _decodable(target):
-    return target if isinstance(target, str) else target.decode("utf-8", "surrogateescape")
 
 
 def element(response, name):

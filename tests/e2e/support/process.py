@@ -67,7 +67,7 @@ class Process:
         self.directory = Path(directory)
         self.environment = dict(environment or {})
         self.starts = 0
-        self._popen_options = popen
+        self.popen_options = popen
         self._popen = None
         REGISTRY.append(self)
 
@@ -99,7 +99,7 @@ class Process:
                 stdout=out,
                 stderr=err,
                 env={**base_environment(), **self.environment},
-                **self._popen_options,
+                **self.popen_options,
             )
         watchdog.add(self._popen.pid)
         return self

@@ -102,10 +102,10 @@ def lists(s):
         ("unknown encoding", "?encoding-type=base64"),
         ("versions", "?versions"),
         ("versions, delimiter", "?versions&delimiter=%2F"),
-        ("parameter twice", "?prefix=a&prefix=b"),
         ("bad token", "?list-type=2&continuation-token=nonsense"),
     ):
         s.send(title, "GET", s.path() + query)
+    s.get("parameter twice", "", query="?prefix=a&prefix=b", differs="repeated parameter")
     token = s.send("v2 first page", "GET", s.path() + "?list-type=2&max-keys=4").body.decode()
     token = token.partition("<NextContinuationToken>")[2].partition("<")[0]
     s.send("v2 second page", "GET", s.path() + f"?list-type=2&max-keys=4&continuation-token={quote(token, safe='')}")
@@ -127,11 +127,11 @@ def deletes(s):
     odd = b'<?xml version="1.0"?><Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Object><Key>d e</Key></Object><Object><Key>x&amp;y</Key></Object></Delete>'
     delete("odd keys", odd, headers=[md5(odd)])
     delete("wrong Content-MD5", one, headers=[md5(b"other")])
-    delete("no keys", b"<Delete/>")
-    delete("malformed", b"<Delete><Obj")
-    delete("empty", b"")
+    delete("no keys", b"<Delete/>", differs="document")
+    delete("malformed", b"<Delete><Obj", differs="document")
+    delete("empty", b"", differs="document")
     many = b"<Delete>" + b"".join(b"<Object><Key>k%d</Key></Object>" % n for n in range(1001)) + b"</Delete>"
-    delete("1001 keys", many, headers=[md5(many)])
+    delete("1001 keys", many, headers=[md5(many)], differs="document")
     s.send("list after it", "GET", s.path())
 
 
