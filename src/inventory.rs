@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use futures_util::stream::StreamExt as _;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::journal::{Journal, RowWork};
 use crate::metrics::Metrics;
@@ -38,6 +39,10 @@ const BATCH: usize = 1000;
 const LINGER: Duration = Duration::from_millis(50);
 /// Questions to main at a time.
 const QUESTIONS: usize = 16;
+/// Rows put aside for a reason of their own; the rest wait in the journal.
+const WAITING_MAX: usize = 1000;
+/// How long such a row is put aside.
+const ASIDE: Duration = Duration::from_secs(2);
 /// First and longest pause while the database or main is away.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -49,11 +54,23 @@ pub struct Inventory {
     store: Store,
 }
 
-/// What a round achieved.
-enum Round {
-    Written,
-    /// Something is away; try again after a pause.
-    Waiting,
+/// Rows that wait for their own reason, each with the time of its next try.
+#[derive(Default)]
+struct Waiting(Vec<(Instant, RowWork)>);
+
+impl Waiting {
+    /// Takes out what is due.
+    fn due(&mut self, now: Instant) -> Vec<RowWork> {
+        let (due, later) = std::mem::take(&mut self.0).into_iter().partition(|(at, _)| *at <= now);
+        self.0 = later;
+        let due: Vec<(Instant, RowWork)> = due;
+        due.into_iter().map(|(_, row)| row).collect()
+    }
+
+    /// When to look again.
+    fn next(&self) -> Option<Instant> {
+        self.0.iter().map(|(at, _)| *at).min()
+    }
 }
 
 impl Inventory {
@@ -64,26 +81,41 @@ impl Inventory {
 
     /// Writes rows until it is dropped.
     pub async fn work(self) {
+        let mut waiting = Waiting::default();
         let mut pause = PAUSE.0;
         loop {
-            match self.round().await {
-                Round::Written => pause = PAUSE.0,
-                Round::Waiting => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(PAUSE.1);
-                }
+            let works = self.claim(&mut waiting).await;
+            if self.round(works, &mut waiting).await {
+                pause = PAUSE.0;
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
             }
         }
     }
 
-    async fn round(&self) -> Round {
-        let mut works = self.journal.claim_rows(BATCH).await;
-        if works.len() < BATCH {
-            tokio::time::sleep(LINGER).await;
-            works.extend(self.journal.try_claim_rows(BATCH - works.len()));
+    /// The next batch: new rows, and those whose time has come.
+    async fn claim(&self, waiting: &mut Waiting) -> Vec<RowWork> {
+        loop {
+            let mut works = waiting.due(Instant::now());
+            if works.is_empty() {
+                let next = waiting.next().unwrap_or_else(|| Instant::now() + PAUSE.1);
+                match tokio::time::timeout_at(next, self.journal.claim_rows(BATCH)).await {
+                    Ok(claimed) => works = claimed,
+                    Err(_) => continue,
+                }
+            }
+            if works.len() < BATCH {
+                tokio::time::sleep(LINGER).await;
+            }
+            works.extend(self.journal.try_claim_rows(BATCH.saturating_sub(works.len())));
+            return works;
         }
+    }
+
+    /// Writes a batch; false when the database is away.
+    async fn round(&self, works: Vec<RowWork>, waiting: &mut Waiting) -> bool {
         let mut batch: Vec<(RowWork, Row)> = Vec::with_capacity(works.len());
-        let mut unanswered = Vec::new();
         let mut answers = futures_util::stream::iter(works)
             .map(|work| async move { (self.state(&work).await, work) })
             .buffer_unordered(QUESTIONS);
@@ -99,28 +131,19 @@ impl Inventory {
                     };
                     batch.push((work, row));
                 }
-                Err(error) => {
-                    tracing::warn!(
-                        bucket = &*work.object.bucket,
-                        key = &*work.object.key,
-                        %error,
-                        "main does not tell what the inventory should write; trying again"
-                    );
-                    unanswered.push(work);
-                }
+                Err(error) if error.is_permanent() => self.park(&work, error.to_string()).await,
+                Err(error) => self.wait(waiting, work, &error.to_string()).await,
             }
         }
         drop(answers);
-        let waiting = !unanswered.is_empty();
-        self.journal.rows_back(unanswered).await;
         let (works, rows): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         if rows.is_empty() {
-            return Round::Waiting;
+            return true;
         }
         match self.store.write(&rows).await {
             Ok(faults) => {
-                let held_up = self.settle(works, faults).await;
-                if waiting || held_up { Round::Waiting } else { Round::Written }
+                self.settle(works, faults, waiting).await;
+                true
             }
             Err(error) => {
                 self.metrics.db_errors.inc();
@@ -133,38 +156,57 @@ impl Inventory {
                     }
                 }
                 self.journal.rows_back(works).await;
-                Round::Waiting
+                false
             }
         }
     }
 
-    /// Settles a written batch; true when some rows have to wait.
-    async fn settle(&self, works: Vec<RowWork>, faults: Vec<(usize, RowFault)>) -> bool {
+    /// Settles a written batch.
+    async fn settle(
+        &self,
+        works: Vec<RowWork>,
+        faults: Vec<(usize, RowFault)>,
+        waiting: &mut Waiting,
+    ) {
         let mut faults: std::collections::HashMap<usize, RowFault> = faults.into_iter().collect();
-        let mut back = Vec::new();
         for (at, work) in works.into_iter().enumerate() {
             match faults.remove(&at) {
                 None => self.journal.row_written(&work).await,
-                Some(RowFault::Unstorable { reason }) => {
-                    self.metrics.db_errors.inc();
-                    tracing::error!(
-                        bucket = &*work.object.bucket,
-                        key = &*work.object.key,
-                        error = reason,
-                        "the inventory cannot hold this key; its row is parked"
-                    );
-                    self.journal.row_parked(&work, reason).await;
-                }
+                Some(RowFault::Unstorable { reason }) => self.park(&work, reason).await,
                 Some(RowFault::TableUnavailable { reason }) => {
                     self.metrics.db_errors.inc();
-                    tracing::warn!(bucket = &*work.object.bucket, error = reason, "rows wait");
-                    back.push(work);
+                    self.wait(waiting, work, &reason).await;
                 }
             }
         }
-        let held_up = !back.is_empty();
-        self.journal.rows_back(back).await;
-        held_up
+    }
+
+    async fn park(&self, work: &RowWork, reason: String) {
+        self.metrics.db_errors.inc();
+        tracing::error!(
+            bucket = &*work.object.bucket,
+            key = &*work.object.key,
+            error = reason,
+            "the inventory cannot hold this key; its row is parked"
+        );
+        self.journal.row_parked(work, reason).await;
+    }
+
+    /// Puts one row aside, so that it holds up no other.
+    async fn wait(&self, waiting: &mut Waiting, work: RowWork, reason: &str) {
+        tracing::warn!(
+            bucket = &*work.object.bucket,
+            key = &*work.object.key,
+            error = reason,
+            "a row of the inventory waits"
+        );
+        if waiting.0.len() < WAITING_MAX {
+            waiting.0.push((Instant::now() + ASIDE, work));
+        } else {
+            // So many of them are an outage, not single keys: they wait in the journal.
+            self.journal.rows_back(vec![work]).await;
+            tokio::time::sleep(PAUSE.0).await;
+        }
     }
 
     /// What the row should tell: from the facts when they are complete, else from main.
@@ -189,7 +231,7 @@ impl Inventory {
             });
         }
         let (bucket, key) = (&*work.object.bucket, &*work.object.key);
-        let main = Reader { upstream: &self.main, who: "main", bucket, key };
+        let main = Reader { upstream: &self.main, who: "main", bucket, key: Some(key) };
         Ok(main.head().await?.map_or(RowState::Absent, |state| RowState::Present {
             size: state.size,
             content_type: state.content_type().to_owned(),

@@ -223,6 +223,11 @@ impl Intent {
         &self.what.object
     }
 
+    /// How the key may change.
+    pub fn change(&self) -> Change {
+        self.what.change
+    }
+
     /// Position in the journal.
     pub fn sequence(&self) -> Sequence {
         self.sequence

@@ -51,7 +51,7 @@ impl Mirror {
         prefix: String,
         fence: Fence,
     ) -> Arc<Self> {
-        let writer = Writer::new(&mirror);
+        let writer = Writer::new(mirror.clone());
         let default_type = ArcSwapOption::empty();
         let replicator = Replicator { main, mirror, writer, prefix, fence, default_type };
         Arc::new(Self { journal, metrics, replicator, breaker: Breaker::default() })

@@ -155,7 +155,15 @@ impl Proxy {
         } else if parts.headers.contains_key(http::header::TRANSFER_ENCODING) {
             None
         } else {
-            Some(translate::content_length(&parts.headers)?.unwrap_or(0))
+            let length = translate::content_length(&parts.headers)?;
+            if length.is_none() && matches!(operation.name, "PutObject" | "UploadPart") {
+                return Err(S3Error::new(
+                    StatusCode::LENGTH_REQUIRED,
+                    "MissingContentLength",
+                    "You must provide the Content-Length HTTP header.",
+                ));
+            }
+            Some(length.unwrap_or(0))
         };
         translate::headers(&mut parts.headers)?;
         tracing::debug!(

@@ -207,7 +207,7 @@ impl TeedBody {
     }
 
     /// The bytes, piece by piece.
-    pub fn stream(&self) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Sync + use<> {
+    pub fn stream(&self) -> impl Stream<Item = std::io::Result<Bytes>> + Send + use<> {
         let (content, length) = (self.content.clone(), self.length);
         // The reservation lives as long as the reading.
         let reservation = self.reservation.clone();

@@ -12,7 +12,9 @@ pub mod credentials;
 pub mod read;
 pub mod sign;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -101,6 +103,41 @@ pub fn full(bytes: Bytes) -> Body {
     http_body_util::Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
+/// A stream of exactly `length` bytes, sent with that `Content-Length`. A shorter one breaks the
+/// connection and never ends up as an object.
+pub fn sized<B>(body: B, length: u64) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    Sized { body, length }.boxed_unsync()
+}
+
+struct Sized<B> {
+    body: B,
+    length: u64,
+}
+
+impl<B> http_body::Body for Sized<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(context).map_err(Into::into)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.length)
+    }
+}
+
 impl Upstream {
     /// Makes the client; connects to nothing yet.
     pub async fn new(endpoint: &Endpoint) -> Result<Self, std::io::Error> {
@@ -142,8 +179,13 @@ impl Upstream {
 
     /// Signs and sends a request; resolves with the head of the response.
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response<Incoming>, SendError> {
-        let again = (outgoing.method == Method::GET || outgoing.method == Method::HEAD)
-            && http_body::Body::is_end_stream(&outgoing.body);
+        let mut outgoing = outgoing;
+        let bodyless = http_body::Body::is_end_stream(&outgoing.body);
+        if bodyless && (outgoing.method == Method::PUT || outgoing.method == Method::POST) {
+            // hyper leaves it out for an empty body, and S3 demands it (411).
+            outgoing.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let again = (outgoing.method == Method::GET || outgoing.method == Method::HEAD) && bodyless;
         if !again {
             return self.send_once(outgoing).await;
         }

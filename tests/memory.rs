@@ -22,7 +22,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use load::{Connection, Payload};
-use stub::Stub;
+use stub::{Role, Stub};
 use tokio::task::JoinSet;
 
 const PARALLEL: u64 = 8;
@@ -143,7 +143,8 @@ async fn peak_of_large_transfers(database: bool) {
     assert!(size * PARALLEL > 5 * LIMIT_KIB * 1024, "too small to prove anything");
     let directory = tempfile::tempdir().unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let (main, mirror) = (Stub::start(any).await.unwrap(), Stub::start(any).await.unwrap());
+    let main = Stub::start(any, Role::Main).await.unwrap();
+    let mirror = Stub::start(any, Role::Mirror).await.unwrap();
     let service =
         Service::start(directory.path(), main.address(), mirror.address(), database).await;
     let idle = service.status_kib("VmRSS:");

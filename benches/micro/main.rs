@@ -35,7 +35,8 @@ const RUN: Duration = Duration::from_millis(100);
 const JOURNAL_RUN: Duration = Duration::from_secs(2);
 
 const PATH: &str = "/a-bucket/photos/2025/05/a%20picture%2B1.jpeg";
-const QUERY: &str = "partNumber=17&uploadId=VXBsb2FkIElEIGZvciA2aWWpbmcncyBteS1tb3ZpZS5tMnRzIHVwbG9hZA";
+const QUERY: &str =
+    "partNumber=17&uploadId=VXBsb2FkIElEIGZvciA2aWWpbmcncyBteS1tb3ZpZS5tMnRzIHVwbG9hZA";
 
 fn main() -> Result<(), Fault> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -154,8 +155,7 @@ fn chunked(size: usize, chunk: usize) -> Bytes {
 /// Decodes a body that arrives in pieces as large as a socket gives them.
 fn decode(mut body: Bytes) -> Result<usize, Fault> {
     let length = u64::try_from(1 << 20)?;
-    let mut decoder =
-        ChunkedDecoder::new(StreamingForm::UnsignedTrailer, Some(length), &[], None)?;
+    let mut decoder = ChunkedDecoder::new(StreamingForm::UnsignedTrailer, Some(length), &[], None)?;
     let mut decoded = 0;
     while !body.is_empty() {
         let mut piece = body.split_to(body.len().min(128 << 10));
@@ -173,8 +173,7 @@ fn decode(mut body: Bytes) -> Result<usize, Fault> {
 /// Appends and closes intents: rate, median and 99th percentile of the wait in milliseconds.
 async fn journal(sync: JournalSync, waiters: usize) -> Result<(f64, f64, f64), Fault> {
     let directory = tempfile::tempdir()?;
-    let settings =
-        Settings { data_dir: directory.path().to_owned(), sync, inventory: false };
+    let settings = Settings { data_dir: directory.path().to_owned(), sync, inventory: false };
     let (journal, _, writer) = Journal::open(&settings).await?;
     let writer = tokio::spawn(writer);
     let began = Instant::now();

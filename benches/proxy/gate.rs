@@ -49,8 +49,10 @@ pub(crate) fn check(ratios: &Ratios) -> Result<(), Fault> {
 
 /// Replaces the committed ratios.
 pub(crate) fn accept(ratios: &Ratios) -> Result<(), Fault> {
-    let rounded: Ratios =
-        ratios.iter().map(|(name, ratio)| (name.clone(), (ratio * 100.0).round() / 100.0)).collect();
+    let rounded: Ratios = ratios
+        .iter()
+        .map(|(name, ratio)| (name.clone(), (ratio * 100.0).round() / 100.0))
+        .collect();
     fs::write(file(), serde_json::to_string_pretty(&rounded)? + "\n")?;
     println!("\nwritten: {}", file().display());
     Ok(())

@@ -44,11 +44,7 @@ pub(crate) async fn post(address: SocketAddr, path: &str) -> Result<u16, Fault> 
     exchange(address, "POST", path).await.map(|(status, _)| status)
 }
 
-async fn exchange(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-) -> Result<(u16, String), Fault> {
+async fn exchange(address: SocketAddr, method: &str, path: &str) -> Result<(u16, String), Fault> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

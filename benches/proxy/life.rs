@@ -92,7 +92,9 @@ async fn idle_connections(peer: &Peer) -> Result<f64, Fault> {
             before = resident_mib(peer);
         }
         let mut connection = Connection::open(peer.address).await.map_err(|error| {
-            format!("connection {number}: {error}; `ulimit -n` must allow twice {IDLE_CONNECTIONS}")
+            format!(
+                "connection {number}: {error}; `ulimit -n` must allow more than {IDLE_CONNECTIONS}"
+            )
         })?;
         connection.request("GET", "/bench/1024/x", "", &Payload::Zeros(0)).await?;
         connections.push(connection.idle());
@@ -136,7 +138,8 @@ async fn replication_latency(stubs: &Stubs, data: &Path) -> Result<(), Fault> {
     drop(peer);
     // The histogram counts from the start of a process, so the half rate has one of its own.
     let (peer, _) = start(peers::PLAIN, stubs, &data.join("half")).await?;
-    let report = load::run(peer.address, writes(Duration::from_secs(8), Some(saturation / 2.0))).await;
+    let report =
+        load::run(peer.address, writes(Duration::from_secs(8), Some(saturation / 2.0))).await;
     peer.drained().await?;
     let text = http::metrics(peer.admin.ok_or("no admin port")?).await?;
     row("at half that rate: requests/s", float(report.requests) / report.took.as_secs_f64());

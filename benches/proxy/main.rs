@@ -23,13 +23,13 @@ mod stub;
 mod table;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use peers::{Mode, Peer, Stubs};
 use scenario::{QUICK, SCENARIOS, Sample, Scenario};
+use stub::Role;
 use table::Row;
 
 /// Why a benchmark could not be run, or what it found wrong.
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         Err(error) => return failed(&error.into()),
     };
     let result = match arguments.first().map(String::as_str) {
-        Some("stub") => runtime.block_on(serve_stub(arguments.get(1))),
+        Some("stub") => runtime.block_on(serve_stub(&arguments)),
         _ if arguments.iter().any(|argument| argument == "--bench") => {
             options(&arguments).and_then(|options| runtime.block_on(run(&options)))
         }
@@ -74,9 +74,13 @@ fn failed(fault: &Fault) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn serve_stub(address: Option<&String>) -> Result<(), Fault> {
-    let address: SocketAddr = address.ok_or("stub needs an address")?.parse()?;
-    let _stub = stub::Stub::start(address).await?;
+/// `stub <role> <address>`: a stub as a process of its own, so that its CPU time is its own.
+async fn serve_stub(arguments: &[String]) -> Result<(), Fault> {
+    let [_, role, address] = arguments else {
+        return Err("stub needs a role and an address".into());
+    };
+    let role = if role == "main" { Role::Main } else { Role::Mirror };
+    let _stub = stub::Stub::start(address.parse()?, role).await?;
     std::future::pending().await
 }
 

@@ -31,9 +31,9 @@ pub(crate) struct Stubs {
 impl Stubs {
     /// Starts them, each as a process of its own.
     pub(crate) async fn start() -> Result<Self, Fault> {
-        let (main, main_process) = stub()?;
-        let (mirror, mirror_process) = stub()?;
-        let (silent, silent_process) = stub()?;
+        let (main, main_process) = stub("main")?;
+        let (mirror, mirror_process) = stub("mirror")?;
+        let (silent, silent_process) = stub("mirror")?;
         post(silent, "/-/hold").await?;
         let processes = [main_process, mirror_process, silent_process];
         Ok(Self { main, mirror, silent, _processes: processes })
@@ -45,10 +45,10 @@ impl Stubs {
     }
 }
 
-fn stub() -> Result<(SocketAddr, Process), Fault> {
+fn stub(role: &str) -> Result<(SocketAddr, Process), Fault> {
     let address = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["stub", &address.to_string()]);
+    command.args(["stub", role, &address.to_string()]);
     Ok((address, Process::start("stub", &mut command, address)?))
 }
 
@@ -103,7 +103,12 @@ pub(crate) fn s3_mirror(mode: Mode, stubs: &Stubs, directory: &Path) -> Result<P
         .env("DATA_DIR", directory)
         .envs(mode.environment.iter().copied());
     let process = Process::start(mode.name, &mut command, address)?;
-    Ok(Peer { name: mode.name, address, process: Some(process), admin: mode.mirrors.then_some(admin) })
+    Ok(Peer {
+        name: mode.name,
+        address,
+        process: Some(process),
+        admin: mode.mirrors.then_some(admin),
+    })
 }
 
 /// nginx, a plain proxy and one with its `mirror` module, if it is installed.
@@ -137,13 +142,14 @@ fn nginx_configuration(work: &Path, address: SocketAddr, stubs: &Stubs, mirrors:
     };
     format!(
         "daemon off; worker_processes auto; pid {work}/pid; error_log stderr crit;\n\
-         worker_rlimit_nofile 65536; events {{ worker_connections 16384; }}\n\
+         events {{ worker_connections 4096; }}\n\
          http {{\n\
            access_log off; server_tokens off; client_max_body_size 0;\n\
            client_body_temp_path {work}/body; proxy_temp_path {work}/proxy;\n\
            fastcgi_temp_path {work}/f; uwsgi_temp_path {work}/u; scgi_temp_path {work}/s;\n\
            keepalive_requests 1000000000; tcp_nodelay on;\n\
            proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_buffering off;\n\
+           proxy_buffer_size 64k; client_body_buffer_size 64k;\n\
            upstream main {{ server {main}; keepalive 512; keepalive_requests 1000000000; }}\n\
            upstream mirror {{ server {mirror}; keepalive 512; keepalive_requests 1000000000; }}\n\
            server {{\n\
@@ -164,7 +170,7 @@ pub(crate) fn haproxy(stubs: &Stubs, directory: &Path) -> Result<Option<Peer>, F
     let file = directory.join("haproxy.cfg");
     let main = stubs.main;
     let text = format!(
-        "global\n  maxconn 20000\n\
+        "global\n  maxconn 4096\n\
          defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n\
          \x20 http-reuse always\n\
          frontend s3\n  bind {address}\n  default_backend main\n\

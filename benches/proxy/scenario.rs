@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use s3_mirror::s3::checksum::ChecksumAlgorithm;
+use crc_fast::CrcAlgorithm;
 
 use crate::Fault;
 use crate::load::{self, Job, Payload};
@@ -191,11 +191,9 @@ pub(crate) fn chunked(size: u64) -> Bytes {
         body.put_slice(chunk);
         body.put_slice(b"\r\n");
     }
-    let checksum = ChecksumAlgorithm::Crc32.hasher().map(|mut hasher| {
-        hasher.update(&data);
-        base64::engine::general_purpose::STANDARD.encode(hasher.finish_bytes())
-    });
-    let checksum = checksum.unwrap_or_default();
+    let checksum = crc_fast::checksum(CrcAlgorithm::Crc32IsoHdlc, &data);
+    let checksum = u32::try_from(checksum).unwrap_or_default().to_be_bytes();
+    let checksum = base64::engine::general_purpose::STANDARD.encode(checksum);
     body.put_slice(format!("0\r\nx-amz-checksum-crc32:{checksum}\r\n\r\n").as_bytes());
     body.freeze()
 }

@@ -30,7 +30,7 @@ impl Journal {
         let (sequence, object) = (entry.sequence, entry.object.clone());
         self.send(Command::Mirrored { sequence, object: object.clone(), facts: facts.clone() })
             .await;
-        if self.shared.inventory {
+        if self.has_row(&object) {
             if superseded {
                 self.send(Command::Written { sequence, level: 2, error: None }).await;
             } else {

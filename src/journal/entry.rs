@@ -30,6 +30,11 @@ impl ObjectKey {
     pub fn new(bucket: &str, key: &str) -> Self {
         Self { bucket: bucket.into(), key: key.into() }
     }
+
+    /// Does it stand for the bucket itself? Keys of objects are never empty.
+    pub fn is_bucket(&self) -> bool {
+        self.key.is_empty()
+    }
 }
 
 impl std::fmt::Display for ObjectKey {

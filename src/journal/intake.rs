@@ -70,7 +70,7 @@ impl Journal {
             entry.overlapped = overlapped.load(Ordering::Relaxed);
             let object = entry.object.clone();
             let row = row(&entry, false);
-            let row_offered = self.shared.inventory.then(|| lock(&self.shared.rows).offer(row));
+            let row_offered = self.has_row(&object).then(|| lock(&self.shared.rows).offer(row));
             let work_offered = lock(&self.shared.mirror).offer(Work { entry, body });
             land(&mut flights, &object);
             (row_offered, work_offered)

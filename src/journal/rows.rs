@@ -52,8 +52,13 @@ impl Journal {
         }
     }
 
+    /// Is there a row to write for it?
+    pub(super) fn has_row(&self, object: &ObjectKey) -> bool {
+        self.shared.inventory && !object.is_bucket()
+    }
+
     pub(super) async fn offer_row(&self, row: RowWork) {
-        if !self.shared.inventory {
+        if !self.has_row(&row.object) {
             return;
         }
         let offered = lock(&self.shared.rows).offer(row);

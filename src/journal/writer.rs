@@ -190,7 +190,8 @@ fn batch(commands: &[Command], inventory: bool) -> Batch {
                         intent.accepted_ms,
                         &*intent.request_id,
                         text(&intent.facts),
-                        if inventory { 0 } else { 2 },
+                        // A bucket has no row of its own.
+                        if inventory && !intent.object.is_bucket() { 0 } else { 2 },
                     ]));
                 }
             }

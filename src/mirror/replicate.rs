@@ -13,14 +13,13 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use aws_sdk_s3::primitives::SdkBody;
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body::Frame;
 use http_body_util::StreamBody;
 
 use super::retry::Failure;
-use super::write::{Headers, Tags, Writer, bucket_missing};
+use super::write::{Place, Tags, Writer, bucket_missing};
 use crate::config::Fence;
 use crate::journal::Work;
 use crate::journal::entry::{Facts, PartLayout};
@@ -28,11 +27,13 @@ use crate::s3::address::Query;
 use crate::s3::operation::Change;
 use crate::s3::state::{ObjectState, replicated_headers};
 use crate::tee::TeedBody;
-use crate::upstream::Upstream;
 use crate::upstream::read::Reader;
+use crate::upstream::{Body, Upstream, empty, full, sized};
 
 /// Copies in a row of a key that keeps changing, before others get their turn.
 const ROUNDS: u32 = 4;
+/// Tries to remove a bucket that is not empty yet, before it is parked.
+const EMPTY_BUCKET_TRIES: u32 = 8;
 /// Parts of one object copied at a time.
 const PARTS_AT_ONCE: usize = 4;
 /// Largest object one request may write (Amazon S3 limits).
@@ -56,6 +57,13 @@ pub(super) struct Replicator {
     pub(super) default_type: ArcSwapOption<HeaderValue>,
 }
 
+/// What one copy wrote.
+#[derive(Debug, Default)]
+struct Applied {
+    bytes: u64,
+    tags: Vec<(String, String)>,
+}
+
 /// What the mirror holds now.
 #[derive(Debug)]
 pub(super) struct Replicated {
@@ -68,6 +76,9 @@ pub(super) struct Replicated {
 impl Replicator {
     /// Brings the key of `work` to main's current state.
     pub(super) async fn replicate(&self, work: &Work) -> Result<Replicated, Failure> {
+        if work.entry.object.is_bucket() {
+            return self.replicate_bucket(work).await;
+        }
         let body = match &work.body {
             Some(body) if body.whole().await => Some(body),
             _ => None,
@@ -80,11 +91,12 @@ impl Replicator {
                 Some(state) => state,
                 None => self.main(work).head().await?,
             };
-            match self.apply(work, body, state.as_ref()).await {
-                Ok(sent) => bytes += sent,
+            let applied = match self.apply(work, body, state.as_ref()).await {
+                Ok(applied) => applied,
                 Err(Failure::Moved) => continue,
                 Err(failure) => return Err(failure),
-            }
+            };
+            bytes += applied.bytes;
             let alone = self.fence == Fence::Overlap && !work.entry.overlapped;
             if alone && trusted && round == 0 {
                 return Ok(Replicated { facts: work.entry.facts.clone(), bytes });
@@ -92,7 +104,9 @@ impl Replicator {
             let now = self.main(work).head().await?;
             self.learn_default_type(work, body, now.as_ref());
             let still = match (&state, &now) {
-                (Some(state), Some(now)) => state.same_content(now),
+                (Some(state), Some(now)) => {
+                    state.same_content(now) && self.tags_still(work, now, &applied.tags).await?
+                }
                 (None, None) => true,
                 _ => false,
             };
@@ -104,9 +118,30 @@ impl Replicator {
         Err(Failure::Transient("the key keeps changing on main".into()))
     }
 
+    /// The bucket itself came or went. Objects make their bucket on the mirror when they need
+    /// it; this is for buckets that have none yet, or no more.
+    async fn replicate_bucket(&self, work: &Work) -> Result<Replicated, Failure> {
+        let bucket = format!("{}{}", self.prefix, work.entry.object.bucket);
+        for _ in 0..ROUNDS {
+            let exists = self.main(work).bucket_exists().await?;
+            if exists {
+                self.writer.create_bucket(&bucket).await?;
+            } else {
+                // Deletes of its objects may still be under way; once they are not, what keeps
+                // the bucket is not ours to remove.
+                let patience = work.entry.attempts < EMPTY_BUCKET_TRIES;
+                self.writer.delete_bucket(&bucket, patience).await?;
+            }
+            if self.main(work).bucket_exists().await? == exists {
+                return Ok(Replicated { facts: Facts::default(), bytes: 0 });
+            }
+        }
+        Err(Failure::Transient("the bucket keeps changing on main".into()))
+    }
+
     fn main<'a>(&'a self, work: &'a Work) -> Reader<'a> {
         let object = &work.entry.object;
-        Reader { upstream: &self.main, who: "main", bucket: &object.bucket, key: &object.key }
+        Reader { upstream: &self.main, who: "main", bucket: &object.bucket, key: Some(&object.key) }
     }
 
     /// What main must be now if nothing else happened: known without asking for a delete, and
@@ -154,16 +189,17 @@ impl Replicator {
         work: &Work,
         body: Option<&TeedBody>,
         state: Option<&ObjectState>,
-    ) -> Result<u64, Failure> {
+    ) -> Result<Applied, Failure> {
         let bucket = format!("{}{}", self.prefix, work.entry.object.bucket);
         let key = &*work.entry.object.key;
         let Some(state) = state else {
-            return self.writer.delete(&bucket, key).await.map(|()| 0);
+            self.writer.delete(Place { bucket: &bucket, key }).await?;
+            return Ok(Applied::default());
         };
-        match self.apply_present(work, body, state, (&bucket, key)).await {
+        match self.apply_present(work, body, state, Place { bucket: &bucket, key }).await {
             Err(failure) if bucket_missing(&failure) => {
                 self.writer.create_bucket(&bucket).await?;
-                self.apply_present(work, body, state, (&bucket, key)).await
+                self.apply_present(work, body, state, Place { bucket: &bucket, key }).await
             }
             result => result,
         }
@@ -174,8 +210,8 @@ impl Replicator {
         work: &Work,
         body: Option<&TeedBody>,
         state: &ObjectState,
-        (bucket, key): (&str, &str),
-    ) -> Result<u64, Failure> {
+        place: Place<'_>,
+    ) -> Result<Applied, Failure> {
         let kept = body.filter(|_| work.entry.facts.etag.as_ref() == Some(&state.etag));
         let tags = match kept {
             _ if state.tag_count == 0 && work.entry.change != Change::Tagging => Vec::new(),
@@ -188,35 +224,46 @@ impl Replicator {
         };
         // A change that need not have touched the bytes, or may not have happened: perhaps the
         // mirror has them already.
-        if kept.is_none() && self.mirror_has(state, bucket, key).await? {
-            self.writer.tag(bucket, key, &tags).await?;
-            return Ok(0);
+        if kept.is_none()
+            && let Some(there) = self.mirror_state(place).await?
+            && there.same_bytes(state)
+            && there.headers == state.headers
+        {
+            // Where neither has tags there is nothing to write, and perhaps no tagging at all.
+            if there.tag_count > 0 || !tags.is_empty() {
+                self.writer.tag(place, &tags).await?;
+            }
+            return Ok(Applied { bytes: 0, tags });
         }
         if let Some(body) = kept {
             let bytes = kept_body(body);
-            self.writer.put(bucket, key, &state.headers, &tags, state.size, bytes).await?;
-            return Ok(state.size);
+            self.writer.put(place, &state.headers, &tags, state.size, bytes).await?;
+            return Ok(Applied { bytes: state.size, tags });
         }
         if let Some(layout) = self.layout(work, state).await? {
-            let destination = (bucket, key, state.headers.as_slice(), tags.as_slice());
-            self.copy_parts(work, state, &layout, destination).await?;
+            self.copy_parts(work, state, &layout, (place, &tags)).await?;
         } else {
             let response = self.main(work).get(&state.etag, None).await?;
-            let body = SdkBody::from_body_1_x(response.into_body());
-            self.writer.put(bucket, key, &state.headers, &tags, state.size, body).await?;
+            let body = sized(response.into_body(), state.size);
+            self.writer.put(place, &state.headers, &tags, state.size, body).await?;
         }
-        Ok(state.size)
+        Ok(Applied { bytes: state.size, tags })
     }
 
-    async fn mirror_has(
+    async fn mirror_state(&self, Place { bucket, key }: Place<'_>) -> Result<Presence, Failure> {
+        let mirror = Reader { upstream: &self.mirror, who: "mirror", bucket, key: Some(key) };
+        Ok(mirror.head().await?)
+    }
+
+    /// Are main's tags still those that were copied? Their number is in the state; their values
+    /// have to be asked for.
+    async fn tags_still(
         &self,
-        state: &ObjectState,
-        bucket: &str,
-        key: &str,
+        work: &Work,
+        now: &ObjectState,
+        copied: &Tags,
     ) -> Result<bool, Failure> {
-        let mirror = Reader { upstream: &self.mirror, who: "mirror", bucket, key };
-        let there = mirror.head().await?;
-        Ok(there.is_some_and(|there| there.same_bytes(state) && there.headers == state.headers))
+        Ok(now.tag_count == 0 || self.main(work).tags().await? == copied)
     }
 
     /// The part boundaries to copy by; `None` for one request.
@@ -264,12 +311,11 @@ impl Replicator {
         work: &Work,
         state: &ObjectState,
         layout: &PartLayout,
-        (bucket, key, headers, tags): (&str, &str, &Headers, &Tags),
+        (place, tags): (Place<'_>, &Tags),
     ) -> Result<(), Failure> {
-        let upload_id = self.writer.begin(bucket, key, headers, tags).await?;
-        let upload = (bucket, key, upload_id.as_str());
+        let upload_id = self.writer.begin(place, &state.headers, tags).await?;
         let mut first = 0;
-        let pieces: Vec<(i32, u64, u64)> = (1..)
+        let pieces: Vec<(u32, u64, u64)> = (1..)
             .zip(layout.sizes())
             .map(|(number, size)| {
                 let piece = (number, first, size);
@@ -277,23 +323,24 @@ impl Replicator {
                 piece
             })
             .collect();
+        let upload_id = upload_id.as_str();
         let copies = pieces.into_iter().map(|(number, first, size)| async move {
             let body = if size == 0 {
-                SdkBody::empty()
+                empty()
             } else {
                 let response = self.main(work).get(&state.etag, Some((first, size))).await?;
-                SdkBody::from_body_1_x(response.into_body())
+                sized(response.into_body(), size)
             };
-            self.writer.part(upload, number, size, body).await
+            self.writer.part(place, upload_id, number, size, body).await
         });
         let parts: Result<Vec<_>, Failure> =
             futures_util::stream::iter(copies).buffered(PARTS_AT_ONCE).try_collect().await;
         let completed = match parts {
-            Ok(parts) => self.writer.complete(upload, parts).await,
+            Ok(parts) => self.writer.complete(place, upload_id, &parts).await,
             Err(failure) => Err(failure),
         };
         if completed.is_err() {
-            self.writer.abort(upload).await;
+            self.writer.abort(place, upload_id).await;
         }
         completed
     }
@@ -323,11 +370,11 @@ fn cut(size: u64, part: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// A kept body as the SDK takes it.
-fn kept_body(body: &TeedBody) -> SdkBody {
+/// A kept body on its way to the mirror.
+fn kept_body(body: &TeedBody) -> Body {
     match body.bytes() {
-        Some(bytes) => SdkBody::from(bytes.clone()),
-        None => SdkBody::from_body_1_x(StreamBody::new(body.stream().map_ok(Frame::data))),
+        Some(bytes) => full(bytes.clone()),
+        None => sized(StreamBody::new(Box::pin(body.stream().map_ok(Frame::data))), body.length()),
     }
 }
 

@@ -1,47 +1,83 @@
-//! Making one key of the mirror what main is: uploads through the AWS SDK in its portable form.
+//! Making one key of the mirror what main is.
 //!
-//! `UNSIGNED-PAYLOAD` with a known length is what every vendor takes; checksums are left out
-//! unless a vendor demands them. The SDK does not retry: a streamed body cannot be replayed, and
-//! the journal retries whole copies.
+//! Objects are written by the same client that talks to main: `UNSIGNED-PAYLOAD` with a known
+//! length is what every vendor takes, and the path that is signed is the path that is sent,
+//! whatever the key. The AWS SDK, which the first version used, trims keys (one of white space
+//! only cannot be sent at all) and refuses Latin-1 metadata. It makes and removes buckets, where
+//! it knows the vendors' ways. Nothing here retries: the journal retries whole copies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{
-    BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
-};
+use aws_sdk_s3::config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::{ByteStream, SdkBody};
-use aws_sdk_s3::types::{
-    BucketLocationConstraint, CompletedMultipartUpload, CompletedPart, CreateBucketConfiguration,
-    Tag, Tagging,
-};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use http::header::{HeaderName, HeaderValue};
+use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use base64::Engine as _;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use md5::Digest as _;
 
 use super::retry::Failure;
-use crate::upstream::{Upstream, describe, sdk_http_client};
+use crate::s3::address::{Query, path_style};
+use crate::s3::state::unquoted;
+use crate::s3::xml;
+use crate::upstream::sign::UNSIGNED_PAYLOAD;
+use crate::upstream::{
+    Body, Outgoing, SendError, Upstream, describe, empty, full, sdk_http_client,
+};
 
 /// Time for an answer, on top of what the bytes need.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Slowest transfer that is waited for, in bytes per second.
 const RATE_MIN: u64 = 128 * 1024;
+/// Longest answer that is read.
+const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 
 /// Tags as pairs.
 pub(super) type Tags = [(String, String)];
 /// Headers that belong to an object.
 pub(super) type Headers = [(HeaderName, HeaderValue)];
 
+/// A key of the mirror.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) bucket: &'a str,
+    pub(super) key: &'a str,
+}
+
+/// A part that was uploaded.
+#[derive(Debug)]
+pub(super) struct Part {
+    number: u32,
+    etag: String,
+}
+
 /// Writes to the mirror.
 pub(super) struct Writer {
-    client: Client,
+    mirror: Arc<Upstream>,
+    buckets: Client,
     region: String,
 }
 
+/// A request to the mirror.
+struct Call<'a> {
+    what: &'static str,
+    method: Method,
+    query: &'a [(&'a str, &'a str)],
+    headers: HeaderMap,
+    length: u64,
+    body: Body,
+}
+
 impl Writer {
-    pub(super) fn new(mirror: &Upstream) -> Self {
+    pub(super) fn new(mirror: Arc<Upstream>) -> Self {
         let endpoint = mirror.endpoint();
+        let connect = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).build();
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .endpoint_url(endpoint.url())
@@ -49,143 +85,143 @@ impl Writer {
             .force_path_style(true)
             .credentials_provider(mirror.provider().for_sdk())
             .http_client(sdk_http_client())
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .retry_config(RetryConfig::disabled())
-            .timeout_config(
-                TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).build(),
-            )
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .timeout_config(connect)
             .build();
-        Self { client: Client::from_conf(config), region: endpoint.region.clone() }
+        let region = endpoint.region.clone();
+        Self { mirror, buckets: Client::from_conf(config), region }
     }
 
     /// Writes an object in one request. `length` is exact.
     pub(super) async fn put(
         &self,
-        bucket: &str,
-        key: &str,
+        place: Place<'_>,
         headers: &Headers,
         tags: &Tags,
         length: u64,
-        body: SdkBody,
+        body: Body,
     ) -> Result<(), Failure> {
-        let length_signed = i64::try_from(length).map_err(|_| too_large())?;
-        let headers = texts(headers)?;
-        let request = self
-            .client
-            .put_object()
-            .bucket(bucket)
-            .key(key)
-            .content_length(length_signed)
-            .set_tagging(tag_query(tags))
-            .body(ByteStream::new(body))
-            .customize()
-            .mutate_request(move |request| set_headers(request, &headers));
-        timed("PutObject", length, request.send()).await.map(drop)
+        let headers = object_headers(headers, tags)?;
+        let method = Method::PUT;
+        let call = Call { what: "PutObject", method, query: &[], headers, length, body };
+        self.call(place, call).await.map(drop)
     }
 
     /// Removes an object; one that is not there is removed.
-    pub(super) async fn delete(&self, bucket: &str, key: &str) -> Result<(), Failure> {
-        let request = self.client.delete_object().bucket(bucket).key(key);
-        match timed("DeleteObject", 0, request.send()).await {
-            Err(Failure::Transient(reason)) if reason.contains("404") => Ok(()),
+    pub(super) async fn delete(&self, place: Place<'_>) -> Result<(), Failure> {
+        match self.call(place, Call::bare("DeleteObject", Method::DELETE, &[])).await {
+            Err(failure) if bucket_missing(&failure) => Ok(()),
             result => result.map(drop),
         }
     }
 
     /// Sets the tags of an object, or takes them all away.
-    pub(super) async fn tag(&self, bucket: &str, key: &str, tags: &Tags) -> Result<(), Failure> {
+    pub(super) async fn tag(&self, place: Place<'_>, tags: &Tags) -> Result<(), Failure> {
+        let query = [("tagging", "")];
         if tags.is_empty() {
-            let request = self.client.delete_object_tagging().bucket(bucket).key(key);
-            return timed("DeleteObjectTagging", 0, request.send()).await.map(drop);
+            let call = Call::bare("DeleteObjectTagging", Method::DELETE, &query);
+            return self.call(place, call).await.map(drop);
         }
-        let set: Result<Vec<Tag>, _> =
-            tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
-        let set = set.map_err(|error| Failure::Permanent(error.to_string()))?;
-        let tagging = Tagging::builder().set_tag_set(Some(set)).build();
-        let tagging = tagging.map_err(|error| Failure::Permanent(error.to_string()))?;
-        let request = self.client.put_object_tagging().bucket(bucket).key(key).tagging(tagging);
-        timed("PutObjectTagging", 0, request.send()).await.map(drop)
+        let document = xml::tagging_document(tags);
+        let call = Call::document("PutObjectTagging", Method::PUT, &query, document);
+        self.call(place, call).await.map(drop)
     }
 
-    /// Begins a multipart upload.
+    /// Begins a multipart upload; yields its ID.
     pub(super) async fn begin(
         &self,
-        bucket: &str,
-        key: &str,
+        place: Place<'_>,
         headers: &Headers,
         tags: &Tags,
     ) -> Result<String, Failure> {
-        let headers = texts(headers)?;
-        let request = self
-            .client
-            .create_multipart_upload()
-            .bucket(bucket)
-            .key(key)
-            .set_tagging(tag_query(tags))
-            .customize()
-            .mutate_request(move |request| set_headers(request, &headers));
-        let created = timed("CreateMultipartUpload", 0, request.send()).await?;
-        created.upload_id.ok_or_else(|| {
-            Failure::Transient("mirror answered CreateMultipartUpload without an ID".into())
-        })
+        let what = "CreateMultipartUpload";
+        let headers = object_headers(headers, tags)?;
+        let call = Call { headers, ..Call::bare(what, Method::POST, &[("uploads", "")]) };
+        let (_, document) = self.call(place, call).await?;
+        let upload_id = xml::result_document(&document).ok().and_then(|result| result.upload_id);
+        upload_id.ok_or_else(|| Failure::Transient(format!("mirror answered {what} without an ID")))
     }
 
     /// Uploads one part.
     pub(super) async fn part(
         &self,
-        upload: (&str, &str, &str),
-        number: i32,
+        place: Place<'_>,
+        upload_id: &str,
+        number: u32,
         length: u64,
-        body: SdkBody,
-    ) -> Result<CompletedPart, Failure> {
-        let (bucket, key, upload_id) = upload;
-        let length_signed = i64::try_from(length).map_err(|_| too_large())?;
-        let request = self
-            .client
-            .upload_part()
-            .bucket(bucket)
-            .key(key)
-            .upload_id(upload_id)
-            .part_number(number)
-            .content_length(length_signed)
-            .body(ByteStream::new(body));
-        let uploaded = timed("UploadPart", length, request.send()).await?;
-        Ok(CompletedPart::builder().part_number(number).set_e_tag(uploaded.e_tag).build())
+        body: Body,
+    ) -> Result<Part, Failure> {
+        let text = number.to_string();
+        let query = [("partNumber", text.as_str()), ("uploadId", upload_id)];
+        let (what, method, headers) = ("UploadPart", Method::PUT, HeaderMap::new());
+        let call = Call { what, method, query: &query, headers, length, body };
+        let (answer, _) = self.call(place, call).await?;
+        let etag = answer.get("etag").and_then(|etag| etag.to_str().ok());
+        let etag = etag.map(|etag| unquoted(etag).to_owned());
+        let etag =
+            etag.ok_or_else(|| Failure::Transient("mirror answered a part without ETag".into()))?;
+        Ok(Part { number, etag })
     }
 
     /// Completes a multipart upload; success is in the body of the answer.
     pub(super) async fn complete(
         &self,
-        upload: (&str, &str, &str),
-        parts: Vec<CompletedPart>,
+        place: Place<'_>,
+        upload_id: &str,
+        parts: &[Part],
     ) -> Result<(), Failure> {
-        let (bucket, key, upload_id) = upload;
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let request = self
-            .client
-            .complete_multipart_upload()
-            .bucket(bucket)
-            .key(key)
-            .upload_id(upload_id)
-            .multipart_upload(parts);
-        let completed = timed("CompleteMultipartUpload", 0, request.send()).await?;
-        match completed.e_tag {
-            Some(_) => Ok(()),
-            None => {
-                Err(Failure::Transient("mirror did not confirm CompleteMultipartUpload".into()))
+        let what = "CompleteMultipartUpload";
+        let parts = parts.iter().map(|part| (part.number, part.etag.as_str()));
+        let document = xml::complete_document(parts);
+        let query = [("uploadId", upload_id)];
+        let (_, answer) =
+            self.call(place, Call::document(what, Method::POST, &query, document)).await?;
+        match xml::result_document(&answer) {
+            Ok(result) if result.root == "CompleteMultipartUploadResult" => Ok(()),
+            Ok(result) => {
+                let code = result.code.unwrap_or_default();
+                Err(Failure::from_status("mirror", what, 500, &code))
             }
+            Err(_) => Err(Failure::Transient(format!("mirror did not confirm {what}"))),
         }
     }
 
     /// Gives up a multipart upload. Failing to only leaves parts behind, which is logged.
-    pub(super) async fn abort(&self, (bucket, key, upload_id): (&str, &str, &str)) {
-        let request =
-            self.client.abort_multipart_upload().bucket(bucket).key(key).upload_id(upload_id);
-        if let Err(error) = timed("AbortMultipartUpload", 0, request.send()).await {
+    pub(super) async fn abort(&self, place: Place<'_>, upload_id: &str) {
+        let query = [("uploadId", upload_id)];
+        let call = Call::bare("AbortMultipartUpload", Method::DELETE, &query);
+        if let Err(error) = self.call(place, call).await {
+            let Place { bucket, key } = place;
             tracing::warn!(bucket, key, %error, "parts are left behind on the mirror");
         }
+    }
+
+    async fn call(&self, place: Place<'_>, call: Call<'_>) -> Result<(HeaderMap, Bytes), Failure> {
+        let Call { what, method, query, headers, length, body } = call;
+        let mut parameters = Query::default();
+        for (name, value) in query {
+            parameters.push(name, value);
+        }
+        let outgoing = Outgoing {
+            method,
+            path: path_style(Some(place.bucket), Some(place.key)),
+            query: parameters.canonical(),
+            headers,
+            payload: UNSIGNED_PAYLOAD,
+            body,
+            keys: None,
+        };
+        let exchange = async {
+            let response = self.mirror.send(outgoing).await.map_err(|error| match error {
+                SendError::Target => Failure::Permanent("the key is too long".into()),
+                error => Failure::Down(format!("mirror: {what}: {error}")),
+            })?;
+            answer(what, response).await
+        };
+        let limit = ANSWER_TIMEOUT + Duration::from_secs(length / RATE_MIN);
+        tokio::time::timeout(limit, exchange)
+            .await
+            .unwrap_or_else(|_| Err(Failure::Down(format!("mirror: no answer to {what} in time"))))
     }
 
     /// Makes a bucket; one that is ours already is made.
@@ -196,8 +232,8 @@ impl Writer {
                 .build()
         });
         let request =
-            self.client.create_bucket().bucket(bucket).set_create_bucket_configuration(location);
-        match timed("CreateBucket", 0, request.send()).await {
+            self.buckets.create_bucket().bucket(bucket).set_create_bucket_configuration(location);
+        match with_sdk("CreateBucket", request.send()).await {
             Ok(_) => {
                 tracing::info!(bucket, "made the bucket on the mirror");
                 Ok(())
@@ -209,6 +245,43 @@ impl Writer {
             Err(failure) => Err(failure),
         }
     }
+
+    /// Removes a bucket, if it is empty; one that is not there is removed. `patience`: one that is
+    /// not empty may be soon.
+    pub(super) async fn delete_bucket(&self, bucket: &str, patience: bool) -> Result<(), Failure> {
+        let request = self.buckets.delete_bucket().bucket(bucket);
+        match with_sdk("DeleteBucket", request.send()).await {
+            Ok(_) => Ok(()),
+            Err(failure) if bucket_missing(&failure) => Ok(()),
+            Err(Failure::Transient(reason)) if reason.contains("BucketNotEmpty") && !patience => {
+                Err(Failure::Permanent(reason))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+impl<'a> Call<'a> {
+    /// A request without body. `Content-Length: 0` is demanded where a body could be.
+    fn bare(what: &'static str, method: Method, query: &'a [(&'a str, &'a str)]) -> Self {
+        Self { what, method, query, headers: HeaderMap::new(), length: 0, body: empty() }
+    }
+
+    /// A request with an XML document, and the MD5 that some servers demand of it.
+    fn document(
+        what: &'static str,
+        method: Method,
+        query: &'a [(&'a str, &'a str)],
+        document: String,
+    ) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+        let md5 = base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(&document));
+        if let Ok(md5) = HeaderValue::try_from(md5) {
+            headers.insert("content-md5", md5);
+        }
+        Self { what, method, query, headers, length: 0, body: full(document.into()) }
+    }
 }
 
 /// Does this failure say that the bucket is missing?
@@ -216,81 +289,61 @@ pub(super) fn bucket_missing(failure: &Failure) -> bool {
     matches!(failure, Failure::Transient(reason) if reason.contains("NoSuchBucket"))
 }
 
-fn too_large() -> Failure {
-    Failure::Permanent("the object is larger than S3 can hold".into())
+/// Reads an answer to its end, so that the connection can be used again.
+async fn answer(
+    what: &'static str,
+    response: Response<Incoming>,
+) -> Result<(HeaderMap, Bytes), Failure> {
+    let (parts, mut body) = response.into_parts();
+    let mut document = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|error| Failure::Down(format!("mirror: {what}: {}", describe(&error))))?;
+        let Some(data) = frame.data_ref() else { continue };
+        if document.len() + data.len() <= DOCUMENT_BYTES_MAX {
+            document.extend_from_slice(data);
+        }
+    }
+    if parts.status.is_success() {
+        return Ok((parts.headers, document.freeze()));
+    }
+    let code = xml::result_document(&document).ok().and_then(|document| document.code);
+    let code = code.unwrap_or_default();
+    Err(Failure::from_status("mirror", what, parts.status.as_u16(), &code))
 }
 
-async fn timed<T, E>(
+async fn with_sdk<T, E>(
     what: &'static str,
-    length: u64,
     request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
 ) -> Result<T, Failure>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let limit = ANSWER_TIMEOUT + Duration::from_secs(length / RATE_MIN);
-    match tokio::time::timeout(limit, request).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, request).await {
         Ok(Ok(output)) => Ok(output),
-        Ok(Err(error)) => Err(failure(what, &error)),
+        Ok(Err(SdkError::ServiceError(answer))) => {
+            let status = answer.raw().status().as_u16();
+            let code = answer.err().code().unwrap_or_default();
+            Err(Failure::from_status("mirror", what, status, code))
+        }
+        Ok(Err(error)) => Err(Failure::Down(format!("mirror: {what}: {}", describe(&error)))),
         Err(_) => Err(Failure::Down(format!("mirror: no answer to {what} in time"))),
     }
 }
 
-fn failure<E>(what: &str, error: &SdkError<E, HttpResponse>) -> Failure
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    match error {
-        SdkError::ServiceError(answer) => {
-            let status = answer.raw().status().as_u16();
-            let code = answer.err().code().unwrap_or_default();
-            // A 200 that holds an error is a failure of the service.
-            let status = if status < 300 { 500 } else { status };
-            Failure::from_status("mirror", what, status, code)
-        }
-        SdkError::ResponseError(answer) => {
-            let status = answer.raw().status().as_u16();
-            Failure::Transient(format!("mirror answered {what} unreadably: {status}"))
-        }
-        SdkError::ConstructionFailure(_) => {
-            Failure::Permanent(format!("{what} cannot be sent: {}", describe(error)))
-        }
-        _ => Failure::Down(format!("mirror: {what}: {}", describe(error))),
-    }
-}
-
-/// Headers as the SDK takes them.
-fn texts(headers: &Headers) -> Result<Vec<(String, String)>, Failure> {
-    let mut out: Vec<(String, String)> = Vec::with_capacity(headers.len());
+fn object_headers(headers: &Headers, tags: &Tags) -> Result<HeaderMap, Failure> {
+    let mut out: HeaderMap = HeaderMap::with_capacity(headers.len() + 1);
     for (name, value) in headers {
-        let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
-            Failure::Permanent(format!("the value of {name} is not UTF-8 and cannot be sent"))
-        })?;
-        match out.last_mut() {
-            // Repeated headers are one list.
-            Some((previous, list)) if previous == name.as_str() => {
-                list.push(',');
-                list.push_str(text);
-            }
-            _ => out.push((name.as_str().to_owned(), text.to_owned())),
+        out.append(name.clone(), value.clone());
+    }
+    if !tags.is_empty() {
+        let mut query = Query::default();
+        for (key, value) in tags {
+            query.push(key, value);
         }
+        let value = HeaderValue::try_from(query.canonical())
+            .map_err(|_| Failure::Permanent("the tags cannot be sent".into()))?;
+        out.insert("x-amz-tagging", value);
     }
     Ok(out)
-}
-
-fn set_headers(request: &mut HttpRequest, headers: &[(String, String)]) {
-    for (name, value) in headers {
-        if request.headers_mut().try_insert(name.clone(), value.clone()).is_err() {
-            // Both came from headers that were valid, as UTF-8.
-            tracing::error!(name, "a header could not be set on the mirror's object");
-        }
-    }
-}
-
-fn tag_query(tags: &Tags) -> Option<String> {
-    let mut query = crate::s3::address::Query::default();
-    for (key, value) in tags {
-        query.push(key, value);
-    }
-    Some(query.canonical()).filter(|query| !query.is_empty())
 }

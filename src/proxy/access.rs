@@ -19,6 +19,30 @@ use crate::s3::encode::decode;
 use crate::s3::operation::{Effect, Operation};
 use crate::upstream::credentials::Credentials;
 
+/// Operations that show keys under a prefix.
+const LISTINGS: [&str; 4] =
+    ["ListObjects", "ListObjectsV2", "ListObjectVersions", "ListMultipartUploads"];
+
+/// Their parameters. Beside any other, another operation may be meant, which shows more.
+const LIST_PARAMETERS: [&str; 16] = [
+    "continuation-token",
+    "delimiter",
+    "encoding-type",
+    "fetch-owner",
+    "key-marker",
+    "list-type",
+    "marker",
+    "max-keys",
+    "max-uploads",
+    "prefix",
+    "start-after",
+    "upload-id-marker",
+    "uploads",
+    "version-id-marker",
+    "versions",
+    "x-id",
+];
+
 /// The rules of one proxy.
 #[derive(Debug, Default)]
 pub struct AccessRules {
@@ -73,9 +97,19 @@ impl AccessRules {
     ) -> Result<(), S3Error> {
         let access = if operation.effect == Effect::Read { Access::Read } else { Access::Write };
         let bucket = address.bucket.as_deref();
-        // A listing shows what lies under its prefix.
-        let listing = address.key.is_none() && operation.effect == Effect::Read;
-        let prefix = if listing { address.query.get("prefix") } else { None };
+        // A listing shows what lies under its prefix; nothing else has one.
+        let listing = LISTINGS.contains(&operation.name)
+            && address.query.names().all(|name| LIST_PARAMETERS.contains(&name));
+        let prefix = if listing {
+            let mut prefixes = address.query.all("prefix");
+            let prefix = prefixes.next();
+            if prefixes.next().is_some() {
+                return Err(AuthError::access_denied().into());
+            }
+            prefix
+        } else {
+            None
+        };
         if operation.effect != Effect::Keys {
             self.check_key(caller, access, bucket, address.key.as_deref().or(prefix))?;
         } else if !self.allows_bucket(bucket) {

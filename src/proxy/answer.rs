@@ -43,7 +43,8 @@ impl Proxy {
                 format!("The bucket is in region {region}, which this proxy is not set to.");
             return refuse(&S3Error::internal(message), resource, record);
         }
-        if !matches!(status, StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST)
+        let failed = status.is_client_error() || status.is_server_error();
+        if !failed
             || record.method == http::Method::HEAD
             || content_length(response.headers()).is_none_or(|length| length > ERROR_BYTES_MAX)
         {
@@ -51,7 +52,10 @@ impl Proxy {
         }
         let (parts, body) = response.into_parts();
         let Ok(document) = collect(body).await else {
-            return refuse(&S3Error::internal("main's answer broke off"), resource, record);
+            // Main may answer early and close while the request is still being sent; what its
+            // answer was about is lost, that it refused is not.
+            let error = S3Error::new(parts.status, "InternalError", "The storage closed early.");
+            return refuse(&error, resource, record);
         };
         let code = xml::result_document(&document).ok().and_then(|document| document.code);
         if let Some(code) = code.filter(|code| OUR_FAULT.contains(&code.as_str())) {

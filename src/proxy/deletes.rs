@@ -37,8 +37,8 @@ impl Proxy {
             Err(error) => return Err((error, Box::new(record))),
         };
         let bucket = admitted.address.bucket.as_deref();
-        for key in &keys {
-            let write = crate::auth::Access::Write;
+        for named in &keys {
+            let (write, key) = (crate::auth::Access::Write, &named.key);
             if let Err(error) = self.access.check_key(&admitted.caller, write, bucket, Some(key)) {
                 return Err((error, Box::new(record)));
             }
@@ -53,9 +53,14 @@ impl Proxy {
             }
         }
         let bucket = admitted.address.bucket.clone().unwrap_or_default();
-        let objects = keys.iter().map(|key| ObjectKey::new(&bucket, key)).collect();
-        let change = Change::Delete;
-        let appended = self.append(objects, change, Facts::default(), &admitted, &record).await;
+        let changes = keys
+            .iter()
+            .map(|named| {
+                let change = if named.version { Change::Other } else { Change::Delete };
+                (ObjectKey::new(&bucket, &named.key), change)
+            })
+            .collect();
+        let appended = self.append(changes, Facts::default(), &admitted, &record).await;
         let (intents, gate) = match appended {
             Ok(appended) => appended,
             Err(error) => return Err((error, Box::new(record))),
@@ -89,7 +94,8 @@ impl Proxy {
                     let deleted = matches!(&errors, Some(Ok(errors))
                         if !errors.contains(&*intent.object().key));
                     let outcome = if deleted { Outcome::Changed } else { Outcome::Unknown };
-                    let facts = Facts { absent: deleted, ..Facts::default() };
+                    let absent = deleted && intent.change() == Change::Delete;
+                    let facts = Facts { absent, ..Facts::default() };
                     journal.settle(intent, outcome, facts, None).await;
                 }
             });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
@@ -48,13 +48,14 @@ impl Proxy {
         let resource = admitted.address.path();
         let result = match admitted.operation.effect {
             Effect::Key(change) => self.change(admitted, body, change, record).await,
+            Effect::Bucket => self.change(admitted, body, Change::Bucket, record).await,
             Effect::Keys => self.delete_objects(admitted, body, record).await,
             _ => return self.forward(admitted, body, record).await,
         };
         result.unwrap_or_else(|(error, record)| refuse(&error, &resource, *record))
     }
 
-    /// Parts of uploads, buckets, settings: no key changes.
+    /// Parts of uploads, settings: neither a key nor a bucket changes.
     async fn forward(
         &self,
         admitted: Admitted,
@@ -114,7 +115,8 @@ impl Proxy {
             UploadSource::Stream(body)
         };
         let objects = changed_objects(&admitted);
-        let (intents, gate) = match self.append(objects, change, facts, &admitted, &record).await {
+        let changes = objects.into_iter().map(|object| (object, change)).collect();
+        let (intents, gate) = match self.append(changes, facts, &admitted, &record).await {
             Ok(appended) => appended,
             Err(error) => return Err((error, Box::new(record))),
         };
@@ -160,16 +162,15 @@ impl Proxy {
     /// Writes intents. Small requests wait here; the body of large ones waits with its tail.
     pub(super) async fn append(
         &self,
-        objects: Vec<ObjectKey>,
-        change: Change,
+        changes: Vec<(ObjectKey, Change)>,
         facts: Facts,
         admitted: &Admitted,
         record: &Record,
     ) -> Result<(Vec<Intent>, Option<Gate>), S3Error> {
         let accepted_ms = now_ms();
-        let new = objects
+        let new = changes
             .into_iter()
-            .map(|object| NewIntent {
+            .map(|(object, change)| NewIntent {
                 object,
                 change,
                 request_id: record.id.clone(),
@@ -253,11 +254,6 @@ pub(super) fn outgoing(
             let transfer = released();
             if let Some((tee, headers)) = tee {
                 transfer.keep(tee.finish(headers));
-            }
-            if admitted.parts.method == http::Method::PUT
-                || admitted.parts.method == http::Method::POST
-            {
-                admitted.parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             }
             (upstream::empty(), transfer)
         }

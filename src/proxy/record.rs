@@ -46,9 +46,9 @@ impl Record {
     /// A write that main accepted is pending until the mirror confirms it; nothing else is
     /// mirrored.
     fn mirror_status(&self) -> &'static str {
-        let mutates = self
-            .operation
-            .is_some_and(|operation| matches!(operation.effect, Effect::Key(_) | Effect::Keys));
+        let mutates = self.operation.is_some_and(|operation| {
+            matches!(operation.effect, Effect::Key(_) | Effect::Keys | Effect::Bucket)
+        });
         if mutates && self.status.is_success() { "pending" } else { "none" }
     }
 }

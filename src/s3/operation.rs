@@ -40,6 +40,8 @@ pub enum Change {
     Tagging,
     /// Any other change: main is asked what became of the key.
     Other,
+    /// The bucket itself came or went; the key is empty.
+    Bucket,
 }
 
 impl Change {
@@ -52,6 +54,7 @@ impl Change {
             Self::Delete => 3,
             Self::Tagging => 4,
             Self::Other => 5,
+            Self::Bucket => 6,
         }
     }
 
@@ -64,6 +67,7 @@ impl Change {
             2 => Self::Complete,
             3 => Self::Delete,
             4 => Self::Tagging,
+            6 => Self::Bucket,
             _ => Self::Other,
         }
     }

@@ -82,20 +82,40 @@ fn ends_with(path: &[String], tail: &[&str]) -> bool {
     path.len() == tail.len() && path.iter().zip(tail).all(|(a, b)| a == b)
 }
 
-/// The keys of a `DeleteObjects` request, in order, each once. Whether some of them name a
-/// version does not matter here: main is asked what became of each key.
-pub fn delete_keys(xml: &[u8]) -> Result<Vec<String>, MalformedXml> {
-    let mut keys: Vec<String> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
+/// One key of a `DeleteObjects` request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedKey {
+    /// The key.
+    pub key: String,
+    /// Is one version of it named? The delete of one version leaves whatever version is then the
+    /// newest.
+    pub version: bool,
+}
+
+/// The keys of a `DeleteObjects` request, in order, each once.
+pub fn delete_keys(xml: &[u8]) -> Result<Vec<NamedKey>, MalformedXml> {
+    let mut keys: Vec<NamedKey> = Vec::new();
+    let mut places = std::collections::HashMap::new();
     let mut count = 0usize;
+    let (mut name, mut version) = (None, false);
     let root = walk(xml, |path, text| {
         if ends_with(path, &["Delete", "Object", "Key"]) {
+            name = Some(text.to_owned()).filter(|name| !name.is_empty());
+        } else if ends_with(path, &["Delete", "Object", "VersionId"]) {
+            version = !text.trim().is_empty();
+        } else if ends_with(path, &["Delete", "Object"]) {
             count += 1;
-            if count > DELETE_KEYS_MAX || text.is_empty() {
-                return Err(MalformedXml);
-            }
-            if seen.insert(text.to_owned()) {
-                keys.push(text.to_owned());
+            let key = name.take().filter(|_| count <= DELETE_KEYS_MAX).ok_or(MalformedXml)?;
+            let version = std::mem::take(&mut version);
+            match places.get(&key) {
+                Some(&place) => {
+                    let known: Option<&mut NamedKey> = keys.get_mut(place);
+                    known.ok_or(MalformedXml)?.version |= version;
+                }
+                None => {
+                    places.insert(key.clone(), keys.len());
+                    keys.push(NamedKey { key, version });
+                }
             }
         }
         Ok(())
@@ -192,6 +212,8 @@ pub struct ResultDocument {
     pub last_modified: Option<String>,
     /// Error code.
     pub code: Option<String>,
+    /// `UploadId` of a multipart upload that was begun.
+    pub upload_id: Option<String>,
 }
 
 /// Reads the result document of a mutation, or an error document.
@@ -202,6 +224,7 @@ pub fn result_document(xml: &[u8]) -> Result<ResultDocument, MalformedXml> {
             match path.get(1).map(String::as_str) {
                 Some("ETag") => document.etag = Some(super::state::unquoted(text).to_owned()),
                 Some("LastModified") => document.last_modified = Some(text.trim().to_owned()),
+                Some("UploadId") => document.upload_id = Some(text.trim().to_owned()),
                 Some("Code") => document.code = Some(text.trim().to_owned()),
                 _ => {}
             }
@@ -228,6 +251,34 @@ pub fn tags(xml: &[u8]) -> Result<Vec<(String, String)>, MalformedXml> {
     })?;
     tags.sort();
     if root == "Tagging" { Ok(tags) } else { Err(MalformedXml) }
+}
+
+/// The body of `CompleteMultipartUpload`, from part numbers and ETags without quotes.
+pub fn complete_document<'a>(parts: impl Iterator<Item = (u32, &'a str)>) -> String {
+    let mut out = String::from("<CompleteMultipartUpload>");
+    for (number, etag) in parts {
+        out.push_str("<Part><PartNumber>");
+        out.push_str(&number.to_string());
+        out.push_str("</PartNumber><ETag>&quot;");
+        escape_into(&mut out, etag);
+        out.push_str("&quot;</ETag></Part>");
+    }
+    out.push_str("</CompleteMultipartUpload>");
+    out
+}
+
+/// The body of `PutObjectTagging`.
+pub fn tagging_document(tags: &[(String, String)]) -> String {
+    let mut out = String::from("<Tagging><TagSet>");
+    for (key, value) in tags {
+        out.push_str("<Tag><Key>");
+        escape_into(&mut out, key);
+        out.push_str("</Key><Value>");
+        escape_into(&mut out, value);
+        out.push_str("</Value></Tag>");
+    }
+    out.push_str("</TagSet></Tagging>");
+    out
 }
 
 /// An S3 error document, `elements` being what some codes tell beside the usual. All texts are
@@ -288,7 +339,8 @@ mod tests {
             <Object><Key>n&#10;r&#x0D;\u{1}</Key></Object><Object><Key>a&amp;b&lt;c&gt;</Key></Object>\
             </Delete>";
         let keys = delete_keys(xml.as_bytes()).unwrap();
-        assert_eq!(keys, ["a&b<c>", " sp <&>", "n\nr\r\u{1}"]);
+        let named: Vec<_> = keys.iter().map(|named| (named.key.as_str(), named.version)).collect();
+        assert_eq!(named, [("a&b<c>", false), (" sp <&>", true), ("n\nr\r\u{1}", false)]);
     }
 
     #[test]

@@ -45,6 +45,21 @@ pub enum ReadError {
     Unusable(String),
 }
 
+impl ReadError {
+    /// Can asking again not help? Credentials get mended and conflicts pass; a request that is
+    /// refused as such stays so (an object under a key that only its client has, for one).
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => {
+                matches!(status, 400..=499 | 501)
+                    && !matches!(status, 401 | 403 | 404 | 408 | 409 | 412 | 425 | 429)
+            }
+            Self::Unusable(_) => true,
+            Self::Unreachable(_) | Self::Moved => false,
+        }
+    }
+}
+
 /// Asks one service about one key.
 pub struct Reader<'a> {
     /// The service.
@@ -53,11 +68,22 @@ pub struct Reader<'a> {
     pub who: &'static str,
     /// Bucket.
     pub bucket: &'a str,
-    /// Key.
-    pub key: &'a str,
+    /// Key; none for the bucket itself.
+    pub key: Option<&'a str>,
 }
 
 impl Reader<'_> {
+    /// Is there such a bucket? The key does not matter.
+    pub async fn bucket_exists(&self) -> Result<bool, ReadError> {
+        let bucket = Reader { key: None, ..*self };
+        let response = bucket.request(Method::HEAD, &[], HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            status => Err(self.refused("HeadBucket", status.as_u16(), "")),
+        }
+    }
+
     /// The object now, or `None` when there is none.
     pub async fn head(&self) -> Result<Option<ObjectState>, ReadError> {
         let response = self.request(Method::HEAD, &[], HeaderMap::new()).await?;
@@ -144,7 +170,7 @@ impl Reader<'_> {
         }
         let outgoing = Outgoing {
             method,
-            path: path_style(Some(self.bucket), Some(self.key)),
+            path: path_style(Some(self.bucket), self.key),
             query: parameters.canonical(),
             headers,
             payload: UNSIGNED_PAYLOAD,

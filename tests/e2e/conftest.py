@@ -1,5 +1,7 @@
 """Fixtures: two stores and one PostgreSQL cluster for the whole run, a laboratory per test."""
 
+import shutil
+
 import pytest
 
 from support import process
@@ -41,6 +43,8 @@ def stores(tmp_path_factory, logs):
             store.stop()
         finally:
             store.process.forget()
+    # Logs are worth keeping after a run; gigabytes of test objects are not.
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

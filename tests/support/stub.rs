@@ -2,7 +2,8 @@
 //!
 //! It checks no signature. `/bucket/<size>/anything` is an object of that many zero bytes, so an
 //! upload to such a path agrees with what a later `HEAD` or `GET` tells; every object has the
-//! same `ETag`, media type and time. `PUT` and `POST` discard their body. Paths below `/-/`, which
+//! same `ETag`, media type and time. `PUT` and `POST` discard their body. As a mirror it says of every
+//! object that it is not there, because otherwise nothing would be copied to it. Paths below `/-/`, which
 //! cannot be a bucket, control it: `/-/hold` and `/-/release` stop and continue all answers,
 //! `/-/counts` tells what it has seen. Memory: one read buffer per connection.
 #![allow(
@@ -54,6 +55,15 @@ pub struct Counts {
     pub delete: Count,
 }
 
+/// What a stub says when it is asked (`HEAD`) whether it has an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Every object is there.
+    Main,
+    /// None is.
+    Mirror,
+}
+
 #[derive(Default)]
 struct Counter {
     requests: AtomicU64,
@@ -70,6 +80,7 @@ impl Counter {
 }
 
 struct Shared {
+    role: Role,
     counters: [Counter; 5],
     held: watch::Sender<bool>,
 }
@@ -101,11 +112,11 @@ pub struct Stub {
 
 impl Stub {
     /// Serves on an address (port 0: any) in tasks of the present runtime.
-    pub async fn start(address: SocketAddr) -> std::io::Result<Self> {
+    pub async fn start(address: SocketAddr, role: Role) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (held, _) = watch::channel(false);
-        let shared = Arc::new(Shared { counters: Default::default(), held });
+        let shared = Arc::new(Shared { role, counters: Default::default(), held });
         let accepting = tokio::spawn(accept(listener, shared.clone())).abort_handle();
         Ok(Self { address, shared, accepting })
     }
@@ -170,6 +181,7 @@ async fn answer(
     let query = parts.uri.query().unwrap_or_default();
     let mut response = match parts.method {
         Method::GET => object(size, parts.headers.get(header::RANGE), counter),
+        Method::HEAD if shared.role == Role::Mirror => status(StatusCode::NOT_FOUND),
         Method::HEAD => {
             let mut response = object(size, None, &Counter::default());
             response.headers_mut().insert(header::CONTENT_LENGTH, size.into());

@@ -23,6 +23,7 @@ _IDS = re.compile(
     r"<(UploadId|VersionId|DeleteMarkerVersionId|UploadIdMarker|NextUploadIdMarker|"
     r"VersionIdMarker|NextVersionIdMarker)>([^<]+)</\1>"
 )
+_DELETED = re.compile(r"<(Deleted|Error)>.*?</\1>")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT")
 
@@ -65,6 +66,9 @@ class Mask:
         text = _REQUEST_IDS.sub(r"<\1>ID</\1>", text)
         text = _IDS.sub(lambda m: f"<{m[1]}>{self._id(m[2])}</{m[1]}>", text)
         text = _MOMENT.sub(self._moment, text)
+        if "<DeleteResult" in text:  # its order means nothing, and the server's is not stable
+            found = sorted(match[0] for match in _DELETED.finditer(text))
+            text = _DELETED.sub("", text) + "".join(found)
         return _HTTP_DATE.sub(self._http_date, text)
 
     def _id(self, value):

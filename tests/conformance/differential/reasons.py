@@ -39,6 +39,16 @@ REASONS = {
         "With client authentication only Signature Version 4 is accepted.",
         (VERIFIED,),
     ),
+    "presign limits": Reason(
+        "With client authentication faults of a presigned URL's own parameters are answered with "
+        "the codes of AWS; this server answers AccessDenied to all of them.",
+        (VERIFIED,),
+    ),
+    "unsigned header": Reason(
+        "With client authentication an `x-amz-*` header outside the signature is refused, as AWS "
+        "does; this server lets some of them pass.",
+        (VERIFIED,),
+    ),
     "form": Reason(
         "Form uploads (POST of multipart/form-data) are answered 501: their signature covers a "
         "policy and cannot be replaced."

@@ -70,7 +70,7 @@ def multipart(s):
     s.head("part 1 of it", "big", query="?partNumber=1")
     s.get("range over the border of parts", "big", headers=[("Range", f"bytes={len(PART) - 5}-{len(PART) + 4}")])
     s.post("complete again", "big", _complete(parts), query=f"?uploadId={upload}")
-    s.post("abort afterwards", "big", query=f"?uploadId={upload}")
+    s.post("complete without a document", "big", query=f"?uploadId={upload}")
     # Too small a part that is not the last.
     small = element(s.post("create another", "small", query="?uploads="), "UploadId")
     etags = [

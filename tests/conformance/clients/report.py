@@ -1,0 +1,38 @@
+"""The outcome of the clients' runs as a table."""
+
+from . import job
+
+
+def count(results):
+    failed = sum(not result.passed for result in results)
+    return len(results) - failed, failed
+
+
+def table(results):
+    """Markdown: one row per client, one column per main and mode, and below it what failed."""
+    columns = list(dict.fromkeys((result.server, result.mode) for result in results))
+    lines = [
+        "| client | " + " | ".join(f"{server}, {mode}" for server, mode in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for client in dict.fromkeys(result.client for result in results):
+        cells = []
+        for column in columns:
+            own = [r for r in results if r.client == client and (r.server, r.mode) == column]
+            good = sum(not result.faults for result in own)
+            also = sum(result.directly_too for result in own)
+            note = f", {also} fails directly too" if also else ""
+            cells.append(f"{good} of {len(own)}{note}" if own else "cannot")
+        lines.append(f"| {client} | " + " | ".join(cells) + " |")
+    failures = [
+        f"- {'(directly too) ' if r.directly_too else ''}{r.client}, {r.server}, {r.mode}, {r.case}: {_short('; '.join(r.faults))}"
+        for r in results
+        if r.faults
+    ]
+    cases = "; ".join(f"{case}: {how}" for case, (_, how) in job.CASES.items())
+    return "\n".join([*lines, "", f"Cases: {cases}.", "", *failures])
+
+
+def _short(text):
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:297] + "..."

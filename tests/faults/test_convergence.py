@@ -1,0 +1,30 @@
+"""P2-P8: random operations under random faults and SIGKILLs; when all is calm, all is equal.
+
+`scripts/soak` is the same for as long as one likes. FAULT_SEED repeats a plan, FAULT_SECONDS sets
+the length of the disturbed part.
+"""
+
+import os
+import random
+
+import pytest
+
+from run import Run
+
+
+def seed():
+    return int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(1 << 32))
+
+
+def seconds():
+    return float(os.environ.get("FAULT_SECONDS") or 25)
+
+
+@pytest.mark.parametrize("proxies", [1, 2], ids=["one-proxy", "two-proxies"])
+def test_after_any_faults_and_kills_mirror_and_inventory_equal_main(lab, proxies):
+    result = Run(lab, seed(), proxies).go(seconds())
+    assert not result.lost, "\n".join(result.lost)
+    # Otherwise the run has proved nothing.
+    assert result.kills >= 2
+    assert sum(counts.total() for counts in result.faults.values()) >= 50
+    assert result.answers["done"] >= 100

@@ -1,0 +1,362 @@
+"""The ways in which other systems of this kind failed their users, one by one.
+
+The numbers are those of the list in `docs/reliability.md`, which also says where the modes that
+are not here are tested.
+"""
+
+import hashlib
+import threading
+import time
+
+import pytest
+from http1 import answer
+from plan import Fault, Script
+from relay import Relay
+from support import compare, s3
+from support.poll import until
+from support.proxy import gauges
+
+PART = 5 * 1024 * 1024
+
+
+class Scene:
+    """A proxy with a relay before each store; rules are set by the test."""
+
+    def __init__(self, lab, **options):
+        self.lab = lab
+        self.main = lab.closing(Relay(lab.main.address, Script()))
+        self.mirror = lab.closing(Relay(lab.mirror.address, Script()))
+        self.inventory = lab.postgres()
+        self.proxy = lab.proxy(
+            self.inventory.settings(),
+            main_endpoint=self.main.endpoint,
+            mirror_endpoint=self.mirror.endpoint,
+            **options,
+        )
+        self.bucket = lab.bucket("mode")
+        self.client = lab.client(self.proxy)
+
+    def put(self, key, body=b"x", **options):
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=body, **options)
+
+    def is_backed_up(self, key):
+        return any(
+            row["is_backed_up"] for row in self.inventory.rows(self.bucket) if row["path"] == key
+        )
+
+    def writes_to_mirror(self, key):
+        return [
+            (method, target)
+            for method, target in list(self.mirror.requests)
+            if method in ("PUT", "POST", "DELETE") and target.partition("?")[0].endswith("/" + key)
+        ]
+
+    def assert_converged(self, timeout=60):
+        self.main.calm()
+        self.mirror.calm()
+        self.lab.assert_converged(
+            self.proxy, self.bucket, inventory=self.inventory, timeout=timeout
+        )
+
+
+@pytest.fixture
+def scene(lab):
+    return Scene(lab)
+
+
+def on(key, fault, method=None, times=None):
+    """A rule: the first `times` requests about `key` meet `fault`."""
+    met = []
+
+    def rule(request):
+        if not request.path.endswith("/" + key) or method not in (None, request.method):
+            return None
+        if times is not None and len(met) >= times:
+            return None
+        met.append(request)
+        return fault(request) if callable(fault) else fault
+
+    rule.met = met
+    return rule
+
+
+def test_02_retries_exhausted_many_refusals_and_a_kill_do_not_drop_a_key(scene):
+    rule = on("k", Fault("503 SlowDown"), times=6)
+    scene.mirror.plan.rule = rule
+    scene.put("k")
+    until(lambda: len(rule.met) >= 3, "three refusals")
+    scene.proxy.kill()
+    scene.proxy.start()
+    until(lambda: len(rule.met) == 6, "six refusals", 60)
+    assert not scene.is_backed_up("k")
+    scene.assert_converged()
+
+
+#: Answers that are not what S3 says when it has stored an object.
+NOT_SUCCESS = {
+    "200-from-something-that-is-not-s3": answer(200, "OK", b"<html>maintenance</html>"),
+    "200-without-etag": answer(200, "OK"),
+    "202": answer(202, "Accepted"),
+    "302": answer(302, "Found", headers=[("Location", "http://127.0.0.1:9/")]),
+    "418": answer(418, "Teapot"),
+    "500-without-xml": answer(500, "x", b"not xml"),
+    "599": answer(599, "Unheard of"),
+}
+
+
+@pytest.mark.parametrize("odd", NOT_SUCCESS.values(), ids=NOT_SUCCESS.keys())
+def test_03_unclassified_answer_is_never_counted_as_success(scene, odd):
+    rule = on("k", odd, method="PUT")
+    scene.mirror.plan.rule = rule
+    scene.put("k")
+    until(lambda: rule.met, "the first try")
+    until(
+        lambda: len(rule.met) >= 2 or scene.proxy.status()["mirror"]["parked"],
+        lambda: f"another try or a parked key, not success: {scene.proxy.status()}",
+        10,
+    )
+    assert not scene.is_backed_up("k")
+    figures = gauges(scene.proxy.status())
+    assert figures["mirror.pending_operations"] + figures["mirror.parked"] == 1, figures
+
+
+def test_04_one_hanging_key_does_not_hold_back_the_others(scene):
+    scene.mirror.plan.rule = on("stuck", Fault("hang, then reset", 6.0), times=1)
+    scene.put("stuck")
+    until(lambda: scene.mirror.requests, "the mirror to be asked")
+    began = time.monotonic()
+    for number in range(20):
+        scene.put(f"{number}")
+    until(
+        lambda: scene.lab.keys_on_mirror(scene.bucket) >= {f"{n}" for n in range(20)},
+        "the other keys",
+        5,
+    )
+    assert time.monotonic() - began < 5
+    scene.assert_converged()
+
+
+def test_07_multipart_survives_a_failing_part_and_a_complete_that_lies(scene):
+    """Same part boundaries in the end, and no upload is left behind."""
+    # The first upload loses a part, the second is told an error inside a 200, the third works.
+    failed = []
+
+    def rule(request):
+        if "partNumber=2" in request.query and "part" not in failed:
+            failed.append("part")
+            return Fault("500 InternalError")
+        if request.judged_by_body and "complete" not in failed:
+            failed.append("complete")
+            return Fault("200 with an error, no effect")
+        return None
+
+    scene.mirror.plan.rule = rule
+    parts = [b"a" * PART, b"b" * (PART + 1), b"c" * 10]
+    s3.put_multipart(scene.client, scene.bucket, "k", parts, Metadata={"a": "b"})
+    scene.assert_converged()
+    assert failed == ["part", "complete"]
+    left = scene.lab.s3_mirror.list_multipart_uploads(Bucket=scene.bucket).get("Uploads", [])
+    assert not left, left
+
+
+def test_08_multipart_etag_kept_and_an_equal_object_is_not_copied_again(scene):
+    """The answer to Complete is lost: main is asked again and again, the mirror is left alone."""
+    scene.main.plan.rule = lambda request: (
+        Fault("response lost after the effect") if request.judged_by_body else None
+    )
+    parts = [b"a" * (PART + 7), b"b" * PART, b"c"]
+    with pytest.raises(scene.client.exceptions.ClientError):
+        s3.put_multipart(scene.client, scene.bucket, "k", parts)
+    scene.assert_converged()
+    before = scene.writes_to_mirror("k")
+    heads = len(scene.mirror.requests)
+    # The check five seconds after an unknown outcome.
+    until(lambda: len(scene.mirror.requests) > heads, "the mirror to be looked at again", 10)
+    scene.assert_converged()
+    bytes_again = [
+        each for each in scene.writes_to_mirror("k")[len(before) :] if "tagging" not in each[1]
+    ]
+    assert not bytes_again, bytes_again
+
+
+LATE = {
+    "no-answer": Fault("reset, effect lands late", 4.0),
+    "504": Fault("504, effect lands late", 4.0),
+    "proxy-killed": Fault("hang, effect lands late", 4.0),
+    "delete": Fault("reset, effect lands late", 4.0),
+}
+
+
+@pytest.fixture(scope="module")
+def late(module_lab):
+    """Old writes to the mirror that land four seconds late, over newer ones; then 33 seconds."""
+    scene = Scene(module_lab)
+    for name in LATE:
+        scene.put(name, b"before")
+    scene.proxy.wait_drained()
+    rules = {
+        name: on(name, fault, "DELETE" if name == "delete" else "PUT", times=1)
+        for name, fault in LATE.items()
+    }
+
+    def rule(request):
+        return next((fault for each in rules.values() if (fault := each(request))), None)
+
+    scene.mirror.plan.rule = rule
+    for name in LATE:
+        if name == "delete":
+            scene.client.delete_object(Bucket=scene.bucket, Key=name)
+        else:
+            scene.put(name, b"old " * 100)
+    until(lambda: all(each.met for each in rules.values()), "the old writes to be under way")
+    scene.proxy.kill()
+    scene.proxy.start()
+    for name in LATE:
+        scene.put(name, b"newer")
+    scene.proxy.wait_drained()
+    assert not scene.mirror.idle, "the old writes have landed too early to prove anything"
+    until(lambda: scene.mirror.idle, "the old writes to land")
+    time.sleep(33)
+    scene.proxy.wait_drained()
+    return scene
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_09_late_write_does_not_beat_the_newer_one(late, name):
+    main = compare.describe(late.lab.s3_main, late.bucket, name)
+    mirror = compare.describe(late.lab.s3_mirror, late.bucket, name)
+    assert main["sha256"] == hashlib.sha256(b"newer").hexdigest()
+    assert mirror == main
+
+
+def test_09_race_of_two_proxies_for_the_tags_of_one_key(lab):
+    """Two values of one tag: neither ETag, size, headers nor the number of tags tell them apart."""
+    inventory = lab.postgres()
+    slow = lab.closing(Relay(lab.mirror.address, Script()))
+    first = lab.proxy(inventory.settings(), mirror_endpoint=slow.endpoint)
+    second = lab.proxy(inventory.settings())
+    bucket = lab.bucket("race")
+    lab.client(first).put_object(Bucket=bucket, Key="k", Body=b"x", Tagging="t=0")
+    first.wait_drained()
+
+    def tag(proxy, value):
+        lab.client(proxy).put_object_tagging(
+            Bucket=bucket, Key="k", Tagging={"TagSet": [{"Key": "t", "Value": value}]}
+        )
+
+    done = []
+
+    def rule(request):
+        # The first proxy has read the tags it is about to write; now the second one is quicker.
+        if request.method == "PUT" and "tagging" in request.query and not done:
+            done.append(True)
+            return Fault("slow request", 1.5)
+        return None
+
+    slow.plan.rule = rule
+    tag(first, "1")
+    until(lambda: done, "the first proxy to write tags")
+    tag(second, "2")
+    second.wait_drained()
+    first.wait_drained()
+    lab.assert_converged(first, bucket)
+
+
+def test_10_deletes_that_main_refuses_are_not_made_on_the_mirror(scene):
+    """DeleteObjects with an error for one key; the other one goes."""
+    for key in ("goes", "stays"):
+        scene.put(key)
+    scene.proxy.wait_drained()
+    document = (
+        b'<?xml version="1.0" encoding="UTF-8"?><DeleteResult><Deleted><Key>goes</Key></Deleted>'
+        b"<Error><Key>stays</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
+        b"</DeleteResult>"
+    )
+
+    def rule(request):
+        if request.method == "POST" and "delete" in request.query:
+            scene.lab.s3_main.delete_object(Bucket=scene.bucket, Key="goes")
+            return answer(200, "OK", document)
+        return None
+
+    scene.main.plan.rule = rule
+    for quiet in (False, True):
+        scene.client.delete_objects(
+            Bucket=scene.bucket,
+            Delete={"Objects": [{"Key": "goes"}, {"Key": "stays"}], "Quiet": quiet},
+        )
+    scene.assert_converged()
+    assert scene.lab.keys_on_mirror(scene.bucket) == {"stays"}
+
+
+def test_10_deletes_repeated_and_lost_answers_end_with_an_absent_key(scene):
+    scene.put("k")
+    scene.proxy.wait_drained()
+    scene.mirror.plan.rule = on("k", Fault("response lost after the effect"), "DELETE", times=2)
+    for _ in range(3):
+        scene.client.delete_object(Bucket=scene.bucket, Key="k")
+    scene.assert_converged()
+    assert scene.lab.keys_on_mirror(scene.bucket) == set()
+
+
+def test_14_status_does_not_lie_while_everything_fails(scene):
+    """Retries are not counted as progress nor as more work, and a restart forgets nothing."""
+    scene.mirror.plan.rule = lambda request: Fault("500 InternalError")
+    for number in range(30):
+        scene.put(f"{number % 10}", b"x" * number)
+    for _ in range(2):
+        until(
+            lambda: gauges(scene.proxy.status())["mirror.pending_operations"] == 10,
+            lambda: f"ten keys to be pending: {scene.proxy.status()}",
+        )
+        time.sleep(1)
+        figures = gauges(scene.proxy.status())
+        assert figures["mirror.pending_operations"] == 10, figures
+        assert figures["mirror.oldest_pending_seconds"] > 0, figures
+        assert not any(scene.is_backed_up(f"{number}") for number in range(10))
+        scene.proxy.kill()
+        scene.proxy.start()
+    scene.assert_converged()
+
+
+def test_late_effect_on_main_is_seen_by_the_later_check(scene):
+    """P3: a request that nobody answered takes effect three seconds after its client gave up."""
+    scene.put("k", b"before")
+    scene.proxy.wait_drained()
+    scene.main.plan.rule = on("k", Fault("reset, effect lands late", 3.0), "PUT", times=1)
+    with pytest.raises(scene.client.exceptions.ClientError):
+        scene.put("k", b"after")
+    until(lambda: scene.main.idle, "the effect")
+    until(
+        lambda: s3.every_key(scene.lab.s3_mirror, scene.bucket)["k"]["Size"] == len(b"after"),
+        "the mirror to follow",
+        10,
+    )
+    scene.assert_converged()
+
+
+def test_truncated_read_of_main_never_becomes_a_mirror_object(lab):
+    """The worker reads a body back from main, and main breaks off in its middle."""
+    scene = Scene(lab, TEE_MEMORY_BYTES=0, TEE_SPOOL_BYTES=0)
+    body = b"0123456789" * 50_000
+    scene.main.plan.rule = on("k", Fault("truncated response body"), "GET", times=2)
+    seen = []
+    stop = threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            keys = scene.lab.keys_on_mirror(scene.bucket)
+            if "k" in keys:
+                seen.append(s3.every_key(scene.lab.s3_mirror, scene.bucket)["k"]["Size"])
+            time.sleep(0.01)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        scene.put("k", body)
+        until(lambda: seen, "the object", 30)
+    finally:
+        stop.set()
+        watcher.join()
+    assert set(seen) == {len(body)}
+    scene.assert_converged()
