@@ -100,15 +100,20 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let listener = listen(config.listen_addr).await?;
     workers.spawn(admin.clone().serve(admin_listener));
     let tee = Tee::open(config.tee_memory_bytes, config.tee_spool_bytes, &config.data_dir)?;
-    let proxy = Arc::new(Proxy {
-        main,
-        journal: journal.clone(),
-        tee,
-        domains: config.proxy_domains.clone(),
-        journal_required: config.journal_required,
-        access,
-        metrics,
-    });
+    let access = Arc::new(access);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let proxies = (0..cores)
+        .map(|_| Proxy {
+            main: Arc::new(main.sibling()),
+            journal: journal.clone(),
+            tee: tee.clone(),
+            domains: config.proxy_domains.clone(),
+            journal_required: config.journal_required,
+            access: access.clone(),
+            metrics: metrics.clone(),
+        })
+        .collect();
+    drop((main, tee, metrics));
     admin.set_ready(true);
     tracing::info!(
         listen = %config.listen_addr,
@@ -130,7 +135,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         stop.as_mut().await;
         deadline = Some(Instant::now() + config.drain_timeout);
     };
-    let finished = proxy::listener::serve(listener, proxy, announced, config.drain_timeout).await;
+    let finished =
+        proxy::listener::serve(listener, proxies, announced, config.drain_timeout).await?;
     if !finished {
         tracing::warn!("requests were still under way when the time to drain was over");
     }

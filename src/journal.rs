@@ -141,6 +141,7 @@ struct Shared {
     rows_ready: Notify,
     flights: Mutex<HashMap<ObjectKey, Flight>>,
     health: Arc<Health>,
+    runtime: tokio::runtime::Handle,
     reader: tokio::sync::Mutex<SqliteConnection>,
     // Held for its lock until the last handle is gone.
     _lock: File,
@@ -252,11 +253,10 @@ impl Drop for Intent {
         self.settled = true;
         let journal = self.journal.0.clone();
         let landing = Landing::new(self, true, Facts::default());
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { journal.settle_changed(landing, None).await });
-        }
-        // Without a runtime the process is going down and the intent stays one: main is asked
-        // at the next start.
+        let settling = journal.clone();
+        journal.spawn(async move { settling.settle_changed(landing, None).await });
+        // If the journal's runtime has ended, the intent stays one: main is asked at the next
+        // start.
     }
 }
 
@@ -312,6 +312,7 @@ impl Journal {
             rows_ready: Notify::new(),
             flights: Mutex::new(HashMap::new()),
             health: health.clone(),
+            runtime: tokio::runtime::Handle::current(),
             reader: tokio::sync::Mutex::new(reader),
             _lock: lock,
         });
@@ -345,6 +346,11 @@ impl Journal {
         if self.commands.send(command).await.is_err() {
             tracing::error!("the journal writer is gone");
         }
+    }
+
+    /// Runs a settlement to its end, whatever becomes of the request's own thread.
+    pub fn spawn(&self, settlement: impl Future<Output = ()> + Send + 'static) {
+        self.shared.runtime.spawn(settlement);
     }
 
     // === For operators ===

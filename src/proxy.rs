@@ -70,7 +70,7 @@ pub struct Proxy {
     /// Refuse writes while the journal cannot record them?
     pub journal_required: bool,
     /// Who may do what.
-    pub access: AccessRules,
+    pub access: Arc<AccessRules>,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -250,10 +250,7 @@ fn pass_on(
 ) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
     record.status = parts.status;
-    let stripped: Vec<_> = parts.headers.keys().filter(|name| hop_by_hop(name)).cloned().collect();
-    for name in stripped {
-        parts.headers.remove(name);
-    }
+    strip_hop_by_hop(&mut parts.headers);
     if !parts.headers.contains_key("x-amz-request-id")
         && let Ok(id) = HeaderValue::from_str(&record.id)
     {
@@ -261,4 +258,11 @@ fn pass_on(
     }
     let counts = record.operation.is_some_and(|operation| operation.effect == Effect::Read);
     Response::from_parts(parts, ResponseBody::main(body, record, counts, judge))
+}
+
+fn strip_hop_by_hop(headers: &mut http::HeaderMap) {
+    // Rarely more than one, and mostly none: no list is made of nothing.
+    while let Some(name) = headers.keys().find(|name| hop_by_hop(name)).cloned() {
+        headers.remove(name);
+    }
 }

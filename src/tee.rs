@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{Stream, unfold};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 
+use crate::s3::state::replicated_headers;
 use spool::{Spool, SpoolWriter};
 
 /// No single body takes more than this share of the memory, so that one large upload does not
@@ -67,10 +68,55 @@ impl Drop for Reservation {
     }
 }
 
+/// Bytes that a kept body costs beside itself: handles, its place in the lanes.
+const OVERHEAD: u64 = 512;
+
+/// What was sent beside a body and belongs to the object.
+///
+/// Values are copies: a value as it came shares the whole buffer its request was read into.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct KeptHeaders {
+    /// Content headers and user metadata, sorted.
+    pub replicated: Vec<(HeaderName, HeaderValue)>,
+    /// `x-amz-tagging`.
+    pub tagging: Option<String>,
+}
+
+impl KeptHeaders {
+    /// Copies what belongs to the object from the headers of its request.
+    pub fn of(request: &HeaderMap) -> Self {
+        let mut replicated = replicated_headers(request);
+        for (name, value) in &mut replicated {
+            // Both were valid where they come from.
+            let copy = HeaderValue::from_bytes(value.as_bytes());
+            *value = copy.unwrap_or_else(|_| HeaderValue::from_static(""));
+            *name =
+                HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone());
+        }
+        let tagging = request.get("x-amz-tagging").and_then(|value| value.to_str().ok());
+        Self { replicated, tagging: tagging.map(str::to_owned) }
+    }
+
+    fn bytes(&self) -> u64 {
+        let sizes =
+            self.replicated.iter().map(|(name, value)| name.as_str().len() + value.len() + 80);
+        let tagging = self.tagging.as_ref().map_or(0, String::len);
+        u64::try_from(sizes.sum::<usize>() + tagging).unwrap_or(u64::MAX)
+    }
+
+    /// The media type, if one was sent.
+    pub fn content_type(&self) -> Option<&HeaderValue> {
+        let found = self.replicated.iter().find(|(name, _)| name == http::header::CONTENT_TYPE);
+        found.map(|(_, value)| value)
+    }
+}
+
 /// A body being kept.
 #[derive(Debug)]
 pub struct TeeWriter {
     sink: Sink,
+    headers: KeptHeaders,
+    length: u64,
     received: u64,
     reservation: Reservation,
 }
@@ -86,7 +132,7 @@ enum Sink {
 pub struct TeedBody {
     content: Content,
     length: u64,
-    headers: Arc<HeaderMap>,
+    headers: Arc<KeptHeaders>,
     reservation: Arc<Reservation>,
 }
 
@@ -121,16 +167,18 @@ impl Tee {
     }
 
     /// Starts keeping a body of `length` bytes. `None`: too large, or no room right now.
-    pub fn begin(&self, length: u64) -> Option<TeeWriter> {
-        if let Some(reservation) = self.memory.reserve(length) {
+    pub fn begin(&self, length: u64, request: &HeaderMap) -> Option<TeeWriter> {
+        let headers = KeptHeaders::of(request);
+        let weight = length.saturating_add(headers.bytes() + OVERHEAD);
+        if let Some(reservation) = self.memory.reserve(weight) {
             let capacity = usize::try_from(length).ok()?;
             let sink = Sink::Memory(BytesMut::with_capacity(capacity));
-            return Some(TeeWriter { sink, received: 0, reservation });
+            return Some(TeeWriter { sink, headers, length, received: 0, reservation });
         }
         let spool = self.spool.as_ref()?;
-        let reservation = self.disk.reserve(length)?;
+        let reservation = self.disk.reserve(weight)?;
         let sink = Sink::Spool(spool.begin()?);
-        Some(TeeWriter { sink, received: 0, reservation })
+        Some(TeeWriter { sink, headers, length, received: 0, reservation })
     }
 
     /// Bytes in use: memory, spool.
@@ -144,7 +192,7 @@ impl TeeWriter {
     /// Keeps the next piece. A body longer than announced is not kept.
     pub fn write(&mut self, data: &Bytes) {
         self.received += u64::try_from(data.len()).unwrap_or(u64::MAX);
-        if self.received > self.reservation.bytes {
+        if self.received > self.length {
             return;
         }
         match &mut self.sink {
@@ -153,9 +201,9 @@ impl TeeWriter {
         }
     }
 
-    /// The body, if it is whole, with the headers of its request.
-    pub fn finish(self, headers: HeaderMap) -> Option<TeedBody> {
-        if self.received != self.reservation.bytes {
+    /// The body, if it is whole.
+    pub fn finish(self) -> Option<TeedBody> {
+        if self.received != self.length {
             return None;
         }
         let content = match self.sink {
@@ -168,7 +216,7 @@ impl TeeWriter {
         Some(TeedBody {
             content,
             length: self.received,
-            headers: Arc::new(headers),
+            headers: Arc::new(self.headers),
             reservation: Arc::new(self.reservation),
         })
     }
@@ -180,8 +228,8 @@ impl TeedBody {
         self.length
     }
 
-    /// The headers that belong to the object, and `x-amz-tagging`.
-    pub fn headers(&self) -> &HeaderMap {
+    /// What was sent beside it.
+    pub fn headers(&self) -> &KeptHeaders {
         &self.headers
     }
 
@@ -241,48 +289,69 @@ mod tests {
 
     fn kept(tee: &Tee, pieces: &[&'static [u8]]) -> Option<TeedBody> {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let mut writer = tee.begin(length.try_into().unwrap())?;
+        let mut writer = tee.begin(length.try_into().unwrap(), &HeaderMap::new())?;
         for piece in pieces {
             writer.write(&Bytes::from_static(piece));
         }
-        writer.finish(HeaderMap::new())
+        writer.finish()
     }
 
     #[test]
     fn the_budget_bounds_what_is_kept_and_comes_back() {
-        let (_directory, tee) = tee(160, 0);
-        let bodies: Vec<_> = (0..16).map(|_| tee.begin(10).unwrap()).collect();
-        assert!(tee.begin(1).is_none());
+        const BODY: u64 = 1000;
+        let (_directory, tee) = tee(16 * (BODY + OVERHEAD), 0);
+        let none = HeaderMap::new();
+        let bodies: Vec<_> = (0..16).map(|_| tee.begin(BODY, &none).unwrap()).collect();
+        assert!(tee.begin(1, &none).is_none());
         drop(bodies);
         assert_eq!(tee.used(), (0, 0));
-        assert!(tee.begin(11).is_none(), "more than one share");
+        assert!(tee.begin(BODY + 1, &none).is_none(), "more than one share");
     }
 
     #[test]
     fn only_a_whole_body_is_handed_out() {
-        let (_directory, tee) = tee(1600, 0);
+        let (_directory, tee) = tee(1 << 20, 0);
         for (announced, sent) in [(3, &b"ab"[..]), (3, &b"abcd"[..])] {
-            let mut writer = tee.begin(announced).unwrap();
+            let mut writer = tee.begin(announced, &HeaderMap::new()).unwrap();
             writer.write(&Bytes::copy_from_slice(sent));
-            assert!(writer.finish(HeaderMap::new()).is_none());
+            assert!(writer.finish().is_none());
         }
         let body = kept(&tee, &[b"ab", b"c"]).unwrap();
-        assert_eq!((body.bytes().unwrap().as_ref(), tee.used()), (&b"abc"[..], (3, 0)));
+        assert_eq!((body.bytes().unwrap().as_ref(), tee.used()), (&b"abc"[..], (3 + OVERHEAD, 0)));
         drop(body);
         assert_eq!(tee.used(), (0, 0));
     }
 
+    #[test]
+    fn only_what_belongs_to_the_object_is_kept_beside_it() {
+        let mut request = HeaderMap::new();
+        for (name, value) in [
+            ("x-amz-meta-a", "1"),
+            ("content-type", "text/plain"),
+            ("x-amz-tagging", "k=v"),
+            ("x-amz-acl", "private"),
+            ("user-agent", "a client"),
+        ] {
+            request.insert(name, HeaderValue::from_static(value));
+        }
+        let kept = KeptHeaders::of(&request);
+        assert_eq!(kept.replicated.len(), 2);
+        assert_eq!(kept.content_type().unwrap(), "text/plain");
+        assert_eq!(kept.tagging.as_deref(), Some("k=v"));
+    }
+
     #[tokio::test]
     async fn what_memory_has_no_room_for_goes_to_a_file_that_has_no_name() {
-        let (directory, tee) = tee(16, 4096);
+        let (directory, tee) = tee(16, 1 << 16);
+        let room = 11 + OVERHEAD;
         let body = kept(&tee, &[b"hello ", b"spool"]).unwrap();
         assert!(body.bytes().is_none() && body.whole().await);
-        assert_eq!(tee.used(), (0, 11));
+        assert_eq!(tee.used(), (0, room));
         let left = std::fs::read_dir(directory.path().join("spool")).unwrap().count();
         assert_eq!(left, 0, "nothing is left behind, whatever happens now");
         let stream = body.stream();
         drop(body);
-        assert_eq!(tee.used(), (0, 11), "reading keeps the room");
+        assert_eq!(tee.used(), (0, room), "reading keeps the room");
         let pieces: Vec<Bytes> = Box::pin(stream).try_collect().await.unwrap();
         assert_eq!(pieces.concat(), b"hello spool");
         assert_eq!(tee.used(), (0, 0));
@@ -291,7 +360,7 @@ mod tests {
     #[test]
     fn without_a_spool_large_bodies_are_not_kept() {
         let (directory, tee) = tee(16, 0);
-        assert!(tee.begin(11).is_none());
+        assert!(tee.begin(11, &HeaderMap::new()).is_none());
         assert!(!directory.path().join("spool").exists());
     }
 }

@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
@@ -83,8 +82,6 @@ fn write(lines: &Receiver<String>) {
 impl<S: Subscriber> Layer<S> for JsonLines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = String::with_capacity(384);
-        let now = OffsetDateTime::now_utc();
-        let now = now.replace_microsecond(now.microsecond()).unwrap_or(now);
         let level = match *event.metadata().level() {
             tracing::Level::ERROR => "error",
             tracing::Level::WARN => "warn",
@@ -95,7 +92,7 @@ impl<S: Subscriber> Layer<S> for JsonLines {
         line.push_str("{\"level\":\"");
         line.push_str(level);
         line.push_str("\",\"time\":\"");
-        line.push_str(&now.format(&Rfc3339).unwrap_or_default());
+        push_time(&mut line, OffsetDateTime::now_utc());
         line.push('"');
         event.record(&mut Fields(&mut line));
         line.push_str("}\n");
@@ -111,6 +108,44 @@ impl<S: Subscriber> Layer<S> for JsonLines {
             }
         }
     }
+}
+
+/// `2024-01-01T12:00:00.123456Z`
+fn push_time(line: &mut String, now: OffsetDateTime) {
+    // Writing to a String cannot fail.
+    write!(
+        line,
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+        now.year(),
+        u8::from(now.month()),
+        now.day(),
+        now.hour(),
+        now.minute(),
+        now.second(),
+        now.microsecond()
+    )
+    .unwrap_or_default();
+}
+
+/// A JSON string.
+fn push_json(line: &mut String, text: &str) {
+    line.push('"');
+    if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        line.push_str(text);
+    } else {
+        for char in text.chars() {
+            match char {
+                '"' => line.push_str("\\\""),
+                '\\' => line.push_str("\\\\"),
+                control if control < ' ' => {
+                    // Writing to a String cannot fail.
+                    write!(line, "\\u{:04x}", u32::from(control)).unwrap_or_default();
+                }
+                other => line.push(other),
+            }
+        }
+    }
+    line.push('"');
 }
 
 struct Fields<'a>(&'a mut String);
@@ -132,7 +167,7 @@ impl Fields<'_> {
 impl Visit for Fields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.name(field);
-        self.0.push_str(&serde_json::to_string(value).unwrap_or_default());
+        push_json(self.0, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
@@ -153,5 +188,30 @@ impl Visit for Fields<'_> {
 
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_is_one_line_of_json() {
+        for text in ["plain", "q\"b\\s", "line\nbreak\t\u{1}", "ü€😀\u{7f}"] {
+            let mut line = String::new();
+            push_json(&mut line, text);
+            assert!(!line.contains('\n'));
+            assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339_in_utc() {
+        let mut line = String::new();
+        push_time(
+            &mut line,
+            OffsetDateTime::from_unix_timestamp_nanos(1_704_110_400_000_042_000).unwrap(),
+        );
+        assert_eq!(line, "2024-01-01T12:00:00.000042Z");
     }
 }

@@ -50,8 +50,9 @@ const POOL_IDLE_MAX: usize = 512;
 pub struct Upstream {
     endpoint: Endpoint,
     host: HeaderValue,
-    provider: Provider,
-    signer: Signer,
+    provider: Arc<Provider>,
+    signer: Arc<Signer>,
+    tls: rustls::ClientConfig,
     client: Client<HttpsConnector<HttpConnector>, Body>,
 }
 
@@ -141,30 +142,31 @@ where
 impl Upstream {
     /// Makes the client; connects to nothing yet.
     pub async fn new(endpoint: &Endpoint) -> Result<Self, std::io::Error> {
-        let mut http = HttpConnector::new();
-        http.set_nodelay(true);
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let https = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(POOL_IDLE_MAX)
-            .http1_max_headers(HEADERS_MAX)
-            .build(https);
         let host = HeaderValue::from_str(endpoint.authority.as_str())
             .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
+        let tls = tls_config();
         Ok(Self {
             endpoint: endpoint.clone(),
             host,
-            provider: Provider::new(endpoint).await,
-            signer: Signer::new(&endpoint.region),
-            client,
+            provider: Arc::new(Provider::new(endpoint).await),
+            signer: Arc::new(Signer::new(&endpoint.region)),
+            client: client(tls.clone()),
+            tls,
         })
+    }
+
+    /// The same service with a connection pool of its own, for another core: a connection is
+    /// driven by the runtime that opened it.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self {
+            endpoint: self.endpoint.clone(),
+            host: self.host.clone(),
+            provider: self.provider.clone(),
+            signer: self.signer.clone(),
+            tls: self.tls.clone(),
+            client: client(self.tls.clone()),
+        }
     }
 
     /// The endpoint it talks to.
@@ -231,6 +233,24 @@ impl Upstream {
             if error.is_connect() { SendError::Connect(text) } else { SendError::Connection(text) }
         })
     }
+}
+
+fn client(tls: rustls::ClientConfig) -> Client<HttpsConnector<HttpConnector>, Body> {
+    let mut http = HttpConnector::new();
+    http.set_nodelay(true);
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let https = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(http);
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .pool_max_idle_per_host(POOL_IDLE_MAX)
+        .http1_max_headers(HEADERS_MAX)
+        .build(https)
 }
 
 /// An error with its causes in one line.

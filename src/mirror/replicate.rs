@@ -25,7 +25,7 @@ use crate::journal::Work;
 use crate::journal::entry::{Facts, PartLayout};
 use crate::s3::address::Query;
 use crate::s3::operation::Change;
-use crate::s3::state::{ObjectState, replicated_headers};
+use crate::s3::state::ObjectState;
 use crate::tee::TeedBody;
 use crate::upstream::read::Reader;
 use crate::upstream::{Body, Upstream, empty, full, sized};
@@ -154,17 +154,18 @@ impl Replicator {
         match (entry.change, body) {
             (Change::Delete, _) if entry.facts.absent => Some(None),
             (Change::Put, Some(body)) => {
-                let mut headers = body.headers().clone();
-                if !headers.contains_key(CONTENT_TYPE) {
+                let mut headers = body.headers().replicated.clone();
+                if body.headers().content_type().is_none() {
                     let default = self.default_type.load_full()?;
-                    headers.insert(CONTENT_TYPE, HeaderValue::clone(&default));
+                    headers.push((CONTENT_TYPE, HeaderValue::clone(&default)));
+                    headers.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
                 }
                 Some(Some(ObjectState {
                     etag: entry.facts.etag.clone()?,
                     size: body.length(),
                     last_modified: None,
                     version_id: None,
-                    headers: replicated_headers(&headers),
+                    headers,
                     tag_count: u32::try_from(sent_tags(body).len()).ok()?,
                 }))
             }
@@ -173,7 +174,7 @@ impl Replicator {
     }
 
     fn learn_default_type(&self, work: &Work, body: Option<&TeedBody>, now: Option<&ObjectState>) {
-        let untyped = body.is_some_and(|body| !body.headers().contains_key(CONTENT_TYPE));
+        let untyped = body.is_some_and(|body| body.headers().content_type().is_none());
         if let Some(now) = now
             && untyped
             && work.entry.facts.etag.as_ref() == Some(&now.etag)
@@ -380,7 +381,7 @@ fn kept_body(body: &TeedBody) -> Body {
 
 /// The tags that were sent with a body, sorted.
 fn sent_tags(body: &TeedBody) -> Vec<(String, String)> {
-    let header = body.headers().get("x-amz-tagging").and_then(|value| value.to_str().ok());
+    let header = body.headers().tagging.as_deref();
     let query = header.and_then(|text| Query::parse(text).ok()).unwrap_or_default();
     let mut tags = query.into_pairs();
     tags.sort();

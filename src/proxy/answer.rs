@@ -8,8 +8,8 @@ use super::error::S3Error;
 use super::facts::content_length;
 use super::record::Record;
 use super::response::{Judge, ResponseBody};
-use super::{Proxy, pass_on, refuse};
-use crate::s3::{headers, xml};
+use super::{Proxy, pass_on, refuse, strip_hop_by_hop};
+use crate::s3::xml;
 use crate::upstream::SendError;
 
 /// Longest error document that is looked into.
@@ -66,10 +66,7 @@ impl Proxy {
         let mut record = record;
         record.status = parts.status;
         let mut response = Response::from_parts(parts, ResponseBody::fixed(document, record));
-        let stripped = response.headers().keys().filter(|name| headers::hop_by_hop(name));
-        for name in stripped.cloned().collect::<Vec<_>>() {
-            response.headers_mut().remove(name);
-        }
+        strip_hop_by_hop(response.headers_mut());
         response
     }
 }

@@ -87,9 +87,10 @@ impl Proxy {
 
     pub(super) fn judge_deletes(&self, intents: Vec<Intent>) -> Judge {
         let journal = self.journal.clone();
+        let spawner = journal.clone();
         Box::new(move |document| {
             let errors = document.map(|document| xml::delete_errors(&document));
-            tokio::spawn(async move {
+            spawner.spawn(async move {
                 for intent in intents {
                     let deleted = matches!(&errors, Some(Ok(errors))
                         if !errors.contains(&*intent.object().key));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
@@ -18,8 +18,8 @@ use super::{Admitted, INLINE_BODY_BYTES, Proxy, refuse};
 use crate::journal::entry::{Facts, NewIntent, ObjectKey, Outcome};
 use crate::journal::{AppendError, Durable, Intent, now_ms};
 use crate::outcome::{Reached, judge};
-use crate::s3::headers;
 use crate::s3::operation::{Change, Effect};
+use crate::tee::TeeWriter;
 use crate::upstream::{self, Body, Outgoing};
 
 impl Proxy {
@@ -210,26 +210,14 @@ impl Proxy {
         }
     }
 
-    fn tee_for(
-        &self,
-        admitted: &Admitted,
-        change: Change,
-    ) -> Option<(crate::tee::TeeWriter, HeaderMap)> {
+    fn tee_for(&self, admitted: &Admitted, change: Change) -> Option<TeeWriter> {
         let request = &admitted.parts.headers;
         // An object under a key that only the client knows must not reach the mirror in clear.
         let secret = request.contains_key("x-amz-server-side-encryption-customer-algorithm");
         if change != Change::Put || secret {
             return None;
         }
-        let writer = self.tee.begin(admitted.length?)?;
-        let kept = request.iter().filter(|(name, _)| {
-            headers::replicated(name) || *name == HeaderName::from_static("x-amz-tagging")
-        });
-        let mut headers = HeaderMap::new();
-        for (name, value) in kept {
-            headers.append(name, value.clone());
-        }
-        Some((writer, headers))
+        self.tee.begin(admitted.length?, request)
     }
 }
 
@@ -244,7 +232,7 @@ pub(super) fn outgoing(
     mut admitted: Admitted,
     source: UploadSource,
     gate: Option<Gate>,
-    tee: Option<(crate::tee::TeeWriter, HeaderMap)>,
+    tee: Option<TeeWriter>,
 ) -> (Outgoing, Arc<Transfer>) {
     let payload = admitted.upstream_payload();
     let keys = admitted.caller.main_keys();
@@ -252,8 +240,8 @@ pub(super) fn outgoing(
         UploadSource::Document(document) => (upstream::full(document), released()),
         UploadSource::Stream(_) if admitted.length == Some(0) && admitted.decoder.is_none() => {
             let transfer = released();
-            if let Some((tee, headers)) = tee {
-                transfer.keep(tee.finish(headers));
+            if let Some(tee) = tee {
+                transfer.keep(tee.finish());
             }
             (upstream::empty(), transfer)
         }

@@ -1,12 +1,19 @@
-//! Accepting connections, and letting them finish.
+//! Accepting connections, serving them, and letting them finish.
+//!
+//! One thread per core, each with a runtime and a pool of upstream connections of its own: a
+//! request stays on the core that its connection was given to, from the client's socket to
+//! main's and back, and wakes nobody else. Connections are dealt out in turn.
 
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Proxy;
 use crate::s3::headers::HEADERS_MAX;
@@ -16,35 +23,100 @@ use crate::s3::headers::HEADERS_MAX;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Pause after an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Accepted connections that wait for their core.
+const BACKLOG: usize = 1024;
 
-/// Serves until `stop` resolves; then stops accepting and waits, at most `grace`, until the
-/// requests under way have ended. Returns whether they all had.
+/// A core: it takes connections until the sender is gone, then lets them finish.
+struct Core {
+    connections: mpsc::Sender<TcpStream>,
+    finished: oneshot::Receiver<bool>,
+    thread: JoinHandle<()>,
+}
+
+/// Serves until `stop` resolves, on one core per proxy; then stops accepting and waits, at most
+/// `grace`, until the requests under way have ended. Returns whether they all had.
 pub async fn serve(
     listener: TcpListener,
-    proxy: Arc<Proxy>,
+    proxies: Vec<Proxy>,
     stop: impl Future<Output = ()>,
     grace: Duration,
-) -> bool {
-    let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_headers(HEADERS_MAX);
-    let graceful = GracefulShutdown::new();
+) -> std::io::Result<bool> {
+    let cores: Vec<Core> = proxies
+        .into_iter()
+        .enumerate()
+        .map(|(number, proxy)| Core::start(number, proxy, grace))
+        .collect::<Result<_, _>>()?;
     let mut stop = std::pin::pin!(stop);
+    let mut turn = cores.iter().cycle();
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        // Dealing out means leaving this runtime's reactor for that of the core.
+        match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => {
+                if let Some(core) = turn.next()
+                    && core.connections.send(stream).await.is_err()
+                {
+                    tracing::error!("a core has stopped");
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let mut all = true;
+    let waiting: Vec<_> = cores
+        .into_iter()
+        .map(|core| {
+            drop(core.connections);
+            (core.finished, core.thread)
+        })
+        .collect();
+    for (finished, thread) in waiting {
+        all &= finished.await.unwrap_or(false);
+        if thread.join().is_err() {
+            tracing::error!("a core ended with a panic");
+        }
+    }
+    Ok(all)
+}
+
+impl Core {
+    fn start(number: usize, proxy: Proxy, grace: Duration) -> std::io::Result<Self> {
+        let (connections, arriving) = mpsc::channel(BACKLOG);
+        let (done, finished) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name(format!("s3-{number}")).spawn(move || {
+            let all = runtime.block_on(run(Arc::new(proxy), arriving, grace));
+            // Tasks that are left are cut off here; their intents settle as unknown.
+            drop(runtime);
+            if done.send(all).is_err() {
+                tracing::debug!("nobody waits for this core");
+            }
+        })?;
+        Ok(Self { connections, finished, thread })
+    }
+}
+
+async fn run(proxy: Arc<Proxy>, mut arriving: mpsc::Receiver<TcpStream>, grace: Duration) -> bool {
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_headers(HEADERS_MAX);
+    let graceful = GracefulShutdown::new();
+    while let Some(stream) = arriving.recv().await {
+        let stream =
+            stream.set_nodelay(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "a connection is gone before it was served");
                 continue;
             }
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
         let proxy = proxy.clone();
         let service = service_fn(move |request| {
             let proxy = proxy.clone();
@@ -57,6 +129,5 @@ pub async fn serve(
             }
         });
     }
-    drop(listener);
     tokio::time::timeout(grace, graceful.shutdown()).await.is_ok()
 }

@@ -28,13 +28,15 @@ impl Proxy {
         size: Option<u64>,
     ) -> Option<Judge> {
         let journal = self.journal.clone();
+        let spawner = journal.clone();
         let size = size?;
         Some(Box::new(move |document| {
             let result = document.map(|document| xml::result_document(&document));
             let Some(Ok(xml::ResultDocument { etag: Some(etag), .. })) = result else {
                 return;
             };
-            tokio::spawn(async move { journal.record_part(&upload_id, number, &etag, size).await });
+            spawner
+                .spawn(async move { journal.record_part(&upload_id, number, &etag, size).await });
         }))
     }
 
@@ -109,6 +111,7 @@ impl Proxy {
         upload_id: Option<String>,
     ) -> Judge {
         let journal = self.journal.clone();
+        let spawner = journal.clone();
         let version_id = version_id(response);
         Box::new(move |document| {
             let document = document.map(|document| xml::result_document(&document));
@@ -122,7 +125,7 @@ impl Proxy {
                     .and_then(|text| OffsetDateTime::parse(&text, &Rfc3339).ok())
                     .map(OffsetDateTime::unix_timestamp);
             }
-            tokio::spawn(async move {
+            spawner.spawn(async move {
                 if outcome == Outcome::Changed
                     && let Some(upload_id) = upload_id
                 {

@@ -75,5 +75,12 @@ impl Drop for Record {
 
 /// 16 upper-case hexadecimal digits, like those of S3.
 fn request_id() -> Arc<str> {
-    format!("{:016X}", fastrand::u64(..)).into()
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let mut random = fastrand::u64(..);
+    let digits: [u8; 16] = std::array::from_fn(|_| {
+        let digit = DIGITS[usize::from(random.to_le_bytes()[0] & 15)];
+        random >>= 4;
+        digit
+    });
+    std::str::from_utf8(&digits).unwrap_or_default().into()
 }

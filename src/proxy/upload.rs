@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -154,7 +153,7 @@ pub(super) struct UploadBody {
     held: Option<Bytes>,
     suffix: Option<Bytes>,
     gate: Option<Waiting>,
-    tee: Option<(TeeWriter, HeaderMap)>,
+    tee: Option<TeeWriter>,
     length: Option<u64>,
     received: u64,
     phase: Phase,
@@ -168,8 +167,8 @@ pub(super) struct Plan {
     /// Bytes of the object, if announced.
     pub(super) length: Option<u64>,
     pub(super) gate: Option<Gate>,
-    /// Keeps the body, with the headers that belong to the object.
-    pub(super) tee: Option<(TeeWriter, HeaderMap)>,
+    /// Keeps the body.
+    pub(super) tee: Option<TeeWriter>,
 }
 
 impl UploadBody {
@@ -210,7 +209,7 @@ impl UploadBody {
     fn accept(&mut self, data: Bytes) -> Option<Bytes> {
         self.received += u64::try_from(data.len()).unwrap_or(0);
         self.transfer.bytes.store(self.received, Ordering::Relaxed);
-        if let Some((tee, _)) = &mut self.tee {
+        if let Some(tee) = &mut self.tee {
             tee.write(&data);
         }
         let sure_to_continue =
@@ -338,8 +337,8 @@ impl UploadBody {
                 return self.fail(S3Error::slow_down(error.to_string()));
             }
         }
-        if let Some((tee, headers)) = self.tee.take() {
-            self.transfer.keep(tee.finish(headers));
+        if let Some(tee) = self.tee.take() {
+            self.transfer.keep(tee.finish());
         }
         if !self.transfer.release() {
             return self.fail(S3Error::internal("main answered before it had the whole body"));

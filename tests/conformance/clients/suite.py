@@ -151,7 +151,7 @@ def _directly(running, chosen, failures, inputs, directory):
     for client in chosen:
         if any(error for (who, _), said in failures.items() if who == client for error in said.values()):
             outputs = directory / client.name.replace(" ", "-")
-            outputs.mkdir(parents=True)
+            outputs.mkdir(parents=True, exist_ok=True)
             answers[client] = _call(
                 running.main.endpoint,
                 client,
