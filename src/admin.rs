@@ -26,7 +26,7 @@ use crate::mirror::Mirror;
 
 /// Requests answered at a time; more wait.
 const CONCURRENCY: usize = 32;
-/// Figures are counted anew unless counting is expensive: then for this many times the time it
+/// For metrics, figures are counted anew unless counting is expensive: then for this many times the time it
 /// took, so that a large backlog and an eager scraper cannot keep the disk busy.
 const FIGURES_SHARE: u32 = 10;
 /// Counting that is cheaper than this is never saved up.
@@ -83,8 +83,16 @@ impl Admin {
         }
     }
 
-    /// The journal's figures.
+    /// The journal's figures, counted now.
     pub async fn figures(&self) -> Result<Figures, Unavailable> {
+        self.inner.journal.figures().await.map_err(|error| {
+            tracing::error!(%error, "cannot count the journal");
+            Unavailable
+        })
+    }
+
+    /// The journal's figures, perhaps saved up from a moment ago when counting is expensive.
+    async fn figures_for_scraping(&self) -> Result<Figures, Unavailable> {
         let mut saved = self.inner.saved.lock().await;
         let begun = Instant::now();
         if let Some((figures, until)) = &*saved
@@ -92,10 +100,7 @@ impl Admin {
         {
             return Ok(figures.clone());
         }
-        let figures = self.inner.journal.figures().await.map_err(|error| {
-            tracing::error!(%error, "cannot count the journal");
-            Unavailable
-        })?;
+        let figures = self.figures().await?;
         let took = begun.elapsed();
         *saved = (took > FIGURES_CHEAP)
             .then(|| (figures.clone(), Instant::now() + took * FIGURES_SHARE));
@@ -131,7 +136,7 @@ fn age_seconds(oldest_ms: Option<i64>) -> f64 {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
-    let figures = admin.figures().await?;
+    let figures = admin.figures_for_scraping().await?;
     let gauges = &admin.inner.metrics.journal;
     gauges.pending_operations.set(figures.pending_operations);
     gauges.pending_bytes.set(figures.pending_bytes);

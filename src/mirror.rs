@@ -72,7 +72,13 @@ impl Mirror {
     }
 
     async fn settle(&self, work: Work) {
-        let result = self.replicator.replicate(&work).await;
+        let (result, late) = match self.replicator.replicate(&work).await {
+            Ok(done) => (Ok(done), false),
+            Err(failure) => {
+                let (failure, late) = failure.split();
+                (Err(failure), late)
+            }
+        };
         let object = work.entry.object.clone();
         let request_id = work.entry.request_id.clone();
         let (bucket, key) = (&*object.bucket, &*object.key);
@@ -123,15 +129,16 @@ impl Mirror {
                     request_id = &*request_id,
                     message = "not mirrored yet",
                 );
-                let due_ms = now_ms() + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
-                if let Failure::Down(reason) = &failure {
-                    if self.breaker.silent() {
-                        tracing::error!(error = reason, "the mirror cannot be reached");
-                    }
-                    let late = i64::try_from(LATE.as_millis()).unwrap_or(i64::MAX);
-                    self.journal.recheck(object.clone(), now_ms() + late).await;
+                if let Failure::Down(reason) = &failure
+                    && self.breaker.silent()
+                {
+                    tracing::error!(error = reason, "the mirror cannot be reached");
                 }
-                self.journal.retry(work, due_ms, failure.to_string()).await;
+                if late {
+                    let late_ms = i64::try_from(LATE.as_millis()).unwrap_or(i64::MAX);
+                    self.journal.recheck(object.clone(), now_ms() + late_ms).await;
+                }
+                self.journal.retry(work, pause, failure.to_string()).await;
             }
         }
     }

@@ -174,7 +174,7 @@ async fn a_failed_key_comes_back_when_due_and_a_parked_one_does_not() {
     let journal = &run.journal;
     put(journal, "retry").await;
     let work = claim(journal).await;
-    journal.retry(work, s3_mirror::journal::now_ms() + 150, "503".into()).await;
+    journal.retry(work, Duration::from_millis(150), "503".into()).await;
     let again = claim(journal).await;
     assert_eq!(again.entry.attempts, 1);
     journal.park(again, "KeyTooLongError".into()).await;

@@ -2,7 +2,7 @@
 //!
 //! The real binary between two stubs: eight uploads, then eight downloads at a time, each of
 //! `MEMORY_TEST_BYTES` (1 GiB unless said otherwise), while the mirror is written too. What counts
-//! is the kernel's own high-water mark of the process.
+//! is the kernel's own high-water mark of the process. `S3_MIRROR_BIN` tests another build.
 #![allow(clippy::unwrap_used, reason = "a test says that it failed by panicking")]
 #![allow(
     clippy::disallowed_methods,
@@ -47,7 +47,8 @@ impl Drop for Service {
 impl Service {
     async fn start(directory: &Path, main: SocketAddr, mirror: SocketAddr, database: bool) -> Self {
         let (listen, admin) = (free_address(), free_address());
-        let child = Command::new(env!("CARGO_BIN_EXE_s3-mirror"))
+        let built = env!("CARGO_BIN_EXE_s3-mirror").to_owned();
+        let child = Command::new(std::env::var("S3_MIRROR_BIN").unwrap_or(built))
             .arg("serve")
             .env_clear()
             .env("MAIN_S3_ENDPOINT", format!("http://{main}"))

@@ -85,7 +85,9 @@ pub(crate) const PAUSED: Mode =
 pub(crate) fn s3_mirror(mode: Mode, stubs: &Stubs, directory: &Path) -> Result<Peer, Fault> {
     let (address, admin) = (free_address()?, free_address()?);
     let mirror = if mode.mirrors { stubs.mirror } else { stubs.silent };
-    let mut command = Command::new(env!("CARGO_BIN_EXE_s3-mirror"));
+    // Another build can be measured with the same benchmark.
+    let built = env!("CARGO_BIN_EXE_s3-mirror").to_owned();
+    let mut command = Command::new(std::env::var("S3_MIRROR_BIN").unwrap_or(built));
     command
         .arg("serve")
         .env_clear()
@@ -149,7 +151,7 @@ fn nginx_configuration(work: &Path, address: SocketAddr, stubs: &Stubs, mirrors:
            fastcgi_temp_path {work}/f; uwsgi_temp_path {work}/u; scgi_temp_path {work}/s;\n\
            keepalive_requests 1000000000; tcp_nodelay on;\n\
            proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_buffering off;\n\
-           proxy_buffer_size 64k; client_body_buffer_size 64k;\n\
+           proxy_buffer_size 64k; proxy_buffers 8 64k; client_body_buffer_size 64k;\n\
            upstream main {{ server {main}; keepalive 512; keepalive_requests 1000000000; }}\n\
            upstream mirror {{ server {mirror}; keepalive 512; keepalive_requests 1000000000; }}\n\
            server {{\n\

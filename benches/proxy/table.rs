@@ -18,6 +18,8 @@ pub(crate) struct Row {
     pub(crate) cpu_drained: f64,
     pub(crate) drain_seconds: f64,
     pub(crate) resident_mib: f64,
+    /// Over all rounds.
+    pub(crate) errors: u64,
 }
 
 impl Row {
@@ -40,6 +42,7 @@ impl Row {
             cpu_drained: by(&|s| cpu(s.cpu_drained, s)),
             drain_seconds: by(&|s| s.drain.as_secs_f64()),
             resident_mib: by(&|s| float(s.resident_kib) / 1024.0),
+            errors: samples.iter().map(|sample| sample.errors).sum(),
         }
     }
 }
@@ -86,5 +89,8 @@ pub(crate) fn print(scenario: &Scenario, rows: &[Row]) {
             print!(" {:.1} | {:.2} |", row.cpu_drained, row.drain_seconds);
         }
         println!(" {:.1} |", row.resident_mib);
+    }
+    for row in rows.iter().filter(|row| row.errors > 0) {
+        println!("\n{}: {} requests failed.", row.peer, row.errors);
     }
 }

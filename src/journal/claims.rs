@@ -1,9 +1,13 @@
 //! The mirror's side of the journal: claiming keys and settling them.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::entry::{Entry, Facts, ObjectKey};
 use super::lane::Offered;
 use super::writer::Command;
-use super::{Journal, Work, lock, row};
+use super::{Journal, Work, lock, now_ms, row};
 
 impl Journal {
     /// Takes the key that has waited longest; waits until there is one. Cancel-safe.
@@ -43,11 +47,17 @@ impl Journal {
         self.release(&object);
     }
 
-    /// A transient failure: the key is tried again at `due_ms`.
-    pub async fn retry(&self, work: Work, due_ms: i64, error: String) {
-        let Entry { sequence, object, attempts, .. } = work.entry;
-        self.send(Command::Retry { sequence, attempts: attempts + 1, due_ms, error }).await;
-        self.release(&object);
+    /// A transient failure: the key is tried again after `pause`. Its body is kept, and a newer
+    /// entry of the key takes its place.
+    pub async fn retry(&self, mut work: Work, pause: Duration, error: String) {
+        work.entry.attempts = work.entry.attempts.saturating_add(1);
+        let (sequence, attempts) = (work.entry.sequence, work.entry.attempts);
+        let due_ms = now_ms().saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+        self.send(Command::Retry { sequence, attempts, due_ms, error }).await;
+        let offered = lock(&self.shared.mirror).rest(work, Instant::now() + pause);
+        if let Offered::SupersededBy(old) = offered {
+            self.superseded(&old.entry).await;
+        }
     }
 
     /// A permanent failure: the key stays with its reason until it is written anew or retried.
@@ -71,6 +81,9 @@ impl Journal {
     /// Makes every waiting retry due: the mirror is back.
     pub async fn hasten(&self) {
         self.send(Command::Hasten).await;
+        if lock(&self.shared.mirror).wake_all() > 0 {
+            self.shared.mirror_ready.notify_one();
+        }
     }
 
     pub(super) async fn offer_work(&self, work: Work) {

@@ -183,6 +183,7 @@ impl Entry {
         self.since_ms = self.since_ms.min(older.since_ms);
         self.unknown |= older.unknown;
         self.overlapped |= older.overlapped;
+        self.attempts = self.attempts.max(older.attempts);
         if self.facts.layout.is_none() {
             self.facts.layout.clone_from(&older.facts.layout);
         }

@@ -3,10 +3,17 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::entry::{Entry, Facts, NewIntent, Sequence};
 use super::writer::Command;
 use super::{Journal, REFILL, Shared, Work, lock, now_ms, row, store};
 use crate::s3::operation::Change;
+
+/// Failed entries wake up in memory; from disk come those that memory had no room for, or that a
+/// previous run left. They are read this much later, so that what has just been settled is on
+/// disk and is not done again.
+const DUE_GRACE_MS: i64 = 2000;
 
 impl Journal {
     /// Feeds the lanes from disk: what did not fit, what is due again, what must be looked at
@@ -16,6 +23,9 @@ impl Journal {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            if lock(&self.shared.mirror).wake(Instant::now()) > 0 {
+                self.shared.mirror_ready.notify_one();
+            }
             if let Err(error) = self.feed_once().await {
                 tracing::warn!(%error, "cannot read the journal; trying again");
             }
@@ -77,7 +87,7 @@ impl Journal {
             return Ok(());
         }
         let mut reader = self.shared.reader.lock().await;
-        let due = store::due(&mut reader, now_ms(), room).await?;
+        let due = store::due(&mut reader, now_ms() - DUE_GRACE_MS, room).await?;
         let rechecks = store::rechecks_due(&mut reader, now_ms(), room).await?;
         drop(reader);
         for entry in due {

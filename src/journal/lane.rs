@@ -6,7 +6,9 @@
 //! start once there is room. So memory does not grow with the backlog, and a hot key cannot
 //! crowd out others.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use tokio::time::Instant;
 
 use super::entry::{ObjectKey, Sequence};
 
@@ -38,11 +40,16 @@ pub(super) enum Offered<T> {
 struct Slot<T> {
     waiting: Option<T>,
     claimed: Option<Sequence>,
+    /// What waits is not to be claimed before.
+    resting: Option<Instant>,
 }
 
 pub(super) struct Lane<T> {
     slots: HashMap<ObjectKey, Slot<T>>,
     ready: VecDeque<ObjectKey>,
+    /// Keys that rest, by when they may be claimed; the number keeps equal times apart.
+    resting: BTreeMap<(Instant, u64), ObjectKey>,
+    rests: u64,
     capacity: usize,
     refill_from: Option<Sequence>,
 }
@@ -53,6 +60,8 @@ impl<T: Item> Lane<T> {
         Self {
             slots: HashMap::new(),
             ready: VecDeque::new(),
+            resting: BTreeMap::new(),
+            rests: 0,
             capacity,
             refill_from: Some(Sequence::MIN),
         }
@@ -65,7 +74,7 @@ impl<T: Item> Lane<T> {
             }
             return match slot.waiting.take() {
                 None => {
-                    if slot.claimed.is_none() {
+                    if slot.claimed.is_none() && slot.resting.is_none() {
                         self.ready.push_back(item.object().clone());
                     }
                     slot.waiting = Some(item);
@@ -93,7 +102,10 @@ impl<T: Item> Lane<T> {
             return Offered::Full;
         }
         self.ready.push_back(item.object().clone());
-        self.slots.insert(item.object().clone(), Slot { waiting: Some(item), claimed: None });
+        self.slots.insert(
+            item.object().clone(),
+            Slot { waiting: Some(item), claimed: None, resting: None },
+        );
         Offered::Ready
     }
 
@@ -102,6 +114,7 @@ impl<T: Item> Lane<T> {
         while let Some(key) = self.ready.pop_front() {
             if let Some(slot) = self.slots.get_mut(&key)
                 && slot.claimed.is_none()
+                && slot.resting.is_none()
                 && let Some(item) = slot.waiting.take()
             {
                 slot.claimed = Some(item.sequence());
@@ -146,6 +159,59 @@ impl<T: Item> Lane<T> {
             }
         }
         self.offer(item)
+    }
+
+    /// Ends a claim that failed: whatever waits of the key rests `until`, so that a key that keeps
+    /// changing does not escape its pause. When the lane is filling up the item is left to the
+    /// disk ([`Offered::Full`]).
+    pub(super) fn rest(&mut self, item: T, until: Instant) -> Offered<T> {
+        let crowded = self.slots.len() > self.capacity / 4 * 3;
+        let key = item.object().clone();
+        let Some(slot) = self.slots.get_mut(&key) else { return Offered::Full };
+        slot.claimed = None;
+        let offered = match &mut slot.waiting {
+            Some(newer) => {
+                newer.supersede(&item);
+                Offered::SupersededBy(item)
+            }
+            None if crowded => {
+                self.slots.remove(&key);
+                return Offered::Full;
+            }
+            None => {
+                slot.waiting = Some(item);
+                Offered::Ready
+            }
+        };
+        slot.resting = Some(until);
+        self.rests += 1;
+        self.resting.insert((until, self.rests), key);
+        offered
+    }
+
+    /// Ends the rest of every key whose time has come; tells how many can be claimed now.
+    pub(super) fn wake(&mut self, now: Instant) -> usize {
+        let mut woken = 0;
+        while let Some(((until, number), key)) = self.resting.pop_first() {
+            if until > now {
+                self.resting.insert((until, number), key);
+                break;
+            }
+            if let Some(slot) = self.slots.get_mut(&key)
+                && slot.resting == Some(until)
+            {
+                slot.resting = None;
+                self.ready.push_back(key);
+                woken += 1;
+            }
+        }
+        woken
+    }
+
+    /// Ends every rest.
+    pub(super) fn wake_all(&mut self) -> usize {
+        let last = self.resting.last_key_value().map(|((until, _), _)| *until);
+        last.map_or(0, |last| self.wake(last))
     }
 
     /// Where to read on disk when there is room for more.
@@ -231,6 +297,24 @@ mod tests {
         let a = lane.claim().unwrap();
         lane.release(&a.1);
         assert_eq!(lane.wants_refill(), Some(6));
+    }
+
+    #[test]
+    fn a_failed_key_rests_whatever_comes_meanwhile_and_its_newest_item_is_claimed() {
+        let mut lane = Lane::new(8);
+        lane.offer(work(1, "a"));
+        let failed = lane.claim().unwrap();
+        let until = Instant::now() + std::time::Duration::from_secs(60);
+        assert_eq!(lane.rest(failed, until), Offered::Ready);
+        assert_eq!(lane.offer(work(2, "a")), Offered::Supersedes(work(1, "a")));
+        assert!(lane.claim().is_none(), "it rests");
+        assert_eq!(lane.wake(until - std::time::Duration::from_millis(1)), 0);
+        assert_eq!(lane.wake(until), 1);
+        let item = lane.claim().unwrap();
+        assert_eq!((item.0, item.2), (2, 1));
+        lane.offer(work(3, "a"));
+        assert_eq!(lane.rest(item.clone(), until), Offered::SupersededBy(item));
+        assert_eq!((lane.wake_all(), lane.claim().unwrap().0), (1, 3));
     }
 
     #[test]

@@ -60,6 +60,11 @@ const VERSION: i64 = 1;
 /// How long sizes of parts of an unfinished upload are kept: 30 days.
 const PARTS_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
 
+/// When keys whose copy a restart cut off are looked at once more: by then it has landed.
+const LATE_COPY_MS: i64 = 30_000;
+/// Most of them.
+const LATE_COPIES_MAX: i64 = 50_000;
+
 /// A batch of changes, by kind; each field is applied by one statement.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -256,6 +261,17 @@ pub(super) async fn recover(
         .execute(&mut *db)
         .await?;
     }
+    // A copy of any of these may have been under way to the mirror, and may land late. Copies are
+    // begun in order, so that the first ones are those in question.
+    sqlx::query(
+        "INSERT OR IGNORE INTO recheck
+         SELECT ?1, bucket, key FROM entry WHERE state > 0 AND mirror IN (0, 2)
+         ORDER BY sequence LIMIT ?2",
+    )
+    .bind(super::now_ms() + LATE_COPY_MS)
+    .bind(LATE_COPIES_MAX)
+    .execute(&mut *db)
+    .await?;
     let unsettled = sqlx::query("UPDATE entry SET state = 2 WHERE state = 0")
         .execute(&mut *db)
         .await?

@@ -21,12 +21,29 @@ pub(super) enum Failure {
     /// Trying again cannot help: the key is parked with this reason.
     #[error("{0}")]
     Permanent(String),
+    /// Like the failure inside, and the mirror may still do what it was asked: the key is looked at
+    /// again later, because that may land over something newer.
+    #[error("{0}")]
+    Late(Box<Self>),
     /// Main moved on while its state was being copied: copied anew at once.
     #[error("the object changed on main while it was copied")]
     Moved,
 }
 
 impl Failure {
+    /// The failure itself, and whether something may still land late.
+    pub(super) fn split(self) -> (Self, bool) {
+        match self {
+            Self::Late(failure) => (failure.split().0, true),
+            failure => (failure, false),
+        }
+    }
+
+    /// Marks a failure of a write that the mirror may still do.
+    pub(super) fn late(self) -> Self {
+        Self::Late(Box::new(self))
+    }
+
     /// Judges an error answer. `who` and `what` make the reason readable.
     pub(super) fn from_status(who: &str, what: &str, status: u16, code: &str) -> Self {
         let reason = format!("{who} refused {what}: {status} {code}");

@@ -17,7 +17,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Response};
+use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use md5::Digest as _;
@@ -180,9 +180,9 @@ impl Writer {
             Ok(result) if result.root == "CompleteMultipartUploadResult" => Ok(()),
             Ok(result) => {
                 let code = result.code.unwrap_or_default();
-                Err(Failure::from_status("mirror", what, 500, &code))
+                Err(Failure::from_status("mirror", what, 500, &code).late())
             }
-            Err(_) => Err(Failure::Transient(format!("mirror did not confirm {what}"))),
+            Err(_) => Err(Failure::Transient(format!("mirror did not confirm {what}")).late()),
         }
     }
 
@@ -214,14 +214,17 @@ impl Writer {
         let exchange = async {
             let response = self.mirror.send(outgoing).await.map_err(|error| match error {
                 SendError::Target => Failure::Permanent("the key is too long".into()),
+                error @ SendError::Connection(_) => {
+                    Failure::Down(format!("mirror: {what}: {error}")).late()
+                }
                 error => Failure::Down(format!("mirror: {what}: {error}")),
             })?;
             answer(what, response).await
         };
         let limit = ANSWER_TIMEOUT + Duration::from_secs(length / RATE_MIN);
-        tokio::time::timeout(limit, exchange)
-            .await
-            .unwrap_or_else(|_| Err(Failure::Down(format!("mirror: no answer to {what} in time"))))
+        tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
+            Err(Failure::Down(format!("mirror: no answer to {what} in time")).late())
+        })
     }
 
     /// Makes a bucket; one that is ours already is made.
@@ -305,11 +308,22 @@ async fn answer(
         }
     }
     if parts.status.is_success() {
-        return Ok((parts.headers, document.freeze()));
+        // S3 says which object it has made. Anything else that answers 200, such as the
+        // maintenance page of a gateway, has confirmed nothing.
+        let made = !matches!(what, "PutObject" | "UploadPart")
+            || (parts.status == StatusCode::OK && parts.headers.contains_key("etag"));
+        let done = matches!(parts.status, StatusCode::OK | StatusCode::NO_CONTENT);
+        if made && done {
+            return Ok((parts.headers, document.freeze()));
+        }
+        let reason = format!("mirror answered {what} with {} and confirmed nothing", parts.status);
+        return Err(Failure::Transient(reason).late());
     }
     let code = xml::result_document(&document).ok().and_then(|document| document.code);
     let code = code.unwrap_or_default();
-    Err(Failure::from_status("mirror", what, parts.status.as_u16(), &code))
+    let failure = Failure::from_status("mirror", what, parts.status.as_u16(), &code);
+    // A gateway may have given up on a store that has not.
+    Err(if parts.status.is_server_error() { failure.late() } else { failure })
 }
 
 async fn with_sdk<T, E>(

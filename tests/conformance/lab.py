@@ -83,9 +83,7 @@ def lab(server="rgw", clients=(), **settings):
             file = directory / "clients.json"
             file.write_text(json.dumps(known))
             settings["CLIENT_CREDENTIALS_FILE"] = str(file)
-        proxy = Proxy(
-            directory, logs, environment(main, mirror, PROXY_DOMAIN=DOMAIN, **settings)
-        )
+        proxy = Proxy(directory, logs, environment(main, mirror, PROXY_DOMAIN=DOMAIN, **settings))
         stack.callback(proxy.process.forget)
         proxy.start()
         try:

@@ -42,7 +42,11 @@ def _chapter(report, verdicts, mirrored, unequal):
         parts += ["### Faults found by this run", faults]
     parts.append(
         f"After the runs the mirror was compared with main, {mirrored} objects: "
-        + (f"{len(unequal)} differ." if unequal else "bytes, headers, metadata, tags and ETags equal.")
+        + (
+            f"{len(unequal)} differ."
+            if unequal
+            else "bytes, headers, metadata, tags and ETags equal."
+        )
     )
     parts += [f"- {fault}" for fault in unequal]
     return "\n\n".join(parts)

@@ -57,10 +57,16 @@ class Driver(threading.Thread):
         self.operations[name] += 1
         getattr(self, name)(keys)
 
-    def attempt(self, action):
-        """(answer, answered): an answer of None is a refusal, which changed nothing."""
+    def attempt(self, action, needs="ResponseMetadata"):
+        """(answer, answered): (None, True) is a refusal, which changed nothing.
+
+        boto3 takes an XML answer that broke off before its first byte for an empty success, so an
+        answer without the field it `needs` counts as none.
+        """
         try:
             answer = action()
+            if needs not in answer:
+                raise ConnectionError("the answer broke off")
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if 400 <= status < 500:
@@ -75,8 +81,8 @@ class Driver(threading.Thread):
         self.answers["done"] += 1
         return answer, True
 
-    def change(self, key, effect, action):
-        answer, answered = self.attempt(action)
+    def change(self, key, effect, action, **options):
+        answer, answered = self.attempt(action, **options)
         if answer is not None or not answered:
             key.changed(effect, answered)
 
@@ -135,7 +141,7 @@ class Driver(threading.Thread):
         parameters, attributes = self.attributes(rich=True)
         where = self.where(key)
         created, _ = self.attempt(
-            lambda: self.client.create_multipart_upload(**where, **parameters)
+            lambda: self.client.create_multipart_upload(**where, **parameters), "UploadId"
         )
         if created is None:
             return
@@ -145,7 +151,8 @@ class Driver(threading.Thread):
             answer, _ = self.attempt(
                 lambda number=number, part=part: self.client.upload_part(
                     **upload, PartNumber=number, Body=part
-                )
+                ),
+                "ETag",
             )
             if answer is None:
                 self.attempt(lambda: self.client.abort_multipart_upload(**upload))
@@ -158,6 +165,7 @@ class Driver(threading.Thread):
             lambda: self.client.complete_multipart_upload(
                 **upload, MultipartUpload={"Parts": done}
             ),
+            needs="ETag",
         )
 
     def copy(self, keys):
@@ -165,7 +173,8 @@ class Driver(threading.Thread):
         if key is source:
             return
         answer, answered = self.attempt(
-            lambda: self.client.copy_object(**self.where(key), CopySource=self.where(source))
+            lambda: self.client.copy_object(**self.where(key), CopySource=self.where(source)),
+            "CopyObjectResult",
         )
         if answer is not None or not answered:
             key.copied(source, answered)
@@ -183,6 +192,7 @@ class Driver(threading.Thread):
                 MetadataDirective="REPLACE",
                 **parameters,
             ),
+            needs="CopyObjectResult",
         )
 
     def delete(self, keys):

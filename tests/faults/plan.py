@@ -37,6 +37,8 @@ KINDS_OF_DOCUMENTS = {
 }
 WITHOUT_REQUEST = "connections refused"
 WEATHERS = {"fair": 58, "storm": 24, "slowdown burst": 7, "error burst": 6, "refusing": 5}
+#: Clients feel main's faults, and what fails at once is soon asked again.
+WEATHERS_OF_MAIN = {"fair": 80, "storm": 14, "slowdown burst": 2, "error burst": 2, "refusing": 2}
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Plan:
 
     def weather(self, number):
         rng = random.Random(f"{self.seed}/{self.side}/weather/{number // BLOCK}")
-        return rng.choices(*zip(*WEATHERS.items(), strict=True))[0], rng
+        weathers = WEATHERS_OF_MAIN if self.side.startswith("main") else WEATHERS
+        return rng.choices(*zip(*weathers.items(), strict=True))[0], rng
 
     def at(self, number, request):
         """The fault that request `number` meets, if any."""

@@ -78,7 +78,8 @@ class Relay:
             abort(writer)
 
     async def _finish(self):
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         await self._reset_all()
         for task in list(self._tasks):
             task.cancel()
@@ -97,10 +98,18 @@ class Relay:
         task.add_done_callback(ended)
 
     async def _refuse(self, seconds):
+        if self._server is None:
+            return
         self._server.close()
+        self._server = None
         await self._reset_all()
         await asyncio.sleep(seconds)
-        await self._listen()
+        while self._server is None:
+            try:
+                await self._listen()
+            except OSError:
+                # Somebody's outgoing connection may have been given this port meanwhile.
+                await asyncio.sleep(0.1)
 
     async def _serve(self, reader, writer):
         task = asyncio.current_task()

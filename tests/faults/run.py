@@ -78,8 +78,8 @@ class Killer(threading.Thread):
 class Run:
     """`late_seconds`: how late an effect may come; what is beyond the promises is not asked."""
 
-    def __init__(self, lab, seed, proxies=1, threads=4, late_seconds=3.0, faults=True, kills=True):
-        self.lab, self.seed, self.kills = lab, seed, kills
+    def __init__(self, lab, seed, proxies=1, threads=4, late_seconds=3.0):
+        self.lab, self.seed = lab, seed
         self.result = Result(seed, proxies)
         self.rng = random.Random(f"{seed}/run")
         self.late_seconds = late_seconds
@@ -108,9 +108,6 @@ class Run:
                     TEE_SPOOL_BYTES=self.rng.choice((0, 4 << 20)),
                 )
             )
-        if not faults:
-            for relay in self.relays:
-                relay.calm()
 
     def relay(self, side, number):
         store = self.lab.main if side == "main" else self.lab.mirror
@@ -120,16 +117,14 @@ class Run:
         return relay
 
     def go(self, seconds):
-        began = time.monotonic()
-        print(f"fault run: seed {self.seed}, {len(self.proxies)} proxy(s), {seconds:.0f} s")
         self.disturb(seconds)
-        self.calm_down()
+        self.heal()
         self.judge()
-        self.result.seconds = time.monotonic() - began
-        print(self.result.report())
         return self.result
 
     def disturb(self, seconds):
+        print(f"fault run: seed {self.seed}, {len(self.proxies)} proxy(s), {seconds:.0f} s")
+        self.began = time.monotonic()
         stop = threading.Event()
         endpoints = [proxy.endpoint for proxy in self.proxies]
         drivers = [
@@ -137,7 +132,7 @@ class Run:
             for n, own in enumerate(self.own)
         ]
         killer = Killer(self.proxies, random.Random(f"{self.seed}/killer"), stop)
-        workers = drivers + ([killer] if self.kills else [])
+        workers = [*drivers, killer]
         for worker in workers:
             worker.start()
         deadline = time.monotonic() + seconds
@@ -154,18 +149,21 @@ class Run:
             self.result.answers += driver.answers
         self.result.kills = killer.kills
 
-    def calm_down(self):
-        """Faults off; then as long as the promises say that late effects may take to heal."""
+        self.quieten()
+
+    def quieten(self):
+        """Faults off, late effects landed."""
         for relay in self.relays:
             relay.calm()
             self.result.faults[relay.plan.side] = relay.plan.counts
         until(lambda: all(relay.idle for relay in self.relays), "late effects to land", 60)
-        if not any(relay.plan.counts for relay in self.relays):
-            healing = 0
-        else:
-            main = next(each for each in MAIN_RECHECK_SECONDS if each > self.late_seconds + 1)
-            healing = max(MIRROR_LATE_SECONDS, main) + MARGIN_SECONDS
-        time.sleep(healing)
+        self.quiet_since = time.monotonic()
+
+    def heal(self):
+        """Waits as long as the promises say that late effects may take to heal."""
+        main = next(each for each in MAIN_RECHECK_SECONDS if each > self.late_seconds + 1)
+        healing = max(MIRROR_LATE_SECONDS, main) + MARGIN_SECONDS
+        time.sleep(max(0.0, self.quiet_since + healing - time.monotonic()))
         for proxy in self.proxies:
             proxy.wait_drained(DRAIN_SECONDS)
 
@@ -183,3 +181,5 @@ class Run:
             rows = self.inventory.rows(bucket)
             differences = compare.inventory_differences(lab.s3_main, bucket, rows)
             lost += [f"{bucket}: inventory: {line}" for line in differences]
+        self.result.seconds = time.monotonic() - self.began
+        print(self.result.report())

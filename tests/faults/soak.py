@@ -25,6 +25,15 @@ from run import Run, listed
 KINDS = ((1, 3.0), (2, 3.0), (1, 40.0), (2, 40.0))
 
 
+class SoakLab(Lab):
+    def abandon(self):
+        """After a failure: ends what was started, and leaves the judging to the failure."""
+        for proxy in self._proxies:
+            proxy.process.forget()
+        for thing in reversed(self._closers):
+            thing.close()
+
+
 def arguments():
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("minutes", nargs="?", type=float, default=60.0)
@@ -35,11 +44,14 @@ def arguments():
 
 def episode(lab_parts, directory, seed, kind, seconds):
     proxies, late_seconds = kind
-    lab = Lab(*lab_parts, directory)
+    lab = SoakLab(*lab_parts, directory)
     try:
-        return Run(lab, seed, proxies, late_seconds=late_seconds).go(seconds)
-    finally:
-        lab.close()
+        result = Run(lab, seed, proxies, late_seconds=late_seconds).go(seconds)
+    except BaseException:
+        lab.abandon()
+        raise
+    lab.close()
+    return result
 
 
 def main():

@@ -61,7 +61,11 @@ class Scene:
 
 @pytest.fixture
 def scene(lab):
-    return Scene(lab)
+    made = Scene(lab)
+    yield made
+    # A proxy that is told to end first drains what it can.
+    made.main.calm()
+    made.mirror.calm()
 
 
 def on(key, fault, method=None, times=None):
@@ -78,6 +82,50 @@ def on(key, fault, method=None, times=None):
 
     rule.met = met
     return rule
+
+
+LATE = {
+    "no-answer": Fault("reset, effect lands late", 4.0),
+    "504": Fault("504, effect lands late", 4.0),
+    "proxy-killed": Fault("hang, effect lands late", 4.0),
+    "delete": Fault("reset, effect lands late", 4.0),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def late(module_lab):
+    """Old writes to the mirror that land four seconds late, over newer ones.
+
+    The product looks again after 30 seconds; the other tests of this module run meanwhile.
+    """
+    scene = Scene(module_lab)
+    for name in LATE:
+        scene.put(name, b"before")
+    scene.proxy.wait_drained()
+    rules = {
+        name: on(name, fault, "DELETE" if name == "delete" else "PUT", times=1)
+        for name, fault in LATE.items()
+    }
+
+    def rule(request):
+        return next((fault for each in rules.values() if (fault := each(request))), None)
+
+    scene.mirror.plan.rule = rule
+    for name in LATE:
+        if name == "delete":
+            scene.client.delete_object(Bucket=scene.bucket, Key=name)
+        else:
+            scene.put(name, b"old " * 100)
+    until(lambda: all(each.met for each in rules.values()), "the old writes to be under way")
+    scene.proxy.kill()
+    scene.proxy.start()
+    for name in LATE:
+        scene.put(name, b"newer")
+    scene.proxy.wait_drained()
+    assert not scene.mirror.idle, "the old writes have landed too early to prove anything"
+    until(lambda: scene.mirror.idle, "the old writes to land")
+    scene.looked_at_again = time.monotonic() + 33
+    return scene
 
 
 def test_02_retries_exhausted_many_refusals_and_a_kill_do_not_drop_a_key(scene):
@@ -179,56 +227,6 @@ def test_08_multipart_etag_kept_and_an_equal_object_is_not_copied_again(scene):
     assert not bytes_again, bytes_again
 
 
-LATE = {
-    "no-answer": Fault("reset, effect lands late", 4.0),
-    "504": Fault("504, effect lands late", 4.0),
-    "proxy-killed": Fault("hang, effect lands late", 4.0),
-    "delete": Fault("reset, effect lands late", 4.0),
-}
-
-
-@pytest.fixture(scope="module")
-def late(module_lab):
-    """Old writes to the mirror that land four seconds late, over newer ones; then 33 seconds."""
-    scene = Scene(module_lab)
-    for name in LATE:
-        scene.put(name, b"before")
-    scene.proxy.wait_drained()
-    rules = {
-        name: on(name, fault, "DELETE" if name == "delete" else "PUT", times=1)
-        for name, fault in LATE.items()
-    }
-
-    def rule(request):
-        return next((fault for each in rules.values() if (fault := each(request))), None)
-
-    scene.mirror.plan.rule = rule
-    for name in LATE:
-        if name == "delete":
-            scene.client.delete_object(Bucket=scene.bucket, Key=name)
-        else:
-            scene.put(name, b"old " * 100)
-    until(lambda: all(each.met for each in rules.values()), "the old writes to be under way")
-    scene.proxy.kill()
-    scene.proxy.start()
-    for name in LATE:
-        scene.put(name, b"newer")
-    scene.proxy.wait_drained()
-    assert not scene.mirror.idle, "the old writes have landed too early to prove anything"
-    until(lambda: scene.mirror.idle, "the old writes to land")
-    time.sleep(33)
-    scene.proxy.wait_drained()
-    return scene
-
-
-@pytest.mark.parametrize("name", LATE)
-def test_09_late_write_does_not_beat_the_newer_one(late, name):
-    main = compare.describe(late.lab.s3_main, late.bucket, name)
-    mirror = compare.describe(late.lab.s3_mirror, late.bucket, name)
-    assert main["sha256"] == hashlib.sha256(b"newer").hexdigest()
-    assert mirror == main
-
-
 def test_09_race_of_two_proxies_for_the_tags_of_one_key(lab):
     """Two values of one tag: neither ETag, size, headers nor the number of tags tell them apart."""
     inventory = lab.postgres()
@@ -319,6 +317,64 @@ def test_14_status_does_not_lie_while_everything_fails(scene):
     scene.assert_converged()
 
 
+def test_14_flag_of_backup_survives_an_older_try_that_fails_after_the_newer_one(scene):
+    """The row of a key that is on the mirror says so, in whatever order its changes got there."""
+    asked = []
+
+    def rule(request):
+        if not request.path.endswith("/k"):
+            return None
+        asked.append(request)
+        # The first write fails, so it is tried again while the second one is under way; that
+        # next try fails as well.
+        return {1: Fault("500 InternalError"), 2: Fault("slow request", 1.5)}.get(
+            len(asked), Fault("500 InternalError") if len(asked) == 3 else None
+        )
+
+    scene.put("so that the mirror has the bucket")
+    scene.proxy.wait_drained()
+    scene.mirror.plan.rule = rule
+    scene.put("k", b"older")
+    until(lambda: asked, "the first write")
+    scene.put("k", b"newer")
+    until(lambda: len(asked) >= 2, "the second write")
+    time.sleep(2)
+    scene.assert_converged()
+
+
+def test_14_flag_of_backup_survives_a_kill_between_an_older_and_a_newer_try(scene):
+    """The older try is one of a previous run, comes due while the newer write is under way, and
+    is itself under way when the process is killed again."""
+    asked = []
+
+    def rule(request):
+        if not request.path.endswith("/k"):
+            return None
+        asked.append(request)
+        return {
+            1: Fault("500 InternalError"),
+            2: Fault("slow request", 5.0),
+            3: Fault("hang, then reset", 3.0),
+        }.get(len(asked))
+
+    scene.put("so that the mirror has the bucket")
+    scene.proxy.wait_drained()
+    scene.mirror.plan.rule = rule
+    scene.put("k", b"older")
+    until(lambda: asked, "the first write")
+    time.sleep(0.1)
+    scene.proxy.kill()
+    scene.proxy.start()
+    scene.put("k", b"newer")
+    until(lambda: len(asked) >= 2, "the second write")
+    deadline = time.monotonic() + 8
+    while len(asked) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    scene.proxy.kill()
+    scene.proxy.start()
+    scene.assert_converged()
+
+
 def test_late_effect_on_main_is_seen_by_the_later_check(scene):
     """P3: a request that nobody answered takes effect three seconds after its client gave up."""
     scene.put("k", b"before")
@@ -360,3 +416,14 @@ def test_truncated_read_of_main_never_becomes_a_mirror_object(lab):
         watcher.join()
     assert set(seen) == {len(body)}
     scene.assert_converged()
+
+
+# Last in this file: it needs time to have passed.
+@pytest.mark.parametrize("name", LATE)
+def test_09_late_write_does_not_beat_the_newer_one(late, name):
+    time.sleep(max(0.0, late.looked_at_again - time.monotonic()))
+    late.proxy.wait_drained()
+    main = compare.describe(late.lab.s3_main, late.bucket, name)
+    mirror = compare.describe(late.lab.s3_mirror, late.bucket, name)
+    assert main["sha256"] == hashlib.sha256(b"newer").hexdigest()
+    assert mirror == main

@@ -1,9 +1,9 @@
 """What every client is asked to do, and how it answers.
 
 A client is a program of its own: a real one, with its default settings but for the endpoint, the
-keys and path-style addressing. It finds its job in the environment and, for each case,
-uploads the file `IN/<case>` as `<PREFIX>/<case>`, downloads it again to `OUT/<case>`, and prints one
-line of JSON: {"case": ..., "error": null or text}. Everything else is checked by the suite.
+keys and path-style addressing. It finds its job in the environment and, for each case, uploads the
+file `IN/<case>` as `<PREFIX>/<case>`, downloads it again to `OUT/<case>`, and prints one line of
+JSON: {"case": ..., "error": null or text}. Everything else is checked by the suite.
 """
 
 import json
@@ -18,6 +18,35 @@ CASES = {
     "20MiB": (20 * 1024 * 1024, "multipart, by the client's own rules"),
     "stream": (6 * 1024 * 1024 + 123, "from a stream, its length not known where the client can"),
 }
+#: A case of its own, for clients that take any key: what must come through as it is, or not at all.
+KEYS_CASE = "keys"
+KEYS = (
+    "a//b",
+    "/leading",
+    "trailing/",
+    "./dot",
+    "a/../b",
+    " spaces  within ",
+    "a+b",
+    "a%2Fb",
+    "%",
+    "tilde~",
+    "!*'()",
+    ",:@=$&;",
+    "\u00fc",
+    "\u2603",
+    "\U0001f600",
+    "e\u0301",
+    "line\nbreak",
+    "tab\t",
+    "del\x7f",
+    "\x01",
+    '<>&"',
+    "question?mark",
+    "hash#mark",
+    "back\\slash",
+    "k" * 900,
+)
 #: What clients that can set them send along.
 CONTENT_TYPE = "text/x-conformance"
 METADATA = {"origin": "conformance suite"}
@@ -54,9 +83,29 @@ class Job:
         with open(self.source(case), "rb") as file:
             return file.read()
 
-    def run(self, perform):
-        """Calls `perform(case)` for every case and reports."""
-        for case in CASES:
+    def run(self, perform, put_and_get=None):
+        """Calls `perform(case)` for every case and reports.
+
+        With `put_and_get(key, data)`, which returns what it got, the keys are tried as well.
+        """
+
+        def keys(_case):
+            failed = []
+            for key in KEYS:
+                data = key.encode()
+                try:
+                    good = put_and_get(f"{self.key(KEYS_CASE)}/{key}", data) == data
+                except Exception:
+                    good = False
+                if not good:
+                    failed.append(key)
+            if failed:
+                raise RuntimeError(f"keys that failed: {json.dumps(failed)}")
+
+        performers = dict.fromkeys(CASES, perform)
+        if put_and_get:
+            performers[KEYS_CASE] = keys
+        for case, perform in performers.items():
             error = None
             try:
                 perform(case)

@@ -4,8 +4,9 @@ from . import job
 
 
 def count(results):
-    failed = sum(not result.passed for result in results)
-    return len(results) - failed, failed
+    """(passed, failed); what fails without the proxy too is neither."""
+    failed = sum(bool(result.faults) and not result.directly_too for result in results)
+    return sum(not result.faults for result in results), failed
 
 
 def table(results):
@@ -25,11 +26,13 @@ def table(results):
             cells.append(f"{good} of {len(own)}{note}" if own else "cannot")
         lines.append(f"| {client} | " + " | ".join(cells) + " |")
     failures = [
-        f"- {'(directly too) ' if r.directly_too else ''}{r.client}, {r.server}, {r.mode}, {r.case}: {_short('; '.join(r.faults))}"
+        f"- {'(directly too) ' if r.directly_too else ''}{r.client}, {r.server}, {r.mode}, "
+        f"{r.case}: {_short('; '.join(r.faults))}"
         for r in results
         if r.faults
     ]
     cases = "; ".join(f"{case}: {how}" for case, (_, how) in job.CASES.items())
+    cases += f"; {job.KEYS_CASE}: {len(job.KEYS)} odd keys, where the client takes any key"
     return "\n".join([*lines, "", f"Cases: {cases}.", "", *failures])
 
 

@@ -29,4 +29,9 @@ def perform(case):
     s3.download_file(Filename=job.target(case), **where)
 
 
-job.run(perform)
+def put_and_get(key, data):
+    s3.put_object(Bucket=job.bucket, Key=key, Body=data)
+    return s3.get_object(Bucket=job.bucket, Key=key)["Body"].read()
+
+
+job.run(perform, put_and_get)

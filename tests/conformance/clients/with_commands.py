@@ -1,16 +1,18 @@
-"""Clients that are command lines: aws, rclone, s3cmd, curl. The first argument says which."""
+"""Clients that are command lines: aws, rclone, s3cmd, s3fs, curl. The first argument says which."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from urllib.parse import urlsplit
 
 from job import CONTENT_TYPE, METADATA, Job
 
-COMMAND_SECONDS = 120
+COMMAND_SECONDS = 60
 job = Job()
 name = sys.argv[1]
-(meta_name, meta_value), = METADATA.items()
+((meta_name, meta_value),) = METADATA.items()
 
 
 def call(arguments, source=None, target=None, environment=None):
@@ -36,14 +38,14 @@ def call(arguments, source=None, target=None, environment=None):
         raise RuntimeError(result.stderr.decode("utf-8", "replace")[-500:])
 
 
-def aws(case):
+def aws(case, program="aws"):
     environment = {
         "AWS_ACCESS_KEY_ID": job.access_key or "",
         "AWS_SECRET_ACCESS_KEY": job.secret_key or "",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    command = ["aws", "--endpoint-url", job.endpoint]
+    command = [program, "--endpoint-url", job.endpoint]
     if job.anonymous:
         command.append("--no-sign-request")
     url = f"s3://{job.bucket}/{job.key(case)}"
@@ -53,6 +55,15 @@ def aws(case):
     else:
         call([*command, "s3", "cp", job.source(case), url, *extra], environment=environment)
     call([*command, "s3", "cp", url, job.target(case)], environment=environment)
+
+
+def aws2(case):
+    """Version 2 as the distribution has it; version 1 lies earlier in the PATH."""
+    program = "/usr/bin/aws"
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    if not said.stdout.startswith("aws-cli/2."):
+        raise RuntimeError(f"not version 2: {said.stdout.strip()}")
+    aws(case, program)
 
 
 def rclone(case):
@@ -89,10 +100,41 @@ def s3cmd(case):
     call([*command, "--force", "get", url, job.target(case)])
 
 
+def s3fs(case):
+    """A file system: the upload happens when the file is closed."""
+    keys = os.path.join(os.environ["OUT"], "s3fs-keys")
+    with open(keys, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(f"{job.access_key}:{job.secret_key}")
+    with tempfile.TemporaryDirectory() as directory:
+
+        def mounted(action):
+            call(
+                ["s3fs", job.bucket, directory, "-o", f"url={job.endpoint}"]
+                + ["-o", f"use_path_request_style,passwd_file={keys}"]
+            )
+            try:
+                action(os.path.join(directory, job.key(case)))
+            finally:
+                call(["fusermount", "-u", directory])
+
+        def upload(path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            shutil.copyfile(job.source(case), path)
+
+        mounted(upload)
+        mounted(lambda path: shutil.copyfile(path, job.target(case)))
+
+
 def curl(case):
     command = ["curl", "-sS", "--fail-with-body", "-m", str(COMMAND_SECONDS)]
     if not job.anonymous:
-        command += ["--aws-sigv4", "aws:amz:us-east-1:s3", "-u", f"{job.access_key}:{job.secret_key}"]
+        command += [
+            "--aws-sigv4",
+            "aws:amz:us-east-1:s3",
+            "-u",
+            f"{job.access_key}:{job.secret_key}",
+        ]
+        command += ["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]
     url = f"{job.endpoint}/{job.bucket}/{job.key(case)}"
     headers = [f"Content-Type: {CONTENT_TYPE}", f"x-amz-meta-{meta_name}: {meta_value}"]
     extra = [part for header in headers for part in ("-H", header)]
@@ -100,4 +142,5 @@ def curl(case):
     call([*command, "-o", job.target(case), url])
 
 
-job.run({"aws": aws, "rclone": rclone, "s3cmd": s3cmd, "curl": curl}[name])
+CLIENTS = {"aws": aws, "aws2": aws2, "rclone": rclone, "s3cmd": s3cmd, "s3fs": s3fs, "curl": curl}
+job.run(CLIENTS[name])

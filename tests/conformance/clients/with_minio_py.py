@@ -1,5 +1,6 @@
 """minio-py."""
 
+import io
 from urllib.parse import urlsplit
 
 from job import CONTENT_TYPE, METADATA, Job, Unseekable
@@ -28,4 +29,9 @@ def perform(case):
     client.fget_object(file_path=job.target(case), **where)
 
 
-job.run(perform)
+def put_and_get(key, data):
+    client.put_object(job.bucket, key, io.BytesIO(data), len(data))
+    return client.get_object(job.bucket, key).read()
+
+
+job.run(perform, put_and_get)

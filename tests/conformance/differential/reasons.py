@@ -12,6 +12,10 @@ class Reason:
 
     text: str
     modes: tuple = (OPEN, VERIFIED)
+    #: A race of the server's own decides whether there is a difference.
+    sometimes: bool = False
+    #: The status must be the same all the same.
+    same_status: bool = False
 
 
 REASONS = {
@@ -89,6 +93,13 @@ REASONS = {
         "The query goes upstream in canonical form with the proxy's signature, so spelling that "
         "this server cannot verify a signature over does no harm."
     ),
+    "closed early": Reason(
+        "A server that answers an error before it has read the body, and closes, may reset the "
+        "connection before its answer has been read. What is lost is replaced by an error document "
+        "of the proxy with the same status.",
+        sometimes=True,
+        same_status=True,
+    ),
     "repeated parameter": Reason(
         "This server cannot verify any signature over a parameter that is given twice. A refusal "
         "of the proxy's own signature is answered 503, never as if the client's key were wrong."
@@ -96,9 +107,10 @@ REASONS = {
 }
 
 
-def allowed(names, mode):
+def allowed(names, mode, differences):
     """The first of the case's named reasons that holds in this mode, else None."""
     for name in names:
-        if mode in REASONS[name].modes:
+        reason = REASONS[name]
+        if mode in reason.modes and not (reason.same_status and "status" in differences):
             return name
     return None

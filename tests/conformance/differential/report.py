@@ -13,7 +13,9 @@ def show_failures(verdicts):
     for verdict in failed:
         print(f"DIFFERENT ({verdict.mode}) {verdict.family}: {verdict.title} ({verdict.method})")
         for aspect, (direct, proxied) in verdict.differences.items():
-            print(f"    {aspect}\n        direct: {direct[:400]!r}\n        proxy:  {proxied[:400]!r}")
+            print(
+                f"    {aspect}\n        direct: {direct[:400]!r}\n        proxy:  {proxied[:400]!r}"
+            )
     return len(failed)
 
 

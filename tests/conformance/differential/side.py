@@ -75,9 +75,9 @@ class Side:
         """Sends one request and records it. Returns the response (status 0 if there was none).
 
         `differs` names the reasons (see reasons.py) for which the answers may differ, separated by
-        commas. `payload` is HEX, ANONYMOUS, any value of x-amz-content-sha256, or a function that gets the
-        signer after it has signed and returns the body (signed chunks); then the value is its
-        attribute `payload`.
+        commas. `payload` is HEX, ANONYMOUS, any value of x-amz-content-sha256, or a function that
+        gets the signer after it has signed and returns the body (signed chunks); then the value is
+        its attribute `payload`.
         """
         host = host or self.host
         frame = callable(payload)

@@ -87,11 +87,17 @@ def _compare(mode, direct, proxied, masks):
         and all(codes)
         and codes[0][1] == codes[1][1]
     )
-    reason = reasons.allowed(direct.differs, mode) if differences and not worded else None
+    reason = None
+    if differences and not worded:
+        reason = reasons.allowed(direct.differs, mode, differences)
     return Verdict(mode, direct.family, direct.title, direct.method, differences, reason, worded)
 
 
 def unused_reasons(verdicts):
     """Reasons that explained nothing: the documentation must not keep them."""
     used = {verdict.reason for verdict in verdicts}
-    return sorted(reasons.REASONS.keys() - used)
+    return [
+        name
+        for name, reason in reasons.REASONS.items()
+        if name not in used and not reason.sometimes
+    ]

@@ -22,10 +22,11 @@ import (
 const (
 	contentType = "text/x-conformance"
 	partBytes   = 5 << 20
+	keysCase    = "keys"
 )
 
 var (
-	cases    = []string{"0", "1", "70KiB", "20MiB", "stream"}
+	cases    = []string{"0", "1", "70KiB", "20MiB", "stream", keysCase}
 	metadata = map[string]string{"origin": "conformance suite"}
 	endpoint = os.Getenv("ENDPOINT")
 	bucket   = os.Getenv("BUCKET")
@@ -51,6 +52,29 @@ func save(body io.ReadCloser, name string) error {
 	return err
 }
 
+// everyKey puts and gets one small object per key and names those that did not come back.
+func everyKey(putAndGet func(key string, data []byte) ([]byte, error)) error {
+	text, err := os.ReadFile(source("keys.json"))
+	if err != nil {
+		return err
+	}
+	var keys, failed []string
+	if err = json.Unmarshal(text, &keys); err != nil {
+		return err
+	}
+	for _, name := range keys {
+		got, err := putAndGet(key(keysCase)+"/"+name, []byte(name))
+		if err != nil || string(got) != name {
+			failed = append(failed, name)
+		}
+	}
+	if len(failed) > 0 {
+		names, _ := json.Marshal(failed)
+		return fmt.Errorf("keys that failed: %s", names)
+	}
+	return nil
+}
+
 func withAWS(ctx context.Context) func(string) error {
 	var provider aws.CredentialsProvider = aws.AnonymousCredentials{}
 	if access != "" {
@@ -64,6 +88,21 @@ func withAWS(ctx context.Context) func(string) error {
 	})
 	uploader := manager.NewUploader(client)
 	return func(name string) error {
+		if name == keysCase {
+			return everyKey(func(key string, data []byte) ([]byte, error) {
+				where := aws.String(key)
+				put := &s3.PutObjectInput{Bucket: aws.String(bucket), Key: where, Body: bytes.NewReader(data)}
+				if _, err := client.PutObject(ctx, put); err != nil {
+					return nil, err
+				}
+				got, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: put.Bucket, Key: where})
+				if err != nil {
+					return nil, err
+				}
+				defer got.Body.Close()
+				return io.ReadAll(got.Body)
+			})
+		}
 		input := &s3.PutObjectInput{
 			Bucket:      aws.String(bucket),
 			Key:         aws.String(key(name)),
@@ -110,6 +149,20 @@ func withMinio(ctx context.Context) func(string) error {
 		panic(err)
 	}
 	return func(name string) error {
+		if name == keysCase {
+			return everyKey(func(key string, data []byte) ([]byte, error) {
+				_, err := client.PutObject(ctx, bucket, key, bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{})
+				if err != nil {
+					return nil, err
+				}
+				got, err := client.GetObject(ctx, bucket, key, minio.GetObjectOptions{})
+				if err != nil {
+					return nil, err
+				}
+				defer got.Close()
+				return io.ReadAll(got)
+			})
+		}
 		file, err := os.Open(source(name))
 		if err != nil {
 			return err

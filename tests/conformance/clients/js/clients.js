@@ -3,10 +3,12 @@ import { createReadStream, createWriteStream, statSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 
 const { ENDPOINT, BUCKET, PREFIX, ACCESS_KEY, SECRET_KEY, IN, OUT } = process.env
-const CASES = ['0', '1', '70KiB', '20MiB', 'stream']
+const KEYS_CASE = 'keys'
+const CASES = ['0', '1', '70KiB', '20MiB', 'stream', KEYS_CASE]
 const CONTENT_TYPE = 'text/x-conformance'
 const METADATA = { origin: 'conformance suite' }
 const PART_BYTES = 5 * 1024 * 1024
@@ -14,6 +16,16 @@ const PART_BYTES = 5 * 1024 * 1024
 const source = (name) => join(IN, name)
 const key = (name) => `${PREFIX}/${name}`
 const save = (body, name) => pipeline(body, createWriteStream(join(OUT, name)))
+
+async function everyKey(putAndGet) {
+  const failed = []
+  for (const text of JSON.parse(await readFile(source('keys.json'), 'utf8'))) {
+    const data = Buffer.from(text)
+    const got = await putAndGet(`${key(KEYS_CASE)}/${text}`, data).catch(() => null)
+    if (!got?.equals(data)) failed.push(text)
+  }
+  if (failed.length) throw new Error(`keys that failed: ${JSON.stringify(failed)}`)
+}
 
 async function aws() {
   const { S3Client, PutObjectCommand, GetObjectCommand } = await import('@aws-sdk/client-s3')
@@ -27,6 +39,13 @@ async function aws() {
       : { signer: { sign: async (request) => request }, credentials: { accessKeyId: '', secretAccessKey: '' } }),
   })
   return async (name) => {
+    if (name === KEYS_CASE) {
+      return everyKey(async (Key, Body) => {
+        await client.send(new PutObjectCommand({ Bucket: BUCKET, Key, Body }))
+        const got = await client.send(new GetObjectCommand({ Bucket: BUCKET, Key }))
+        return Buffer.from(await got.Body.transformToByteArray())
+      })
+    }
     const params = {
       Bucket: BUCKET,
       Key: key(name),
@@ -62,6 +81,12 @@ async function minio() {
   })
   const headers = { 'Content-Type': CONTENT_TYPE, ...METADATA }
   return async (name) => {
+    if (name === KEYS_CASE) {
+      return everyKey(async (path, data) => {
+        await client.putObject(BUCKET, path, data, data.length)
+        return buffer(await client.getObject(BUCKET, path))
+      })
+    }
     if (name === '20MiB') {
       await client.fPutObject(BUCKET, key(name), source(name), headers)
     } else if (name === 'stream') {

@@ -20,7 +20,11 @@ def presigned(s):
 
     send("GET", "GET", s.path("k"))
     send("HEAD", "HEAD", s.path("k"))
-    send("GET with overrides", "GET", s.path("k") + "?response-content-type=text%2Fz&response-content-disposition=inline")
+    send(
+        "GET with overrides",
+        "GET",
+        s.path("k") + "?response-content-type=text%2Fz&response-content-disposition=inline",
+    )
     send("GET of a range", "GET", s.path("k"), [("Range", "bytes=1-1")])
     send("GET of a key with characters", "GET", s.path("no%20such%2Bkey"))
     send("PUT", "PUT", s.path("p"), body=b"presigned")
@@ -31,7 +35,13 @@ def presigned(s):
     send("at the limit of age", "GET", s.path("k"), expires=604800)
     send("expired", "GET", s.path("k"), age=timedelta(hours=1), expires=60, differs="expiry")
     send("valid for too long", "GET", s.path("k"), expires=604801, differs="expiry,presign limits")
-    s.send_raw("SigV2 GET", "GET", query_auth.presigned_v2(s, "GET", s.path("k")), [("Host", s.host)], differs="SigV2")
+    s.send_raw(
+        "SigV2 GET",
+        "GET",
+        query_auth.presigned_v2(s, "GET", s.path("k")),
+        [("Host", s.host)],
+        differs="SigV2",
+    )
     s.send_raw(
         "SigV2 expired",
         "GET",
@@ -40,7 +50,9 @@ def presigned(s):
         differs="expiry,SigV2",
     )
     url = query_auth.presigned(s, "GET", s.path("k"))
-    s.send_raw("wrong signature", "GET", url[:-4] + "0000", [("Host", s.host)], differs="unverified")
+    s.send_raw(
+        "wrong signature", "GET", url[:-4] + "0000", [("Host", s.host)], differs="unverified"
+    )
 
 
 def forms(s):
@@ -57,17 +69,37 @@ def identities(s):
     s.get("anonymous", "k", payload=ANONYMOUS, differs="anonymous")
     s.put("anonymous PUT", "anon", b"x", payload=ANONYMOUS, differs="anonymous")
     s.send("anonymous list of buckets", "GET", "/", payload=ANONYMOUS, differs="anonymous")
-    s.send_raw("SigV2", "GET", s.path("k"), query_auth.headers_v2(s, "GET", s.path("k")), differs="SigV2")
+    s.send_raw(
+        "SigV2", "GET", s.path("k"), query_auth.headers_v2(s, "GET", s.path("k")), differs="SigV2"
+    )
 
     def as_somebody(title, access_key, secret_key):
-        somebody = replace(s, credentials=replace(s.credentials, access_key=access_key, secret_key=secret_key))
+        somebody = replace(
+            s, credentials=replace(s.credentials, access_key=access_key, secret_key=secret_key)
+        )
         s.get(title, "k", signer=somebody.signer(), differs="unverified")
 
     as_somebody("wrong secret", s.credentials.access_key, "wrong")
     as_somebody("unknown access key", "NOSUCHKEY00000000000", s.credentials.secret_key)
-    s.get("nonsense as Authorization", "k", payload=ANONYMOUS, unsigned_headers=[("Authorization", "nonsense")], differs="unverified")
-    s.get("a header that is not signed", "k", unsigned_headers=[("x-amz-expected-bucket-owner", "main")], differs="unsigned header")
-    s.get("session token of nobody", "k", headers=[("x-amz-security-token", "nonsense")], differs="unverified")
+    s.get(
+        "nonsense as Authorization",
+        "k",
+        payload=ANONYMOUS,
+        unsigned_headers=[("Authorization", "nonsense")],
+        differs="unverified",
+    )
+    s.get(
+        "a header that is not signed",
+        "k",
+        unsigned_headers=[("x-amz-expected-bucket-owner", "main")],
+        differs="unsigned header",
+    )
+    s.get(
+        "session token of nobody",
+        "k",
+        headers=[("x-amz-security-token", "nonsense")],
+        differs="unverified",
+    )
 
 
 FAMILIES = [("presigned", presigned), ("forms", forms), ("identities", identities)]

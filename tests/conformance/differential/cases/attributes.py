@@ -5,7 +5,10 @@ import hashlib
 
 from ..side import ANONYMOUS
 
-TAGS = b"<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag><Tag><Key>b c</Key><Value>x&amp;y</Value></Tag></TagSet></Tagging>"
+TAGS = (
+    b"<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag><Tag><Key>b c</Key>"
+    b"<Value>x&amp;y</Value></Tag></TagSet></Tagging>"
+)
 
 
 def md5(body):
@@ -23,9 +26,21 @@ def tagging(s):
     s.get("tags of it", "k2", query="?tagging")
     s.put("copy with tags", "k3", headers=[("x-amz-copy-source", f"/{s.bucket}/k2")])
     s.get("tags of the copy", "k3", query="?tagging")
-    s.put("copy with other tags", "k4", headers=[("x-amz-copy-source", f"/{s.bucket}/k2"), ("x-amz-tagging-directive", "REPLACE"), ("x-amz-tagging", "z=9")])
+    s.put(
+        "copy with other tags",
+        "k4",
+        headers=[
+            ("x-amz-copy-source", f"/{s.bucket}/k2"),
+            ("x-amz-tagging-directive", "REPLACE"),
+            ("x-amz-tagging", "z=9"),
+        ],
+    )
     s.get("tags of that copy", "k4", query="?tagging")
-    many = b"<Tagging><TagSet>" + b"".join(b"<Tag><Key>k%d</Key><Value>v</Value></Tag>" % n for n in range(11)) + b"</TagSet></Tagging>"
+    many = (
+        b"<Tagging><TagSet>"
+        + b"".join(b"<Tag><Key>k%d</Key><Value>v</Value></Tag>" % n for n in range(11))
+        + b"</TagSet></Tagging>"
+    )
     s.put("eleven tags", "k", many, query="?tagging")
     s.put("malformed tags", "k", b"<Tagging><", query="?tagging")
     s.put("tags of nothing", "nope", TAGS, query="?tagging")
@@ -78,8 +93,16 @@ def versions(s):
     s.head("marked", "k")
     s.get("the marker itself", "k", query=f"?versionId={marker}")
     s.get("list of versions", "", query="?versions")
-    s.get("list of versions, encoded, by page", "", query="?versions&encoding-type=url&max-keys=2&prefix=k")
-    s.put("copy of a version", "copy", headers=[("x-amz-copy-source", f"/{s.bucket}/k?versionId={first}")])
+    s.get(
+        "list of versions, encoded, by page",
+        "",
+        query="?versions&encoding-type=url&max-keys=2&prefix=k",
+    )
+    s.put(
+        "copy of a version",
+        "copy",
+        headers=[("x-amz-copy-source", f"/{s.bucket}/k?versionId={first}")],
+    )
     s.get("the copy", "copy")
     s.put("tags of a version", "k", TAGS, query=f"?tagging&versionId={second}")
     s.get("tags of a version", "k", query=f"?tagging&versionId={second}")
@@ -87,13 +110,21 @@ def versions(s):
     s.get("second again", "k")
     s.delete("second for good", "k", query=f"?versionId={second}")
     s.get("first is newest", "k")
-    document = f"<Delete><Object><Key>k</Key><VersionId>{first}</VersionId></Object><Object><Key>copy</Key></Object></Delete>".encode()
+    document = (
+        f"<Delete><Object><Key>k</Key><VersionId>{first}</VersionId></Object><Object>"
+        f"<Key>copy</Key></Object></Delete>"
+    ).encode()
     s.post("delete of versions and keys", "", document, query="?delete", headers=[md5(document)])
     s.get("list after it", "", query="?versions")
     s.put("suspend", "", (state % "Suspended").encode(), query="?versioning")
     s.put("while suspended", "k", b"null again")
     s.get("list while suspended", "", query="?versions")
-    s.put("nonsense", "", b"<VersioningConfiguration><Status>Perhaps</Status></VersioningConfiguration>", query="?versioning")
+    s.put(
+        "nonsense",
+        "",
+        b"<VersioningConfiguration><Status>Perhaps</Status></VersioningConfiguration>",
+        query="?versioning",
+    )
 
 
 def locks(s):
@@ -101,7 +132,10 @@ def locks(s):
     s.get("configuration", "", query="?object-lock")
     s.put("an object", "k", b"locked")
     s.get("no retention", "k", query="?retention")
-    retention = b"<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>2037-01-01T00:00:00.000Z</RetainUntilDate></Retention>"
+    retention = (
+        b"<Retention><Mode>GOVERNANCE</Mode>"
+        b"<RetainUntilDate>2037-01-01T00:00:00.000Z</RetainUntilDate></Retention>"
+    )
     s.put("retention", "k", retention, query="?retention", headers=[md5(retention)])
     s.get("retention", "k", query="?retention")
     s.head("retention in HEAD", "k")
@@ -112,10 +146,28 @@ def locks(s):
     s.delete("a held version", "k", query=f"?versionId={version}")
     s.put("no hold", "k", hold % b"OFF", query="?legal-hold", headers=[md5(hold % b"OFF")])
     s.delete("a retained version", "k", query=f"?versionId={version}")
-    s.delete("with bypass", "k", query=f"?versionId={version}", headers=[("x-amz-bypass-governance-retention", "true")])
-    s.put("object with lock headers", "k2", b"x", headers=[("x-amz-object-lock-mode", "GOVERNANCE"), ("x-amz-object-lock-retain-until-date", "2037-01-01T00:00:00Z"), md5(b"x")])
+    s.delete(
+        "with bypass",
+        "k",
+        query=f"?versionId={version}",
+        headers=[("x-amz-bypass-governance-retention", "true")],
+    )
+    s.put(
+        "object with lock headers",
+        "k2",
+        b"x",
+        headers=[
+            ("x-amz-object-lock-mode", "GOVERNANCE"),
+            ("x-amz-object-lock-retain-until-date", "2037-01-01T00:00:00Z"),
+            md5(b"x"),
+        ],
+    )
     s.put("malformed retention", "k", b"<Ret", query="?retention")
-    rule = b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>"
+    rule = (
+        b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule>"
+        b"<DefaultRetention><Mode>GOVERNANCE</Mode><Days>1</Days></DefaultRetention>"
+        b"</Rule></ObjectLockConfiguration>"
+    )
     s.put("default retention", "", rule, query="?object-lock", headers=[md5(rule)])
     s.get("default retention", "", query="?object-lock")
 

@@ -20,7 +20,10 @@ def buckets(s):
         "unknown location",
         "PUT",
         f"/{s.bucket_named('mars')}",
-        body=b"<CreateBucketConfiguration><LocationConstraint>mars-1</LocationConstraint></CreateBucketConfiguration>",
+        body=(
+            b"<CreateBucketConfiguration><LocationConstraint>mars-1</LocationConstraint>"
+            b"</CreateBucketConfiguration>"
+        ),
     )
     s.put("an object", "k", b"x")
     s.delete("not empty", "")
@@ -32,21 +35,47 @@ def buckets(s):
 def settings(s):
     s.make_bucket()
     documents = {
-        "cors": b"<CORSConfiguration><CORSRule><AllowedOrigin>http://a.example</AllowedOrigin><AllowedMethod>GET</AllowedMethod><MaxAgeSeconds>5</MaxAgeSeconds></CORSRule></CORSConfiguration>",
-        "lifecycle": b"<LifecycleConfiguration><Rule><ID>r</ID><Prefix>tmp/</Prefix><Status>Enabled</Status><Expiration><Days>3</Days></Expiration></Rule></LifecycleConfiguration>",
+        "cors": (
+            b"<CORSConfiguration><CORSRule><AllowedOrigin>http://a.example</AllowedOrigin>"
+            b"<AllowedMethod>GET</AllowedMethod><MaxAgeSeconds>5</MaxAgeSeconds></CORSRule>"
+            b"</CORSConfiguration>"
+        ),
+        "lifecycle": (
+            b"<LifecycleConfiguration><Rule><ID>r</ID><Prefix>tmp/</Prefix>"
+            b"<Status>Enabled</Status><Expiration><Days>3</Days></Expiration></Rule>"
+            b"</LifecycleConfiguration>"
+        ),
         "policy": (
-            '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:GetObject",'
+            '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*",'
+            '"Action":"s3:GetObject",'
             f'"Resource":"arn:aws:s3:::{s.bucket}/open/*"}}]}}'
         ).encode(),
-        "encryption": b"<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>",
-        "website": b"<WebsiteConfiguration><IndexDocument><Suffix>index.html</Suffix></IndexDocument></WebsiteConfiguration>",
+        "encryption": (
+            b"<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault>"
+            b"<SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault>"
+            b"</Rule></ServerSideEncryptionConfiguration>"
+        ),
+        "website": (
+            b"<WebsiteConfiguration><IndexDocument><Suffix>index.html</Suffix>"
+            b"</IndexDocument></WebsiteConfiguration>"
+        ),
         "notification": b"<NotificationConfiguration/>",
-        "requestPayment": b"<RequestPaymentConfiguration><Payer>BucketOwner</Payer></RequestPaymentConfiguration>",
+        "requestPayment": (
+            b"<RequestPaymentConfiguration><Payer>BucketOwner</Payer></RequestPaymentConfiguration>"
+        ),
         "logging": b"<BucketLoggingStatus/>",
-        "publicAccessBlock": b"<PublicAccessBlockConfiguration><BlockPublicAcls>false</BlockPublicAcls></PublicAccessBlockConfiguration>",
+        "publicAccessBlock": (
+            b"<PublicAccessBlockConfiguration><BlockPublicAcls>false</BlockPublicAcls>"
+            b"</PublicAccessBlockConfiguration>"
+        ),
         "replication": b"<ReplicationConfiguration/>",
-        "ownershipControls": b"<OwnershipControls><Rule><ObjectOwnership>ObjectWriter</ObjectOwnership></Rule></OwnershipControls>",
-        "accelerate": b"<AccelerateConfiguration><Status>Suspended</Status></AccelerateConfiguration>",
+        "ownershipControls": (
+            b"<OwnershipControls><Rule><ObjectOwnership>ObjectWriter</ObjectOwnership>"
+            b"</Rule></OwnershipControls>"
+        ),
+        "accelerate": (
+            b"<AccelerateConfiguration><Status>Suspended</Status></AccelerateConfiguration>"
+        ),
     }
     for name, document in documents.items():
         s.get(f"{name}, none", "", query=f"?{name}")
@@ -56,8 +85,20 @@ def settings(s):
             s.put("an object", "open/k", b"x")
             origin = ("Origin", "http://a.example")
             s.get("with an origin", "open/k", headers=[origin])
-            s.send("preflight", "OPTIONS", s.path("open/k"), [origin, ("Access-Control-Request-Method", "GET")], payload="anonymous")
-            s.send("preflight refused", "OPTIONS", s.path("open/k"), [origin, ("Access-Control-Request-Method", "PUT")], payload="anonymous")
+            s.send(
+                "preflight",
+                "OPTIONS",
+                s.path("open/k"),
+                [origin, ("Access-Control-Request-Method", "GET")],
+                payload="anonymous",
+            )
+            s.send(
+                "preflight refused",
+                "OPTIONS",
+                s.path("open/k"),
+                [origin, ("Access-Control-Request-Method", "PUT")],
+                payload="anonymous",
+            )
         if name == "policy":
             s.get("policy status", "", query="?policyStatus")
             s.get("allowed to everybody", "open/k", payload="anonymous")
@@ -108,7 +149,11 @@ def lists(s):
     s.get("parameter twice", "", query="?prefix=a&prefix=b", differs="repeated parameter")
     token = s.send("v2 first page", "GET", s.path() + "?list-type=2&max-keys=4").body.decode()
     token = token.partition("<NextContinuationToken>")[2].partition("<")[0]
-    s.send("v2 second page", "GET", s.path() + f"?list-type=2&max-keys=4&continuation-token={quote(token, safe='')}")
+    s.send(
+        "v2 second page",
+        "GET",
+        s.path() + f"?list-type=2&max-keys=4&continuation-token={quote(token, safe='')}",
+    )
 
 
 def deletes(s):
@@ -124,13 +169,20 @@ def deletes(s):
     delete("without Content-MD5", b"<Delete><Object><Key>b</Key></Object></Delete>")
     quiet = b"<Delete><Quiet>true</Quiet><Object><Key>c</Key></Object></Delete>"
     delete("quiet", quiet, headers=[md5(quiet)])
-    odd = b'<?xml version="1.0"?><Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Object><Key>d e</Key></Object><Object><Key>x&amp;y</Key></Object></Delete>'
+    odd = (
+        b'<?xml version="1.0"?><Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        b"<Object><Key>d e</Key></Object><Object><Key>x&amp;y</Key></Object></Delete>"
+    )
     delete("odd keys", odd, headers=[md5(odd)])
     delete("wrong Content-MD5", one, headers=[md5(b"other")])
     delete("no keys", b"<Delete/>", differs="document")
     delete("malformed", b"<Delete><Obj", differs="document")
     delete("empty", b"", differs="document")
-    many = b"<Delete>" + b"".join(b"<Object><Key>k%d</Key></Object>" % n for n in range(1001)) + b"</Delete>"
+    many = (
+        b"<Delete>"
+        + b"".join(b"<Object><Key>k%d</Key></Object>" % n for n in range(1001))
+        + b"</Delete>"
+    )
     delete("1001 keys", many, headers=[md5(many)], differs="document")
     s.send("list after it", "GET", s.path())
 

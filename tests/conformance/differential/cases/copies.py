@@ -9,7 +9,9 @@ PART = b"p" * (5 << 20)
 
 def copies(s):
     s.make_bucket()
-    etag = s.put("source", "src", b"source", headers=[("Content-Type", "text/a"), ("x-amz-meta-m", "1")]).header("etag")
+    etag = s.put(
+        "source", "src", b"source", headers=[("Content-Type", "text/a"), ("x-amz-meta-m", "1")]
+    ).header("etag")
     source = ("x-amz-copy-source", f"/{s.bucket}/src")
     s.put("copy", "dst", headers=[source])
     s.get("copy", "dst")
@@ -17,14 +19,25 @@ def copies(s):
     s.put(
         "replace metadata",
         "dst3",
-        headers=[source, ("x-amz-metadata-directive", "REPLACE"), ("x-amz-meta-n", "2"), ("Content-Type", "text/b")],
+        headers=[
+            source,
+            ("x-amz-metadata-directive", "REPLACE"),
+            ("x-amz-meta-n", "2"),
+            ("Content-Type", "text/b"),
+        ],
     )
     s.head("replaced metadata", "dst3")
     s.put("onto itself, unchanged", "src", headers=[source])
-    s.put("onto itself, replaced", "src", headers=[source, ("x-amz-metadata-directive", "REPLACE"), ("x-amz-meta-z", "9")])
+    s.put(
+        "onto itself, replaced",
+        "src",
+        headers=[source, ("x-amz-metadata-directive", "REPLACE"), ("x-amz-meta-z", "9")],
+    )
     s.put("if-match, right", "dst4", headers=[source, ("x-amz-copy-source-if-match", etag)])
     s.put("if-match, wrong", "dst5", headers=[source, ("x-amz-copy-source-if-match", '"0"')])
-    s.put("if-none-match, same", "dst5", headers=[source, ("x-amz-copy-source-if-none-match", etag)])
+    s.put(
+        "if-none-match, same", "dst5", headers=[source, ("x-amz-copy-source-if-none-match", etag)]
+    )
     s.put("missing source", "dst6", headers=[("x-amz-copy-source", f"/{s.bucket}/nope")])
     s.put("missing source bucket", "dst6", headers=[("x-amz-copy-source", f"/{s.bucket}-nope/src")])
     s.put("malformed source", "dst6", headers=[("x-amz-copy-source", "nothing")])
@@ -43,7 +56,12 @@ def _complete(parts):
 
 def multipart(s):
     s.make_bucket()
-    created = s.post("create", "big", query="?uploads", headers=[("Content-Type", "text/big"), ("x-amz-meta-m", "1")])
+    created = s.post(
+        "create",
+        "big",
+        query="?uploads",
+        headers=[("Content-Type", "text/big"), ("x-amz-meta-m", "1")],
+    )
     upload = element(created, "UploadId")
     parts = []
     for number, body in ((1, PART), (2, PART[:-1] + b"q"), (4, b"tail")):
@@ -59,25 +77,44 @@ def multipart(s):
     s.get("list parts by page", "big", query=f"?uploadId={upload}&max-parts=1&part-number-marker=1")
     s.get("list parts of no upload", "big", query="?uploadId=2~nonsense")
     s.get("list uploads", "", query="?uploads")
-    s.get("list uploads, encoded", "", query="?uploads=&encoding-type=url&prefix=b&delimiter=%2F&max-uploads=1")
+    s.get(
+        "list uploads, encoded",
+        "",
+        query="?uploads=&encoding-type=url&prefix=b&delimiter=%2F&max-uploads=1",
+    )
     s.get("before completion", "big")
-    s.post("complete with a wrong ETag", "big", _complete([(1, '"0"')]), query=f"?uploadId={upload}")
+    s.post(
+        "complete with a wrong ETag", "big", _complete([(1, '"0"')]), query=f"?uploadId={upload}"
+    )
     s.post("complete out of order", "big", _complete(parts[::-1]), query=f"?uploadId={upload}")
-    s.post("complete without parts", "big", b"<CompleteMultipartUpload/>", query=f"?uploadId={upload}")
+    s.post(
+        "complete without parts", "big", b"<CompleteMultipartUpload/>", query=f"?uploadId={upload}"
+    )
     s.post("complete with nonsense", "big", b"not xml", query=f"?uploadId={upload}")
     s.post("complete", "big", _complete(parts), query=f"?uploadId={upload}")
     s.head("completed", "big")
     s.head("part 1 of it", "big", query="?partNumber=1")
-    s.get("range over the border of parts", "big", headers=[("Range", f"bytes={len(PART) - 5}-{len(PART) + 4}")])
+    s.get(
+        "range over the border of parts",
+        "big",
+        headers=[("Range", f"bytes={len(PART) - 5}-{len(PART) + 4}")],
+    )
     s.post("complete again", "big", _complete(parts), query=f"?uploadId={upload}")
     s.post("complete without a document", "big", query=f"?uploadId={upload}")
     # Too small a part that is not the last.
     small = element(s.post("create another", "small", query="?uploads="), "UploadId")
     etags = [
-        s.put(f"small part {n}", "small", b"tiny", query=f"?partNumber={n}&uploadId={small}").header("etag")
+        s.put(
+            f"small part {n}", "small", b"tiny", query=f"?partNumber={n}&uploadId={small}"
+        ).header("etag")
         for n in (1, 2)
     ]
-    s.post("complete with small parts", "small", _complete(list(enumerate(etags, 1))), query=f"?uploadId={small}")
+    s.post(
+        "complete with small parts",
+        "small",
+        _complete(list(enumerate(etags, 1))),
+        query=f"?uploadId={small}",
+    )
     s.delete("abort", "small", query=f"?uploadId={small}")
     s.delete("abort again", "small", query=f"?uploadId={small}")
     s.get("list uploads, none", "", query="?uploads")
@@ -93,8 +130,18 @@ def multipart(s):
             query=f"?partNumber={number}&uploadId={copied}",
         )
         etags.append((number, element(part, "ETag")))
-    s.put("part copied of nothing", "copied", headers=[("x-amz-copy-source", f"/{s.bucket}/nope")], query=f"?partNumber=3&uploadId={copied}")
-    s.put("part copied past the end", "copied", headers=[source, ("x-amz-copy-source-range", "bytes=1-99999999")], query=f"?partNumber=3&uploadId={copied}")
+    s.put(
+        "part copied of nothing",
+        "copied",
+        headers=[("x-amz-copy-source", f"/{s.bucket}/nope")],
+        query=f"?partNumber=3&uploadId={copied}",
+    )
+    s.put(
+        "part copied past the end",
+        "copied",
+        headers=[source, ("x-amz-copy-source-range", "bytes=1-99999999")],
+        query=f"?partNumber=3&uploadId={copied}",
+    )
     s.post("complete the copies", "copied", _complete(etags), query=f"?uploadId={copied}")
     s.head("of copied parts", "copied")
 

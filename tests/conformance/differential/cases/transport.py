@@ -34,44 +34,117 @@ def payloads(s):
     s.put("nonsense as hash", "wrong", DATA, payload="nonsense", differs="payload value")
     s.put("UNSIGNED-PAYLOAD", "unsigned", DATA, payload=sigv4.UNSIGNED)
     s.get("UNSIGNED-PAYLOAD", "unsigned", payload=sigv4.UNSIGNED)
-    signed = _framed(sigv4.STREAMING_SIGNED, lambda signer: sigv4.signed_chunks(signer, DATA, 65536))
+    signed = _framed(
+        sigv4.STREAMING_SIGNED, lambda signer: sigv4.signed_chunks(signer, DATA, 65536)
+    )
     s.put("signed chunks", "chunks", headers=[decoded, chunked], payload=signed)
     s.get("signed chunks", "chunks", differs="aws-chunked stored")
     s.put("signed chunks without aws-chunked", "chunks2", headers=[decoded], payload=signed)
     s.get("signed chunks without aws-chunked", "chunks2")
-    s.put("signed chunks of gzip", "gzip", headers=[decoded, ("Content-Encoding", "aws-chunked,gzip")], payload=signed)
+    s.put(
+        "signed chunks of gzip",
+        "gzip",
+        headers=[decoded, ("Content-Encoding", "aws-chunked,gzip")],
+        payload=signed,
+    )
     s.head("signed chunks of gzip", "gzip", differs="aws-chunked stored")
     s.head("Content-Encoding of signed chunks", "chunks", differs="aws-chunked stored")
     empty = _framed(sigv4.STREAMING_SIGNED, lambda signer: sigv4.signed_chunks(signer, b"", 65536))
-    s.put("signed chunks of nothing", "nothing", headers=[("x-amz-decoded-content-length", "0"), chunked], payload=empty, differs="chunks of nothing")
-    s.put("signed chunks without decoded length", "nolength", headers=[chunked], payload=signed, differs="decoded length")
-    short = _framed(sigv4.STREAMING_SIGNED, lambda signer: sigv4.signed_chunks(signer, DATA[:-1], 65536))
-    s.put("signed chunks, one byte short", "short", headers=[decoded, chunked], payload=short, differs="chunk errors")
+    s.put(
+        "signed chunks of nothing",
+        "nothing",
+        headers=[("x-amz-decoded-content-length", "0"), chunked],
+        payload=empty,
+        differs="chunks of nothing",
+    )
+    s.put(
+        "signed chunks without decoded length",
+        "nolength",
+        headers=[chunked],
+        payload=signed,
+        differs="decoded length",
+    )
+    short = _framed(
+        sigv4.STREAMING_SIGNED, lambda signer: sigv4.signed_chunks(signer, DATA[:-1], 65536)
+    )
+    s.put(
+        "signed chunks, one byte short",
+        "short",
+        headers=[decoded, chunked],
+        payload=short,
+        differs="chunk errors",
+    )
     s.head("one byte short", "short")
-    broken = _framed(sigv4.STREAMING_SIGNED, lambda signer: sigv4.signed_chunks(signer, DATA, 65536).replace(b"chunk-signature=", b"chunk-signature=0", 1))
-    s.put("malformed chunk header", "broken", headers=[decoded, chunked], payload=broken, differs="chunk errors")
+    broken = _framed(
+        sigv4.STREAMING_SIGNED,
+        lambda signer: sigv4.signed_chunks(signer, DATA, 65536).replace(
+            b"chunk-signature=", b"chunk-signature=0", 1
+        ),
+    )
+    s.put(
+        "malformed chunk header",
+        "broken",
+        headers=[decoded, chunked],
+        payload=broken,
+        differs="chunk errors",
+    )
     s.head("malformed chunk header", "broken")
     unsigned_trailer = _framed(
         sigv4.STREAMING_UNSIGNED_TRAILER, lambda _: sigv4.unsigned_chunks(DATA, 65536, checksum)
     )
-    s.put("unsigned chunks with trailer", "trailer", headers=[decoded, chunked, trailer], payload=unsigned_trailer)
+    s.put(
+        "unsigned chunks with trailer",
+        "trailer",
+        headers=[decoded, chunked, trailer],
+        payload=unsigned_trailer,
+    )
     s.get("unsigned chunks with trailer", "trailer")
     signed_trailer = _framed(
         sigv4.STREAMING_SIGNED_TRAILER,
         lambda signer: sigv4.signed_chunks(signer, DATA, 65536, checksum),
     )
-    s.put("signed chunks with trailer", "trailer2", headers=[decoded, chunked, trailer], payload=signed_trailer)
+    s.put(
+        "signed chunks with trailer",
+        "trailer2",
+        headers=[decoded, chunked, trailer],
+        payload=signed_trailer,
+    )
     bad_trailer = _framed(
         sigv4.STREAMING_UNSIGNED_TRAILER,
-        lambda _: sigv4.unsigned_chunks(DATA, 65536, ("x-amz-checksum-crc32", sigv4.crc32(b"other"))),
+        lambda _: sigv4.unsigned_chunks(
+            DATA, 65536, ("x-amz-checksum-crc32", sigv4.crc32(b"other"))
+        ),
     )
-    s.put("wrong checksum in the trailer", "bad", headers=[decoded, chunked, trailer], payload=bad_trailer, differs="chunk errors")
+    s.put(
+        "wrong checksum in the trailer",
+        "bad",
+        headers=[decoded, chunked, trailer],
+        payload=bad_trailer,
+        differs="chunk errors",
+    )
     s.head("wrong checksum in the trailer", "bad")
-    s.put("checksum header", "sum", DATA, headers=[checksum, ("x-amz-sdk-checksum-algorithm", "CRC32")])
+    s.put(
+        "checksum header",
+        "sum",
+        DATA,
+        headers=[checksum, ("x-amz-sdk-checksum-algorithm", "CRC32")],
+    )
     s.head("checksum header", "sum", headers=[("x-amz-checksum-mode", "ENABLED")])
-    s.get("streaming value on GET", "hex", payload=sigv4.STREAMING_SIGNED, differs="streaming elsewhere")
+    s.get(
+        "streaming value on GET",
+        "hex",
+        payload=sigv4.STREAMING_SIGNED,
+        differs="streaming elsewhere",
+    )
     tagging = b"<Tagging><TagSet/></Tagging>"
-    s.put("streaming value on tagging", "hex", tagging, query="?tagging", payload=sigv4.STREAMING_UNSIGNED_TRAILER, differs="streaming elsewhere")
+    s.put(
+        "streaming value on tagging",
+        "hex",
+        tagging,
+        query="?tagging",
+        payload=sigv4.STREAMING_UNSIGNED_TRAILER,
+        differs="streaming elsewhere",
+    )
 
 
 KEYS = (
@@ -137,7 +210,7 @@ def queries(s):
     s.put("an object", "k", b"x")
     for title, target in (
         ("trailing question mark", "k?"),
-                ("equals in a value", "k?response-content-type=a=b"),
+        ("equals in a value", "k?response-content-type=a=b"),
         ("lower-case escapes", "k?response-content-type=text%2fa"),
         ("plus in a value", "k?response-content-type=a+b"),
         ("parameter without value", "k?acl="),
@@ -164,9 +237,18 @@ def requests(s):
     s.send("PUT without length", "PUT", s.path("nolength"), length=False)
     headers = s.signer().headers("PUT", s.path("te"), [("Host", s.host)], sigv4.UNSIGNED)
     headers.append(("Transfer-Encoding", "chunked"))
-    s.send_raw("transfer-encoding: chunked", "PUT", s.path("te"), headers, b"5\r\nhello\r\n0\r\n\r\n")
+    s.send_raw(
+        "transfer-encoding: chunked",
+        "PUT",
+        s.path("te"),
+        headers,
+        b"5\r\nhello\r\n0\r\n\r\n",
+        differs="closed early",
+    )
     s.get("transfer-encoding: chunked", "te")
-    s.put("Expect: 100-continue", "expect", b"expected", unsigned_headers=[("Expect", "100-continue")])
+    s.put(
+        "Expect: 100-continue", "expect", b"expected", unsigned_headers=[("Expect", "100-continue")]
+    )
     s.get("Expect: 100-continue", "expect")
     s.get("GET with Content-Length: 0", "k", unsigned_headers=[("Content-Length", "0")])
     s.get("Connection: close", "k", unsigned_headers=[("Connection", "close")])
@@ -174,7 +256,14 @@ def requests(s):
     s.get("Accept-Encoding", "k", unsigned_headers=[("Accept-Encoding", "gzip, zstd")])
     s.post("POST to a key", "k", b"x")
     s.send("DELETE of the service", "DELETE", "/")
-    s.send("POST to the service", "POST", "/", body=b"Action=Nothing", payload=ANONYMOUS, differs="anonymous")
+    s.send(
+        "POST to the service",
+        "POST",
+        "/",
+        body=b"Action=Nothing",
+        payload=ANONYMOUS,
+        differs="anonymous",
+    )
 
 
 FAMILIES = [
