@@ -83,7 +83,7 @@ impl Service {
     }
 
     async fn drained(&self) {
-        let deadline = Instant::now() + Duration::from_secs(300);
+        let deadline = Instant::now() + Duration::from_mins(5);
         loop {
             let (_, status) = get(self.admin, "/api/v1/status").await.unwrap();
             let status: serde_json::Value = serde_json::from_str(&status).unwrap();

@@ -133,7 +133,7 @@ async fn run(options: &Options) -> Result<(), Fault> {
     };
     let mut ratios = BTreeMap::new();
     for scenario in SCENARIOS {
-        let wanted = if gated { QUICK.contains(&scenario.name) } else { true };
+        let wanted = !gated || QUICK.contains(&scenario.name);
         if !wanted || !scenario.name.contains(&options.filter) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Who is measured: nothing in between, nginx, HAProxy, and s3-mirror in its modes.
+//! Who is measured: nothing in between, nginx, `HAProxy`, and s3-mirror in its modes.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -189,7 +189,7 @@ impl Peer {
     /// Waits until everything accepted is on the mirror and in the inventory.
     pub(crate) async fn drained(&self) -> Result<(), Fault> {
         let Some(admin) = self.admin else { return Ok(()) };
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(600);
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(10);
         loop {
             let left = backlog(admin).await?;
             if left == (Backlog { parked: left.parked, ..Backlog::default() }) {

@@ -148,12 +148,13 @@ fn unique() -> String {
 async fn own(scenario: &Scenario, peer: &Peer, duration: Duration) -> Sample {
     let mut headers = "Content-Type: application/octet-stream\r\n".to_owned();
     let payload = if scenario.kind == Kind::PutChunked {
-        headers.push_str(&format!(
-            "Content-Encoding: aws-chunked\r\nX-Amz-Content-Sha256: \
-             STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\nX-Amz-Decoded-Content-Length: {}\r\n\
-             X-Amz-Trailer: x-amz-checksum-crc32\r\n",
-            scenario.size
-        ));
+        headers.push_str(
+            "Content-Encoding: aws-chunked\r\nX-Amz-Trailer: x-amz-checksum-crc32\r\n\
+             X-Amz-Content-Sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\n\
+             X-Amz-Decoded-Content-Length: ",
+        );
+        headers.push_str(&scenario.size.to_string());
+        headers.push_str("\r\n");
         Payload::Bytes(chunked(scenario.size))
     } else {
         Payload::Zeros(if scenario.writes() { scenario.size } else { 0 })

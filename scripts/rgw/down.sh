@@ -12,8 +12,7 @@ root=${RGW_ROOT:-$PWD/.cache/rgw}
 
 ours() { tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline" | grep -qF -- "$directory"; }
 gone() {
-  local tries
-  for tries in $(seq 40); do
+  for _ in $(seq 40); do
     ours "$1" || return 0
     sleep 0.1
   done

@@ -119,6 +119,7 @@ start_cluster() {
   wait_for "the OSD of $name" osd_is_up
   # The gateway stays in the foreground so that its process is known. A few requests that servers
   # newer than this one refuse make it abort: then it is started again, and the log says so.
+  # shellcheck disable=SC2016 # expanded by the keeper, not here
   setsid bash -c '
     while :; do
       radosgw -f -c "$1/ceph.conf" -n client.rgw >> "$1/log/gateway.out" 2>&1 < /dev/null &

@@ -73,6 +73,7 @@ class Driver(threading.Thread):
                 self.answers["refused"] += 1
                 return None, True
             self.answers["5xx or error in a 200"] += 1
+            self.stop.wait(0.02)
             return None, False
         except (BotoCoreError, OSError):
             self.answers["no answer"] += 1

@@ -32,6 +32,7 @@ class Relay:
         self.upstream = upstream
         self.plan = plan
         self.requests = []
+        self.bytes_to_store = self.bytes_from_store = 0
         self.host, self.port = "127.0.0.1", free_port()
         self.late_failures = []
         self._busy = 0
@@ -155,6 +156,8 @@ class Relay:
     async def _pass(self, request, reader, writer):
         body = await self._body(request, reader, writer)
         response = await exchange(self.upstream, request, body)
+        self.bytes_to_store += len(body)
+        self.bytes_from_store += len(response.body)
         return await self._send(writer, response.head + response.body)
 
     async def _deliver_late(self, seconds, request, body):

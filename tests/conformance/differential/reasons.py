@@ -89,10 +89,6 @@ REASONS = {
         "first; one that is malformed, empty or longer than 1000 keys is refused as AWS does. "
         "This server accepts an empty list, and words its refusals differently."
     ),
-    "canonical query": Reason(
-        "The query goes upstream in canonical form with the proxy's signature, so spelling that "
-        "this server cannot verify a signature over does no harm."
-    ),
     "closed early": Reason(
         "A server that answers an error before it has read the body, and closes, may reset the "
         "connection before its answer has been read. What is lost is replaced by an error document "

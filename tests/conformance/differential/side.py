@@ -90,7 +90,7 @@ class Side:
             sent = known
             differs = f"{differs or ''},refused"
         else:
-            sent = signer.headers(method, target, known, value)
+            sent = signer.headers(method, target.rstrip("&"), known, value)
         if frame:
             body = payload(signer)
         sent = [*sent, *unsigned_headers]
