@@ -90,7 +90,7 @@ pub fn run() -> ExitCode {
     runtime.block_on(async {
         match command {
             Command::Serve => serve().await,
-            Command::Dev(args) => develop(args).await,
+            Command::Dev(args) => Box::pin(develop(args)).await,
             Command::Store(args) => store(args).await,
         }
     })

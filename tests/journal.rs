@@ -1,4 +1,5 @@
 //! The journal as its users see it: what is durable, what a restart finds, what memory holds.
+#![allow(clippy::unwrap_used, reason = "a test says that it failed by panicking")]
 #![allow(
     clippy::disallowed_types,
     reason = "the rules are for the product; tests wait for a real disk in real time"

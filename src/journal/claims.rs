@@ -30,7 +30,7 @@ impl Journal {
     /// The mirror has confirmed main's state of the key, which `facts` describe.
     pub async fn complete(&self, work: Work, facts: Facts) {
         let entry = work.entry;
-        let superseded = lock(&self.shared.mirror).newer_waits(&entry.object);
+        let superseded = lock(&self.shared.mirror).newer_waits(&entry.object, entry.sequence);
         let (sequence, object) = (entry.sequence, entry.object.clone());
         self.send(Command::Mirrored { sequence, object: object.clone(), facts: facts.clone() })
             .await;
@@ -55,7 +55,7 @@ impl Journal {
         let due_ms = now_ms().saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
         self.send(Command::Retry { sequence, attempts, due_ms, error }).await;
         let offered = lock(&self.shared.mirror).rest(work, Instant::now() + pause);
-        if let Offered::SupersededBy(old) = offered {
+        if let Offered::SupersededBy(old) | Offered::Supersedes(old) = offered {
             self.superseded(&old.entry).await;
         }
     }

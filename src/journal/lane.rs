@@ -129,9 +129,9 @@ impl<T: Item> Lane<T> {
         self.slots.get(key).and_then(|slot| slot.waiting.as_ref())
     }
 
-    /// Is a newer item of a claimed key waiting?
-    pub(super) fn newer_waits(&self, key: &ObjectKey) -> bool {
-        self.slots.get(key).is_some_and(|slot| slot.waiting.is_some())
+    /// Does an item of the key wait that is newer than this sequence?
+    pub(super) fn newer_waits(&self, key: &ObjectKey, than: Sequence) -> bool {
+        self.waiting(key).is_some_and(|item| item.sequence() > than)
     }
 
     /// Ends a claim. True: a newer item of the key became ready.
@@ -169,10 +169,18 @@ impl<T: Item> Lane<T> {
         let key = item.object().clone();
         let Some(slot) = self.slots.get_mut(&key) else { return Offered::Full };
         slot.claimed = None;
-        let offered = match &mut slot.waiting {
-            Some(newer) => {
+        let mut item = item;
+        let offered = match slot.waiting.take() {
+            Some(mut newer) if newer.sequence() > item.sequence() => {
                 newer.supersede(&item);
+                slot.waiting = Some(newer);
                 Offered::SupersededBy(item)
+            }
+            // An entry of a previous run, read from disk meanwhile.
+            Some(older) => {
+                item.supersede(&older);
+                slot.waiting = Some(item);
+                Offered::Supersedes(older)
             }
             None if crowded => {
                 self.slots.remove(&key);
@@ -269,7 +277,7 @@ mod tests {
         assert_eq!(lane.offer(work(2, "a")), Offered::Ready);
         assert_eq!(lane.offer(work(3, "a")), Offered::Supersedes(work(2, "a")));
         assert!(lane.claim().is_none(), "the key is claimed");
-        assert!(lane.newer_waits(&first.1));
+        assert!(lane.newer_waits(&first.1, 1) && !lane.newer_waits(&first.1, 3));
         assert!(lane.release(&first.1));
         let third = lane.claim().unwrap();
         assert_eq!((third.0, third.2), (3, 2), "the age of the oldest is kept");
@@ -304,7 +312,7 @@ mod tests {
         let mut lane = Lane::new(8);
         lane.offer(work(1, "a"));
         let failed = lane.claim().unwrap();
-        let until = Instant::now() + std::time::Duration::from_secs(60);
+        let until = Instant::now() + std::time::Duration::from_mins(1);
         assert_eq!(lane.rest(failed, until), Offered::Ready);
         assert_eq!(lane.offer(work(2, "a")), Offered::Supersedes(work(1, "a")));
         assert!(lane.claim().is_none(), "it rests");

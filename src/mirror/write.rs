@@ -32,7 +32,7 @@ use crate::upstream::{
 };
 
 /// Time for an answer, on top of what the bytes need.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Slowest transfer that is waited for, in bytes per second.
 const RATE_MIN: u64 = 128 * 1024;
 /// Longest answer that is read.

@@ -107,15 +107,12 @@ pub fn delete_keys(xml: &[u8]) -> Result<Vec<NamedKey>, MalformedXml> {
             count += 1;
             let key = name.take().filter(|_| count <= DELETE_KEYS_MAX).ok_or(MalformedXml)?;
             let version = std::mem::take(&mut version);
-            match places.get(&key) {
-                Some(&place) => {
-                    let known: Option<&mut NamedKey> = keys.get_mut(place);
-                    known.ok_or(MalformedXml)?.version |= version;
-                }
-                None => {
-                    places.insert(key.clone(), keys.len());
-                    keys.push(NamedKey { key, version });
-                }
+            if let Some(&place) = places.get(&key) {
+                let known: Option<&mut NamedKey> = keys.get_mut(place);
+                known.ok_or(MalformedXml)?.version |= version;
+            } else {
+                places.insert(key.clone(), keys.len());
+                keys.push(NamedKey { key, version });
             }
         }
         Ok(())
