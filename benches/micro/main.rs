@@ -156,14 +156,14 @@ fn chunked(size: usize, chunk: usize) -> Bytes {
 fn decode(mut body: Bytes) -> Result<usize, Fault> {
     let length = u64::try_from(1 << 20)?;
     let mut decoder = ChunkedDecoder::new(StreamingForm::UnsignedTrailer, Some(length), &[], None)?;
-    let mut decoded = 0;
+    let mut bytes = 0;
     while !body.is_empty() {
         let mut piece = body.split_to(body.len().min(128 << 10));
         loop {
             match decoder.decode(&mut piece)? {
-                Decoded::Data(data) => decoded += data.len(),
+                Decoded::Data(data) => bytes += data.len(),
                 Decoded::NeedMore => break,
-                Decoded::End(_) => return Ok(decoded),
+                Decoded::End(_) => return Ok(bytes),
             }
         }
     }

@@ -18,10 +18,10 @@ fn file() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/baseline.json")
 }
 
-/// CPU per request (per GiB for large bodies) of s3-mirror, what it spends on mirroring while the
-/// load runs included, over that of nginx.
+/// CPU per request (per GiB for large bodies) of s3-mirror until its mirror has everything, over
+/// that of nginx.
 pub(crate) fn ratio(rows: &[Row]) -> Result<f64, Fault> {
-    let cpu = |peer: &str| rows.iter().find(|row| row.peer == peer).map(|row| row.cpu);
+    let cpu = |peer: &str| rows.iter().find(|row| row.peer == peer).map(|row| row.cpu_drained);
     match (cpu("s3-mirror"), cpu("nginx")) {
         (Some(ours), Some(nginx)) if nginx > 0.0 => Ok(ours / nginx),
         _ => Err("the gate needs nginx; scripts/bench installs it".into()),

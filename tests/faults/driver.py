@@ -6,8 +6,9 @@ from collections import Counter
 from urllib.parse import urlencode
 
 from botocore.exceptions import BotoCoreError, ClientError
-from model import ABSENT
 from support import s3
+
+from model import ABSENT
 
 PART_BYTES = 5 * 1024 * 1024
 SIZES = (0, 1, 100, 5_000, 70_000, 400_000)
@@ -198,9 +199,7 @@ class Driver(threading.Thread):
 
     def delete(self, keys):
         key = self.rng.choice(keys)
-        self.change(
-            key, {"body": ABSENT}, lambda: self.client.delete_object(**self.where(key))
-        )
+        self.change(key, {"body": ABSENT}, lambda: self.client.delete_object(**self.where(key)))
 
     def delete_several(self, keys):
         chosen = self.rng.sample(keys, min(3, len(keys)))
@@ -229,9 +228,7 @@ class Driver(threading.Thread):
 
     def delete_tags(self, keys):
         key = self.rng.choice(keys)
-        self.change(
-            key, {"tags": ()}, lambda: self.client.delete_object_tagging(**self.where(key))
-        )
+        self.change(key, {"tags": ()}, lambda: self.client.delete_object_tagging(**self.where(key)))
 
 
 ATTRIBUTES = (

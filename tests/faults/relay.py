@@ -9,6 +9,9 @@ import asyncio
 import socket
 import threading
 
+from support.process import free_port
+from support.tcp import abort
+
 from http1 import (
     HEAD_BYTES_MAX,
     Ended,
@@ -19,8 +22,6 @@ from http1 import (
     s3_error,
 )
 from plan import WITHOUT_REQUEST
-from support.process import free_port
-from support.tcp import abort
 
 DRIP_PIECES = 8
 

@@ -5,7 +5,9 @@ episode ends calm and compares everything. Exit code 1 if anything was lost.
 """
 
 import argparse
+import contextlib
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -31,7 +33,8 @@ class SoakLab(Lab):
         for proxy in self._proxies:
             proxy.process.forget()
         for thing in reversed(self._closers):
-            thing.close()
+            with contextlib.suppress(TimeoutError):
+                thing.close()
 
 
 def arguments():
@@ -59,31 +62,33 @@ def main():
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"soak: {process.binary()}, {options.minutes:g} minutes, --seed {seed}", flush=True)
     results, started = [], time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="s3-mirror-soak-") as name:
-        directory = Path(name)
-        logs = directory / "logs"
-        parts = []
-        cluster = Cluster(logs)
-        try:
-            parts = [Store(side, directory, logs).start() for side in ("main", "mirror")]
-            cluster.start()
-            while time.monotonic() - started < options.minutes * 60:
-                number = len(results)
-                results.append(
-                    episode(
-                        (*parts, cluster),
-                        directory / f"episode{number}",
-                        seed + number,
-                        KINDS[number % len(KINDS)],
-                        options.episode,
-                    )
+    directory = Path(tempfile.mkdtemp(prefix="s3-mirror-soak-"))
+    print(f"logs and data, kept if anything is lost: {directory}", flush=True)
+    logs = directory / "logs"
+    parts = []
+    cluster = Cluster(logs)
+    try:
+        parts = [Store(side, directory, logs).start() for side in ("main", "mirror")]
+        cluster.start()
+        while time.monotonic() - started < options.minutes * 60:
+            number = len(results)
+            results.append(
+                episode(
+                    (*parts, cluster),
+                    directory / f"episode{number}",
+                    seed + number,
+                    KINDS[number % len(KINDS)],
+                    options.episode,
                 )
-                sys.stdout.flush()
-        finally:
-            cluster.close()
-            for store in parts:
-                store.stop()
+            )
+            sys.stdout.flush()
+    finally:
+        cluster.close()
+        for store in parts:
+            store.stop()
     lost = conclude(results, (time.monotonic() - started) / 60)
+    if not lost:
+        shutil.rmtree(directory, ignore_errors=True)
     return 1 if lost else 0
 
 
@@ -97,10 +102,11 @@ def conclude(results, minutes):
     lost = sum(len(result.lost) for result in results)
     print(f"\n{minutes:.0f} minutes, {len(results)} episodes")
     print("| | |\n|---|---|")
+    uncertain = answers["no answer"] + answers["5xx or error in a 200"]
     for name, value in (
         ("operations", operations.total()),
-        ("of them answered as done", answers["done"]),
-        ("of them without a certain outcome", answers["no answer"] + answers["5xx or error in a 200"]),
+        ("requests answered as done", answers["done"]),
+        ("requests without a certain outcome", uncertain),
         ("faults", faults.total()),
         ("SIGKILLs", sum(result.kills for result in results)),
         ("keys compared", sum(result.keys for result in results)),

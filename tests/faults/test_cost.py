@@ -6,9 +6,10 @@ Prints the table of `docs/cost.md`, and holds what that page promises of small o
 import time
 
 import pytest
+from support import s3
+
 from plan import Script
 from relay import Relay
-from support import s3
 
 KIB, MIB = 1024, 1024 * 1024
 PART = 5 * MIB
@@ -123,7 +124,9 @@ def counts(module_lab):
             for number, (name, action, own, wanted) in enumerate(CASES):
                 if wanted == tee:
                     found[name, fence] = counted.measure(number, action, own)
-    print("\n| Write | extra at main, `overlap` | `always` | bytes read | at the mirror | bytes sent |")
+    print(
+        "\n| Write | more at main, `overlap` | `always` | bytes read | at the mirror | bytes sent |"
+    )
     print("|---|---|---|---|---|---|")
     for name, *_ in CASES:
         overlap, always = found[name, "overlap"], found[name, "always"]

@@ -9,13 +9,14 @@ import threading
 import time
 
 import pytest
-from http1 import answer
-from plan import Fault, Script
-from relay import Relay
 from support import compare, s3
 from support.poll import until
 from support.proxy import gauges
 from support.tcp import FaultProxy
+
+from http1 import answer
+from plan import Fault, Script
+from relay import Relay
 
 PART = 5 * 1024 * 1024
 

@@ -145,7 +145,7 @@ impl Drop for Stub {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut server = hyper::server::conn::http1::Builder::new();
-    server.max_headers(256).pipeline_flush(true);
+    server.max_headers(256);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Too many open files is the only cause met in practice; closing ones make room.

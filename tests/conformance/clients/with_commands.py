@@ -23,17 +23,22 @@ def call(arguments, source=None, target=None, environment=None):
     ):
         # Standard input is a pipe, not a file, so that nobody can look up its length.
         feeder = subprocess.Popen(["cat"], stdin=stdin, stdout=subprocess.PIPE)
-        result = subprocess.run(
-            arguments,
-            stdin=feeder.stdout,
-            stdout=stdout if target else subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        feeder.stdout.close()
-        feeder.wait()
+        try:
+            result = subprocess.run(
+                arguments,
+                stdin=feeder.stdout,
+                stdout=stdout if target else subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **(environment or {})},
+                timeout=COMMAND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as expired:
+            said = (expired.stderr or b"").decode("utf-8", "replace")[-300:]
+            raise RuntimeError(f"not done after {COMMAND_SECONDS} s {said}") from None
+        finally:
+            feeder.stdout.close()
+            feeder.wait()
     if result.returncode:
         raise RuntimeError(result.stderr.decode("utf-8", "replace")[-500:])
 
