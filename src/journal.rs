@@ -24,6 +24,7 @@
 //! and completions of the last moments may be lost; that repeats idempotent work. Requests that
 //! may still take effect at main after the restart are looked at again (`RECHECK_AFTER_MS`).
 
+mod batch;
 mod claims;
 pub mod entry;
 mod feed;

@@ -11,6 +11,7 @@
 //! A worker may be stopped at any point. The entry it had claimed is still in the journal.
 
 mod breaker;
+mod layout;
 mod replicate;
 mod retry;
 mod write;

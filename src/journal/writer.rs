@@ -17,8 +17,9 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Health;
+use super::batch::Batch;
 use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
-use super::store::{self, Batch};
+use super::store;
 use crate::config::JournalSync;
 
 /// Commands that wait for the writer; senders wait beyond that.

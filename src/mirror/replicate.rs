@@ -18,6 +18,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body::Frame;
 use http_body_util::StreamBody;
 
+use super::layout::{default_layout, equal_parts};
 use super::retry::Failure;
 use super::write::{Place, Tags, Writer, bucket_missing};
 use crate::config::Fence;
@@ -38,10 +39,6 @@ const EMPTY_BUCKET_TRIES: u32 = 8;
 const PARTS_AT_ONCE: usize = 4;
 /// Largest object one request may write (Amazon S3 limits).
 const PUT_BYTES_MAX: u64 = 5 << 30;
-/// Most parts of an upload (Amazon S3 limits).
-const PARTS_MAX: u64 = 10_000;
-/// Part size where main's own boundaries are unknown.
-const PART_BYTES: u64 = 8 << 20;
 
 /// The object, or `None` where there is none.
 type Presence = Option<ObjectState>;
@@ -99,7 +96,12 @@ impl Replicator {
             bytes += applied.bytes;
             let alone = self.fence == Fence::Overlap && !work.entry.overlapped;
             if alone && trusted && round == 0 {
-                return Ok(Replicated { facts: work.entry.facts.clone(), bytes });
+                let mut facts = work.entry.facts.clone();
+                if let Some(state) = &state {
+                    // The client may have named no type; what main stores then is known here.
+                    facts.content_type.get_or_insert_with(|| state.content_type().to_owned());
+                }
+                return Ok(Replicated { facts, bytes });
             }
             let now = self.main(work).head().await?;
             self.learn_default_type(work, body, now.as_ref());
@@ -347,30 +349,6 @@ impl Replicator {
     }
 }
 
-/// Parts of an object that was not uploaded in parts but is too large for one request.
-fn default_layout(size: u64) -> PartLayout {
-    let part = PART_BYTES.max(size.div_ceil(PARTS_MAX));
-    PartLayout::new(cut(size, part), None)
-}
-
-/// `count` equal parts, the last one being what is left.
-fn equal_parts(size: u64, count: u32) -> PartLayout {
-    let part = size.div_ceil(u64::from(count.max(1))).max(1);
-    // Uploaders cut at whole mebibytes; take that where it gives the same number of parts.
-    let rounded = part.next_multiple_of(1 << 20);
-    let fits = rounded.saturating_mul(u64::from(count.max(1)) - 1) < size;
-    PartLayout::new(cut(size, if fits { rounded } else { part }), None)
-}
-
-fn cut(size: u64, part: u64) -> impl Iterator<Item = u64> {
-    let mut left = size;
-    std::iter::from_fn(move || {
-        let next = left.min(part);
-        left -= next;
-        (next > 0).then_some(next)
-    })
-}
-
 /// A kept body on its way to the mirror.
 fn kept_body(body: &TeedBody) -> Body {
     match body.bytes() {
@@ -386,25 +364,4 @@ fn sent_tags(body: &TeedBody) -> Vec<(String, String)> {
     let mut tags = query.into_pairs();
     tags.sort();
     tags
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equal_parts_cover_the_object_with_the_number_of_parts_it_has() {
-        for (size, count) in [(20 << 20, 3), (1, 1), (5_000_001, 2), (80_000_000_000, 10_000)] {
-            let layout = equal_parts(size, count);
-            assert_eq!((layout.total(), layout.count()), (size, count));
-        }
-        let sizes: Vec<u64> = equal_parts((16 << 20) + 5, 3).sizes().collect();
-        assert_eq!(sizes, [6 << 20, 6 << 20, (4 << 20) + 5]);
-    }
-
-    #[test]
-    fn an_object_of_any_size_fits_into_ten_thousand_parts() {
-        let layout = default_layout(48 << 40);
-        assert!(layout.count() <= 10_000 && layout.total() == 48 << 40);
-    }
 }

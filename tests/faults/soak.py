@@ -1,7 +1,8 @@
 """The long run: episodes of random operations, faults and SIGKILLs until the time is over.
 
-Episodes take turns: one proxy, two proxies, one proxy with effects up to 40 seconds late. Every
-episode ends calm and compares everything. Exit code 1 if anything was lost.
+Episodes take turns: one proxy, two proxies, and both again with effects up to 40 seconds late at
+main and 20 at the mirror. Every episode ends calm and compares everything. Exit code 1 if anything
+was lost.
 """
 
 import argparse

@@ -165,6 +165,8 @@ def _run_lab(running, server, chosen, modes, inputs, directory):
             continue
         output = directory / "out" / server / key
         result.faults += _faults(client, key, inputs / result.case, output, main, mirror)
+    if any(result.faults and not result.directly_too for result in results):
+        print(running.proxy.process.output_tail(), file=sys.stderr)
     for client in chosen:
         own = [result for result in results if result.client == client.name]
         if all(result.faults for result in own):

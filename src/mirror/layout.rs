@@ -1,0 +1,53 @@
+//! Part boundaries where main's own are not known. Pure.
+
+use crate::journal::entry::PartLayout;
+
+/// Most parts of an upload (Amazon S3 limits).
+const PARTS_MAX: u64 = 10_000;
+/// Part size where main's own boundaries are unknown.
+const PART_BYTES: u64 = 8 << 20;
+
+/// Parts of an object that was not uploaded in parts but is too large for one request.
+pub(super) fn default_layout(size: u64) -> PartLayout {
+    let part = PART_BYTES.max(size.div_ceil(PARTS_MAX));
+    PartLayout::new(cut(size, part), None)
+}
+
+/// `count` equal parts, the last one being what is left.
+pub(super) fn equal_parts(size: u64, count: u32) -> PartLayout {
+    let part = size.div_ceil(u64::from(count.max(1))).max(1);
+    // Uploaders cut at whole mebibytes; take that where it gives the same number of parts.
+    let rounded = part.next_multiple_of(1 << 20);
+    let fits = rounded.saturating_mul(u64::from(count.max(1)) - 1) < size;
+    PartLayout::new(cut(size, if fits { rounded } else { part }), None)
+}
+
+fn cut(size: u64, part: u64) -> impl Iterator<Item = u64> {
+    let mut left = size;
+    std::iter::from_fn(move || {
+        let next = left.min(part);
+        left -= next;
+        (next > 0).then_some(next)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_parts_cover_the_object_with_the_number_of_parts_it_has() {
+        for (size, count) in [(20 << 20, 3), (1, 1), (5_000_001, 2), (80_000_000_000, 10_000)] {
+            let layout = equal_parts(size, count);
+            assert_eq!((layout.total(), layout.count()), (size, count));
+        }
+        let sizes: Vec<u64> = equal_parts((16 << 20) + 5, 3).sizes().collect();
+        assert_eq!(sizes, [6 << 20, 6 << 20, (4 << 20) + 5]);
+    }
+
+    #[test]
+    fn an_object_of_any_size_fits_into_ten_thousand_parts() {
+        let layout = default_layout(48 << 40);
+        assert!(layout.count() <= 10_000 && layout.total() == 48 << 40);
+    }
+}
