@@ -5,7 +5,7 @@
 //!   asked of main.
 //! - `is_backed_up` turns true only after the mirror has confirmed the state the row tells.
 //! - **P5** A database that is away delays rows and nothing else: they wait in the journal.
-//! - **P6** One batch of at most [`BATCH`] rows is in hand.
+//! - **P6** One batch of at most 1000 rows is in hand.
 //!
 //! # Crash
 //! Rows are written at least once; writing one again changes nothing.

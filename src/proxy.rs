@@ -8,7 +8,7 @@
 //! - **P1** What is not understood is forwarded; what is refused here is listed in
 //!   `docs/compatibility.md`.
 //! - **P2** A request that can change a key waits for its intent: bodies up to
-//!   [`INLINE_BODY_BYTES`] and requests without body before anything is sent, larger bodies with
+//!   64 KiB and requests without body before anything is sent, larger bodies with
 //!   their last piece.
 //! - **P6** Per request: one piece of the body, one bounded document, one log record.
 
