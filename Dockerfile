@@ -7,7 +7,9 @@ COPY Cargo.toml Cargo.lock ./
 # The manifest names the benchmarks too; stand-ins are enough to build the binary.
 RUN mkdir -p src benches/proxy benches/micro \
     && touch src/lib.rs \
-    && echo 'fn main() {}' | tee src/main.rs benches/proxy/main.rs > benches/micro/main.rs \
+    && echo 'fn main() {}' > src/main.rs \
+    && cp src/main.rs benches/proxy/main.rs \
+    && cp src/main.rs benches/micro/main.rs \
     && cargo build --release --locked --bin s3-mirror
 COPY src src
 # Cargo compares times: the real sources must look newer than the stand-ins.
