@@ -145,7 +145,8 @@ async fn replication_latency(stubs: &Stubs, data: &Path) -> Result<(), Fault> {
     row("at half that rate: requests/s", float(report.requests) / report.took.as_secs_f64());
     row("at half that rate: PUT p99, ms", report.percentile(99).as_secs_f64() * 1e3);
     let bound = percentile_bound(&text, "s3_proxy_mirror_latency_seconds", 0.99);
-    row("at half that rate: replication latency p99 at most, s", bound.ok_or("no histogram")?);
+    let bound = bound.ok_or("no histogram")?;
+    row("at half that rate: replication latency p99 at most, ms", bound * 1e3);
     Ok(())
 }
 
