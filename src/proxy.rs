@@ -19,10 +19,12 @@ mod document;
 mod error;
 mod exchange;
 mod facts;
+mod form;
 pub mod listener;
 mod multipart;
 mod record;
 mod response;
+mod source;
 mod translate;
 mod upload;
 
@@ -119,13 +121,22 @@ impl Proxy {
         record.key.clone_from(&address.key);
         let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let named = named.or(parts.uri.authority().map(http::uri::Authority::as_str));
-        let caller = self.access.identify(&parts, named.unwrap_or_default())?;
+        // A form carries its signature in its fields, which are read and verified in their turn.
+        let is_form = form::is_form(&parts, &address);
+        let caller = if is_form {
+            Caller { identity: None }
+        } else {
+            self.access.identify(&parts, named.unwrap_or_default())?
+        };
         let payload = PayloadMode::from_headers(&parts.headers)?;
         translate::presigned(&mut address, &mut parts.headers)?;
         let operation = Operation::of(&parts.method, &address, &parts.headers);
         record.operation = Some(operation);
+        if (operation.name == form::OPERATION) != is_form {
+            return Err(form::not_a_form());
+        }
         self.access.check(&caller, &address, operation, &parts.headers)?;
-        refuse_unsupported(&address, operation, &parts)?;
+        refuse_unsupported(&address, &parts)?;
 
         let (mut framing, mut decoder) = (Framing::Plain, None);
         let length = if let PayloadMode::Streaming(form) = payload {
@@ -165,7 +176,9 @@ impl Proxy {
             }
             Some(length.unwrap_or(0))
         };
-        translate::headers(&mut parts.headers)?;
+        if !is_form {
+            translate::headers(&mut parts.headers)?;
+        }
         tracing::debug!(
             operation = operation.name,
             bucket = address.bucket.as_deref().unwrap_or_default(),
@@ -195,18 +208,9 @@ impl Admitted {
 }
 
 /// What no proxy of this kind can do right is refused before it can do harm.
-fn refuse_unsupported(
-    address: &Address,
-    operation: Operation,
-    parts: &Parts,
-) -> Result<(), S3Error> {
+fn refuse_unsupported(address: &Address, parts: &Parts) -> Result<(), S3Error> {
     if parts.method == Method::CONNECT {
         return Err(S3Error::not_implemented("CONNECT is not an S3 request."));
-    }
-    if operation.name == "PostObject" {
-        return Err(S3Error::not_implemented(
-            "Browser form uploads carry a signature over their policy and cannot be re-signed.",
-        ));
     }
     if address.query.has("session")
         || address.bucket.as_deref().is_some_and(|b| b.ends_with("--x-s3"))

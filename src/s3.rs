@@ -7,6 +7,7 @@ pub mod address;
 pub mod checksum;
 pub mod chunked;
 pub mod encode;
+pub mod form;
 pub mod headers;
 pub mod operation;
 pub mod state;

@@ -2,7 +2,6 @@
 
 use http::Response;
 use http::header::HeaderValue;
-use hyper::body::Incoming;
 
 use super::answer::{error_before_sending, failed};
 use super::document::collect;
@@ -10,6 +9,7 @@ use super::error::S3Error;
 use super::exchange::{UploadSource, outgoing};
 use super::record::Record;
 use super::response::{Judge, ResponseBody};
+use super::source::Source;
 use super::{Admitted, Proxy};
 use crate::journal::Intent;
 use crate::journal::entry::{Facts, ObjectKey, Outcome};
@@ -22,7 +22,7 @@ impl Proxy {
     pub(super) async fn delete_objects(
         &self,
         mut admitted: Admitted,
-        body: Incoming,
+        body: Source,
         record: Record,
     ) -> Result<Response<ResponseBody>, (S3Error, Box<Record>)> {
         let resource = admitted.address.path();

@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use http_body::Body;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::error::S3Error;
 
@@ -11,12 +11,14 @@ use super::error::S3Error;
 /// (10 000 parts with checksums).
 const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Gathers a document of bounded size.
-pub(super) async fn collect(mut body: Incoming) -> Result<Bytes, S3Error> {
+pub(super) async fn collect<B>(mut body: B) -> Result<Bytes, S3Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<S3Error>,
+{
     let mut document = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            S3Error::new(StatusCode::BAD_REQUEST, "IncompleteBody", error.to_string())
-        })?;
+        let frame = frame.map_err(Into::into)?;
         let Some(data) = frame.data_ref() else {
             continue;
         };

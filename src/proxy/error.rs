@@ -7,10 +7,12 @@ use http::{Response, StatusCode};
 use crate::auth::AuthError;
 use crate::s3::address::AddressError;
 use crate::s3::chunked::ChunkedError;
+use crate::s3::form::FormError;
 use crate::s3::xml::{MalformedXml, error_document};
 
 /// An error in S3's terms.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
 pub(super) struct S3Error {
     /// HTTP status.
     pub status: StatusCode,
@@ -53,6 +55,12 @@ impl S3Error {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
+    /// Adds an element to the document.
+    pub(super) fn with(mut self, name: &'static str, text: impl Into<String>) -> Self {
+        self.elements.push((name, text.into()));
+        self
+    }
+
     /// The error as a response, without body for `HEAD`.
     pub(super) fn response(&self, resource: &str, request_id: &str, head: bool) -> Response<Bytes> {
         let xml = error_document(self.code, &self.message, resource, request_id, &self.elements);
@@ -90,6 +98,29 @@ impl From<AuthError> for S3Error {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::FORBIDDEN);
         let elements = error.elements().to_vec();
         Self { elements, ..Self::new(status, error.s3_code(), error.message()) }
+    }
+}
+
+/// A body that broke off.
+impl From<hyper::Error> for S3Error {
+    fn from(error: hyper::Error) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "IncompleteBody",
+            format!("The request body terminated unexpectedly: {error}"),
+        )
+    }
+}
+
+impl From<FormError> for S3Error {
+    fn from(error: FormError) -> Self {
+        let code = match error {
+            FormError::Boundary | FormError::Malformed => "MalformedPOSTRequest",
+            FormError::HeadTooLong => "MaxPostPreDataLengthExceeded",
+            FormError::NoFile => "InvalidArgument",
+            FormError::Truncated => "IncompleteBody",
+        };
+        Self::new(StatusCode::BAD_REQUEST, code, error.to_string())
     }
 }
 

@@ -13,8 +13,9 @@ use super::error::S3Error;
 use super::facts::{copied_range, etag, facts_of};
 use super::record::Record;
 use super::response::ResponseBody;
+use super::source::Source;
 use super::upload::{Framing, Gate, Plan, Transfer, UploadBody};
-use super::{Admitted, INLINE_BODY_BYTES, Proxy, refuse};
+use super::{Admitted, INLINE_BODY_BYTES, Proxy, form, refuse};
 use crate::journal::entry::{Facts, NewIntent, ObjectKey, Outcome};
 use crate::journal::{AppendError, Durable, Intent, now_ms};
 use crate::outcome::{Reached, judge};
@@ -31,7 +32,8 @@ impl Proxy {
         record: Record,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
-        let (outgoing, _) = outgoing(admitted, UploadSource::Stream(body), None, None);
+        let (outgoing, _) =
+            outgoing(admitted, UploadSource::Stream(Source::client(body)), None, None);
         match self.main.send(outgoing).await {
             Ok(response) => self.answer(response, &resource, record, None).await,
             Err(error) => refuse(&failed(&error), &resource, record),
@@ -46,7 +48,11 @@ impl Proxy {
         record: Record,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
+        let body = Source::client(body);
         let result = match admitted.operation.effect {
+            Effect::Key(_) if admitted.operation.name == form::OPERATION => {
+                self.post_object(admitted, body, record).await
+            }
             Effect::Key(change) => self.change(admitted, body, change, record).await,
             Effect::Bucket => self.change(admitted, body, Change::Bucket, record).await,
             Effect::Keys => self.delete_objects(admitted, body, record).await,
@@ -59,7 +65,7 @@ impl Proxy {
     async fn forward(
         &self,
         admitted: Admitted,
-        body: Incoming,
+        body: Source,
         mut record: Record,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
@@ -96,10 +102,10 @@ impl Proxy {
     }
 
     /// A change of the addressed key.
-    async fn change(
+    pub(super) async fn change(
         &self,
         admitted: Admitted,
-        body: Incoming,
+        body: Source,
         change: Change,
         mut record: Record,
     ) -> Result<Response<ResponseBody>, (S3Error, Box<Record>)> {
@@ -223,7 +229,7 @@ impl Proxy {
 
 /// What is sent as the body.
 pub(super) enum UploadSource {
-    Stream(Incoming),
+    Stream(Source),
     Document(Bytes),
 }
 

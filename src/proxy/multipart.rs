@@ -3,7 +3,6 @@
 
 use http::StatusCode;
 use http::header::HeaderMap;
-use hyper::body::Incoming;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -12,6 +11,7 @@ use super::error::S3Error;
 use super::exchange::UploadSource;
 use super::facts::version_id;
 use super::response::Judge;
+use super::source::Source;
 use super::{Admitted, Proxy};
 use crate::journal::entry::{Facts, Outcome};
 use crate::journal::{Intent, PartSizes, layout};
@@ -44,7 +44,7 @@ impl Proxy {
     pub(super) async fn complete_document(
         &self,
         admitted: &Admitted,
-        body: Incoming,
+        body: Source,
         facts: &mut Facts,
     ) -> Result<UploadSource, S3Error> {
         let document = collect(body).await?;

@@ -49,7 +49,9 @@ impl Record {
         let mutates = self.operation.is_some_and(|operation| {
             matches!(operation.effect, Effect::Key(_) | Effect::Keys | Effect::Bucket)
         });
-        if mutates && self.status.is_success() { "pending" } else { "none" }
+        // A form upload may ask to be answered by a redirect.
+        let accepted = self.status.is_success() || self.status == StatusCode::SEE_OTHER;
+        if mutates && accepted { "pending" } else { "none" }
     }
 }
 

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -56,6 +57,16 @@ impl ResponseBody {
     pub(super) fn main(body: Incoming, record: Record, counts: bool, judge: Option<Judge>) -> Self {
         let judge = judge.map(|judge| (judge, BytesMut::new()));
         Self { source: Source::Main(body), record: Some(record), counts, judge }
+    }
+
+    /// Another body and status for the client, in the same record.
+    pub(super) fn replaced(mut self, status: StatusCode, bytes: Bytes) -> Self {
+        let mut record = self.record.take();
+        if let Some(record) = &mut record {
+            record.status = status;
+        }
+        let bytes = (!bytes.is_empty()).then_some(bytes);
+        Self { source: Source::Fixed(bytes), record, counts: false, judge: None }
     }
 
     fn passed(&mut self, data: &Bytes) {

@@ -15,9 +15,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::error::S3Error;
+use super::source::Source;
 use crate::journal::{AppendError, Durable};
 use crate::s3::checksum::{ChecksumAlgorithm, Hasher};
 use crate::s3::chunked::{ChunkedDecoder, Decoded, Trailers};
@@ -145,7 +145,7 @@ enum Phase {
 
 /// The body as hyper's client polls it.
 pub(super) struct UploadBody {
-    source: Incoming,
+    source: Source,
     decoder: Option<ChunkedDecoder>,
     undecoded: Bytes,
     framing: Framing,
@@ -172,7 +172,7 @@ pub(super) struct Plan {
 }
 
 impl UploadBody {
-    pub(super) fn new(source: Incoming, plan: Plan) -> (Self, Arc<Transfer>) {
+    pub(super) fn new(source: Source, plan: Plan) -> (Self, Arc<Transfer>) {
         let transfer = Arc::new(Transfer::default());
         let prefix = plan.length.and_then(|length| plan.framing.prefix(length));
         let body = Self {
@@ -276,13 +276,7 @@ impl UploadBody {
                         return Poll::Ready(None);
                     }
                 }
-                Some(Err(error)) => {
-                    return self.fail(S3Error::new(
-                        http::StatusCode::BAD_REQUEST,
-                        "IncompleteBody",
-                        format!("The request body terminated unexpectedly: {error}"),
-                    ));
-                }
+                Some(Err(error)) => return self.fail(error),
                 None => {
                     if let Some(decoder) = &mut self.decoder
                         && let Err(error) = decoder.finish_input()
@@ -312,9 +306,7 @@ impl UploadBody {
                         "Data follows the last chunk.",
                     )));
                 }
-                Some(Err(error)) => {
-                    return Poll::Ready(Err(S3Error::invalid_request(error.to_string())));
-                }
+                Some(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
         Poll::Ready(Ok(()))

@@ -223,7 +223,8 @@ fn bucket(method: &Method, address: &Address) -> Operation {
         Method::PUT => op("CreateBucket", Effect::Bucket),
         Method::DELETE if settings => op("DeleteBucketSetting", Effect::Settings),
         Method::DELETE => op("DeleteBucket", Effect::Bucket),
-        Method::POST if !settings => op("PostObject", Effect::Keys),
+        // A form upload; the form names the key.
+        Method::POST if !settings => op("PostObject", Effect::Key(Change::Put)),
         _ => op("Unknown", Effect::Settings),
     }
 }
@@ -264,6 +265,7 @@ mod tests {
             ("DELETE", "/b/k?versionId=v", None, "DeleteObject", Effect::Key(Change::Other)),
             ("PUT", "/b/k?tagging", None, "PutObjectTagging", Effect::Key(Change::Tagging)),
             ("POST", "/b?delete", None, "DeleteObjects", Effect::Keys),
+            ("POST", "/b", None, "PostObject", Effect::Key(Change::Put)),
             ("PUT", "/b", None, "CreateBucket", Effect::Bucket),
             ("PUT", "/b?versioning", None, "PutBucketSetting", Effect::Settings),
             ("GET", "/b?list-type=2", None, "ListObjectsV2", Effect::Read),

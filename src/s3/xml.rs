@@ -278,6 +278,22 @@ pub fn tagging_document(tags: &[(String, String)]) -> String {
     out
 }
 
+/// The answer to a form upload that asked for one. `etag` is as main wrote it, with its quotes.
+pub fn post_document(location: &str, bucket: &str, key: &str, etag: &str) -> String {
+    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<PostResponse>");
+    for (name, text) in [("Location", location), ("Bucket", bucket), ("Key", key), ("ETag", etag)] {
+        out.push('<');
+        out.push_str(name);
+        out.push('>');
+        escape_into(&mut out, text);
+        out.push_str("</");
+        out.push_str(name);
+        out.push('>');
+    }
+    out.push_str("</PostResponse>");
+    out
+}
+
 /// An S3 error document, `elements` being what some codes tell beside the usual. All texts are
 /// escaped; characters XML cannot hold become `?`.
 pub fn error_document(
