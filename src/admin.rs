@@ -142,6 +142,9 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
     gauges.pending_bytes.set(figures.pending_bytes);
     gauges.oldest_pending_seconds.set(age_seconds(figures.oldest_pending_ms));
     gauges.parked.set(figures.parked);
+    gauges.held_deletes.set(figures.held_deletes);
+    let brakes = admin.inner.mirror.brakes().len();
+    gauges.delete_brakes.set(i64::try_from(brakes).unwrap_or(i64::MAX));
     gauges.pending_rows.set(figures.pending_rows);
     gauges.parked_rows.set(figures.parked_rows);
     gauges.unsettled_intents.set(figures.unsettled_intents);
@@ -164,6 +167,9 @@ async fn status(State(admin): State<Admin>) -> Result<Response, Unavailable> {
             "pending_bytes": figures.pending_bytes,
             "oldest_pending_seconds": age_seconds(figures.oldest_pending_ms),
             "parked": figures.parked,
+            "deletes": inner.mirror.delete_policy().to_string(),
+            "held_deletes": figures.held_deletes,
+            "brakes": inner.mirror.brakes(),
             "unreachable": inner.mirror.unreachable(),
         },
         "inventory": {

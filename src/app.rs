@@ -21,7 +21,7 @@ use crate::inventory::postgres::{PasswordSource, PostgresSettings, SslMode};
 use crate::inventory::store::{Store, StoreError};
 use crate::journal::{self, Figures, Journal, OpenError};
 use crate::metrics::Metrics;
-use crate::mirror::Mirror;
+use crate::mirror::{self, KnownKeys, Mirror};
 use crate::proxy::{self, AccessRules, Proxy};
 use crate::tee::Tee;
 use crate::upstream::Upstream;
@@ -35,6 +35,9 @@ pub enum StartError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] OpenError),
+    /// The journal cannot be read.
+    #[error("cannot read the journal: {0}")]
+    Reading(#[from] sqlx::Error),
     /// A port.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -73,23 +76,30 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let metrics = Metrics::new(&mut registry);
     let main = Arc::new(Upstream::new(&config.main).await?);
     let mirror_service = Arc::new(Upstream::new(&config.mirror).await?);
+    let store = inventory_store(&config).await?.map(Arc::new);
     let mirror = Mirror::new(
         journal.clone(),
         metrics.clone(),
         main.clone(),
         mirror_service,
-        config.mirror_bucket_prefix.clone(),
-        config.fence,
+        mirror::Settings {
+            prefix: config.mirror_bucket_prefix.clone(),
+            fence: config.fence,
+            mirroring: config.mirroring.clone(),
+            known_keys: store.clone().map(known_keys),
+        },
     );
+    mirror.recover().await?;
 
     let mut workers = JoinSet::new();
-    if let Some(store) = inventory_store(&config).await? {
+    if let Some(store) = store {
         let inventory = Inventory::new(journal.clone(), metrics.clone(), main.clone(), store);
         workers.spawn(inventory.work());
     }
     for _ in 0..config.mirror_concurrency {
         workers.spawn(mirror.clone().work());
     }
+    workers.spawn(mirror.clone().watch());
     let feeder = journal.clone();
     workers.spawn(async move { feeder.feed().await });
 
@@ -200,6 +210,23 @@ async fn access_rules(
         .await;
     });
     Ok(AccessRules { authenticator: Some(authenticator), allowed_buckets })
+}
+
+/// The inventory's knowledge of buckets, for the mass-delete brake; the mirror does not know the
+/// inventory itself.
+fn known_keys(store: Arc<Store>) -> KnownKeys {
+    Arc::new(move |bucket, limit, window| {
+        let store = store.clone();
+        Box::pin(async move {
+            match store.known_keys(&bucket, limit, window).await {
+                Ok(known) => known,
+                Err(error) => {
+                    tracing::warn!(%error, bucket = &*bucket, "the bucket's keys are not counted");
+                    None
+                }
+            }
+        })
+    })
 }
 
 async fn inventory_store(config: &Config) -> Result<Option<Store>, StartError> {

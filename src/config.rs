@@ -5,6 +5,7 @@
 //! exit code 64 (`EX_USAGE`) when there is any.
 
 pub mod env;
+mod mirroring;
 pub mod parse;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use env::Environment;
+pub use mirroring::{DeleteBrake, DeletePolicy, Mirroring};
 use parse::Reader;
 
 /// A text that cannot be printed.
@@ -131,6 +133,8 @@ pub struct Config {
     pub mirror_bucket_prefix: String,
     /// Copies under way at one time.
     pub mirror_concurrency: usize,
+    /// How the mirror follows main.
+    pub mirroring: Mirroring,
     /// The inventory.
     pub inventory: InventoryConfig,
     /// Base domains for virtual-hosted-style addressing, lower-case, without port.
@@ -199,6 +203,7 @@ impl Config {
                 16,
                 1..=1024,
             ),
+            mirroring: Mirroring::read(&mut read, env),
             inventory,
             proxy_domains: read.domains("PROXY_DOMAIN", env.proxy_domain.as_deref()),
             log_level: read.one_of("LOG_LEVEL", env.log_level.as_deref(), "info", parse::LEVELS),

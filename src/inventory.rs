@@ -51,7 +51,7 @@ pub struct Inventory {
     journal: Journal,
     metrics: Metrics,
     main: Arc<Upstream>,
-    store: Store,
+    store: Arc<Store>,
 }
 
 /// Rows that wait for their own reason, each with the time of its next try.
@@ -75,7 +75,7 @@ impl Waiting {
 
 impl Inventory {
     /// Puts the writer together.
-    pub fn new(journal: Journal, metrics: Metrics, main: Arc<Upstream>, store: Store) -> Self {
+    pub fn new(journal: Journal, metrics: Metrics, main: Arc<Upstream>, store: Arc<Store>) -> Self {
         Self { journal, metrics, main, store }
     }
 
@@ -126,7 +126,7 @@ impl Inventory {
                         bucket: work.object.bucket.to_string(),
                         key: work.object.key.to_string(),
                         state,
-                        mirrored: work.mirrored,
+                        mirrored: work.mirrored && !work.facts.kept_on_mirror,
                         last_error: None,
                     };
                     batch.push((work, row));

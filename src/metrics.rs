@@ -47,6 +47,10 @@ pub struct JournalGauges {
     pub oldest_pending_seconds: Gauge<f64, AtomicU64>,
     /// `s3_proxy_mirror_parked`
     pub parked: Gauge,
+    /// `s3_proxy_mirror_held_deletes`
+    pub held_deletes: Gauge,
+    /// `s3_proxy_mirror_delete_brakes`
+    pub delete_brakes: Gauge,
     /// `s3_proxy_inventory_pending_rows`
     pub pending_rows: Gauge,
     /// `s3_proxy_inventory_parked_rows`
@@ -106,7 +110,7 @@ impl Metrics {
             metrics.mirror_bytes.clone(),
         );
         let gauges = &metrics.journal;
-        let plain: [(&str, &str, &Gauge); 7] = [
+        let plain: [(&str, &str, &Gauge); 9] = [
             (
                 "mirror_pending_operations",
                 "Writes the mirror has not confirmed",
@@ -118,6 +122,12 @@ impl Metrics {
                 &gauges.pending_bytes,
             ),
             ("mirror_parked", "Keys stopped by a permanent error", &gauges.parked),
+            ("mirror_held_deletes", "Deletes that wait: delayed or braked", &gauges.held_deletes),
+            (
+                "mirror_delete_brakes",
+                "Buckets whose deletes wait for a person",
+                &gauges.delete_brakes,
+            ),
             ("inventory_pending_rows", "Rows the inventory has not written", &gauges.pending_rows),
             ("inventory_parked_rows", "Rows the inventory can never store", &gauges.parked_rows),
             ("unsettled_intents", "Writes whose outcome is not known", &gauges.unsettled_intents),

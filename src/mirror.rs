@@ -10,7 +10,9 @@
 //! # Cancellation
 //! A worker may be stopped at any point. The entry it had claimed is still in the journal.
 
+mod brake;
 mod breaker;
+mod deletes;
 mod layout;
 mod replicate;
 mod retry;
@@ -21,18 +23,32 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
-use crate::config::Fence;
+use crate::config::{DeletePolicy, Fence, Mirroring};
 use crate::journal::{Journal, Work, now_ms};
 use crate::metrics::Metrics;
 use crate::upstream::Upstream;
 use breaker::Breaker;
-use replicate::Replicator;
+use deletes::Deletes;
+pub use deletes::{Brake, KnownKeys};
+use replicate::{Done, Replicated, Replicator};
 use retry::Failure;
 use write::Writer;
 
 /// After this time a write whose answer never came from the mirror is looked at again: it may
 /// have landed late, over a newer one.
 const LATE: Duration = Duration::from_secs(30);
+
+/// How it is to be done.
+pub struct Settings {
+    /// Mirror bucket = prefix + bucket.
+    pub prefix: String,
+    /// When a copy is checked against main.
+    pub fence: Fence,
+    /// What becomes of deletes, and budgets.
+    pub mirroring: Mirroring,
+    /// How many keys a bucket has, if anybody knows.
+    pub known_keys: Option<KnownKeys>,
+}
 
 /// What the workers need.
 pub struct Mirror {
@@ -49,12 +65,13 @@ impl Mirror {
         metrics: Metrics,
         main: Arc<Upstream>,
         mirror: Arc<Upstream>,
-        prefix: String,
-        fence: Fence,
+        settings: Settings,
     ) -> Arc<Self> {
+        let Settings { prefix, fence, mirroring, known_keys } = settings;
         let writer = Writer::new(mirror.clone());
         let default_type = ArcSwapOption::empty();
-        let replicator = Replicator { main, mirror, writer, prefix, fence, default_type };
+        let deletes = Deletes::new(journal.clone(), &mirroring, known_keys);
+        let replicator = Replicator { main, mirror, writer, prefix, fence, default_type, deletes };
         Arc::new(Self { journal, metrics, replicator, breaker: Breaker::default() })
     }
 
@@ -70,6 +87,31 @@ impl Mirror {
     /// Is the mirror (or main) out of reach, as far as the workers can tell?
     pub fn unreachable(&self) -> bool {
         self.breaker.is_open()
+    }
+
+    /// What becomes of deletes.
+    pub fn delete_policy(&self) -> DeletePolicy {
+        self.replicator.deletes.policy()
+    }
+
+    /// Buckets whose deletes are held back until they are released.
+    pub fn brakes(&self) -> Vec<Brake> {
+        self.replicator.deletes.brakes()
+    }
+
+    /// Lets the held deletes of a bucket go; false when it has no brake on.
+    pub fn release(&self, bucket: &str) -> bool {
+        self.replicator.deletes.release(bucket)
+    }
+
+    /// Finds the brakes of the previous run; to be called before the first worker starts.
+    pub async fn recover(&self) -> Result<(), sqlx::Error> {
+        self.replicator.deletes.recover().await
+    }
+
+    /// Looks after what was released; runs until it is dropped.
+    pub async fn watch(self: Arc<Self>) {
+        self.replicator.deletes.sweep().await;
     }
 
     async fn settle(&self, work: Work) {
@@ -88,22 +130,17 @@ impl Mirror {
             self.journal.hasten().await;
         }
         match result {
-            Ok(done) => {
-                let latency_ms = (now_ms() - work.entry.since_ms).max(0);
-                let seconds = Duration::from_millis(latency_ms.unsigned_abs()).as_secs_f64();
-                self.metrics.mirror_latency.observe(seconds);
-                self.metrics.mirror_bytes.inc_by(done.bytes);
+            Ok(Done::Replicated(done)) => self.completed(work, done).await,
+            Ok(Done::Held { due_ms, reason }) => {
                 tracing::info!(
                     bucket,
                     key,
-                    size = done.facts.size.unwrap_or(0),
-                    mirror_status = "success",
-                    latency_ms,
-                    copied_bytes = done.bytes,
+                    mirror_status = "held",
+                    reason,
                     request_id = &*request_id,
-                    message = "mirrored",
+                    message = "deleted on main, not yet on the mirror",
                 );
-                self.journal.complete(work, done.facts).await;
+                self.journal.hold(work, due_ms, reason).await;
             }
             Err(Failure::Permanent(reason)) => {
                 self.metrics.mirror_errors.inc();
@@ -142,5 +179,26 @@ impl Mirror {
                 self.journal.retry(work, pause, failure.to_string()).await;
             }
         }
+    }
+    async fn completed(&self, work: Work, done: Replicated) {
+        let latency_ms = (now_ms() - work.entry.since_ms).max(0);
+        // What was set aside was late on purpose.
+        if !work.entry.ripe {
+            let seconds = Duration::from_millis(latency_ms.unsigned_abs()).as_secs_f64();
+            self.metrics.mirror_latency.observe(seconds);
+        }
+        self.metrics.mirror_bytes.inc_by(done.bytes);
+        let kept = done.facts.kept_on_mirror;
+        tracing::info!(
+            bucket = &*work.entry.object.bucket,
+            key = &*work.entry.object.key,
+            size = done.facts.size.unwrap_or(0),
+            mirror_status = if kept { "kept" } else { "success" },
+            latency_ms,
+            copied_bytes = done.bytes,
+            request_id = &*work.entry.request_id,
+            message = if kept { "deleted on main, kept on the mirror" } else { "mirrored" },
+        );
+        self.journal.complete(work, done.facts).await;
     }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use s3_mirror::config::JournalSync;
 use s3_mirror::journal::entry::{Facts, NewIntent, ObjectKey, Outcome, PartLayout};
-use s3_mirror::journal::{AppendError, Figures, Intent, Journal, OpenError, Settings, Work};
+use s3_mirror::journal::{
+    AppendError, FOREVER, Figures, Intent, Journal, OpenError, Settings, Work,
+};
 use s3_mirror::s3::operation::Change;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -64,6 +66,18 @@ async fn append(journal: &Journal, key: &str, change: Change) -> Intent {
     let (mut intents, durable) = journal.append(vec![intent]).await;
     durable.wait().await.unwrap();
     intents.remove(0)
+}
+
+/// Not waited for until it is on disk.
+async fn append_lazily(journal: &Journal, key: &str) -> Intent {
+    let intent = NewIntent {
+        object: ObjectKey::new("b", key),
+        change: Change::Delete,
+        request_id: "R".into(),
+        accepted_ms: s3_mirror::journal::now_ms(),
+        facts: Facts::default(),
+    };
+    journal.append(vec![intent]).await.0.remove(0)
 }
 
 async fn put(journal: &Journal, key: &str) {
@@ -312,4 +326,65 @@ async fn the_layout_of_a_multipart_object_survives_a_crash_before_its_outcome() 
     run.crash();
     let run = open_forgotten(directory.path()).await;
     assert_eq!(claim(&run.journal).await.entry.facts.layout, Some(layout));
+}
+
+#[tokio::test]
+async fn what_is_set_aside_takes_no_room_survives_a_restart_and_comes_back_ripe() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = open(directory.path(), false).await;
+    // More than a lane holds.
+    for number in 0..9000 {
+        let intent = append_lazily(&first.journal, &format!("k{number}")).await;
+        first.journal.settle(intent, Outcome::Changed, Facts::default(), None).await;
+    }
+    for _ in 0..9000 {
+        let work = claim(&first.journal).await;
+        assert!(!work.entry.ripe);
+        first.journal.hold(work, FOREVER, "held".into()).await;
+    }
+    put(&first.journal, "live").await;
+    assert_eq!(&*claim(&first.journal).await.entry.object.key, "live", "nothing is in its way");
+    let counted = figures(&first.journal).await;
+    assert_eq!((counted.held_deletes, counted.pending_operations, counted.parked), (9000, 1, 0));
+    first.crash();
+
+    let second = open(directory.path(), false).await;
+    assert_eq!(second.journal.buckets_held().await.unwrap(), ["b"]);
+    assert_eq!(&*claim(&second.journal).await.entry.object.key, "live");
+    for _ in 0..5 {
+        second.journal.unhold("b", 0).await;
+    }
+    second.journal.flush().await;
+    assert!(second.journal.buckets_held().await.unwrap().is_empty());
+    let work = claim(&second.journal).await;
+    assert!(work.entry.ripe);
+    // A ripe one that fails stays ripe over another restart.
+    second.journal.retry(work, Duration::from_millis(1), "refused".into()).await;
+    second.journal.flush().await;
+    second.crash();
+    let third = open(directory.path(), false).await;
+    for _ in 0..9000 {
+        let work = claim(&third.journal).await;
+        let ripe = work.entry.ripe;
+        assert_eq!(ripe, &*work.entry.object.key != "live");
+        third.journal.complete(work, Facts::default()).await;
+    }
+    third.crash();
+}
+
+#[tokio::test]
+async fn of_several_set_aside_entries_of_a_key_the_newest_is_left_and_a_copy_settles_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = open(directory.path(), false).await;
+    for _ in 0..3 {
+        put(&open.journal, "k").await;
+        let work = claim(&open.journal).await;
+        open.journal.hold(work, FOREVER, "held".into()).await;
+    }
+    assert_eq!(figures(&open.journal).await.held_deletes, 1);
+    put(&open.journal, "k").await;
+    let work = claim(&open.journal).await;
+    open.journal.complete(work, Facts::default()).await;
+    assert_eq!(figures(&open.journal).await, Figures::default());
+    open.crash();
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
 use tracing::level_filters::LevelFilter;
@@ -58,6 +59,23 @@ impl Reader {
         let Some(text) = value else { return default };
         bytes(text.trim()).unwrap_or_else(|| {
             self.fault(format!("{name} must be a number of bytes, such as 67108864 or 64MiB"));
+            default
+        })
+    }
+
+    pub(super) fn duration(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(text) = value else { return default };
+        duration(text.trim()).filter(|found| range.contains(found)).unwrap_or_else(|| {
+            let (low, high) = (range.start().as_secs(), range.end().as_secs());
+            self.fault(format!(
+                "{name} must be a duration such as 90s, 10m or 24h, {low}s to {high}s"
+            ));
             default
         })
     }
@@ -186,6 +204,15 @@ fn bytes(text: &str) -> Option<u64> {
     text.parse().ok()
 }
 
+/// `90s`, `10m`, `24h`, `7d`.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    const UNITS: &[(&str, u64)] = &[("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    UNITS.iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+        number.checked_mul(*seconds).map(Duration::from_secs)
+    })
+}
+
 /// Comma-separated words.
 pub(super) fn words(value: Option<&str>) -> Vec<String> {
     let words = value.unwrap_or_default().split(',').map(str::trim);
@@ -235,6 +262,14 @@ mod tests {
         assert_eq!(bytes("0"), Some(0));
         assert_eq!(bytes("1e9"), None);
         assert_eq!(bytes("99999999999TiB"), None);
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("90s"), Some(Duration::from_secs(90)));
+        assert_eq!(duration("24 h"), Some(Duration::from_hours(24)));
+        assert_eq!(duration("90"), None);
+        assert_eq!(duration("999999999999999999d"), None);
     }
 
     #[test]

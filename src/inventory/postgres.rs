@@ -13,6 +13,7 @@
 
 mod batch;
 mod connect;
+mod count;
 mod fault;
 mod iam;
 mod settings;

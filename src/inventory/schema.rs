@@ -36,6 +36,13 @@ pub struct Column {
 /// Now, in `SQLite`, as the text the timestamp columns hold.
 pub const SQLITE_NOW: &str = "strftime('%Y-%m-%d %H:%M:%f', 'now')";
 
+/// The time so many seconds ago (`$1`), as `updated_at` holds it in `PostgreSQL`.
+pub(super) const SHORTLY_BEFORE_POSTGRES: &str =
+    "(now() AT TIME ZONE 'UTC') - make_interval(secs => $1)";
+/// The time so many seconds ago (`?1`), as `updated_at` holds it in `SQLite`.
+pub(super) const SHORTLY_BEFORE_SQLITE: &str =
+    "strftime('%Y-%m-%d %H:%M:%f', 'now', '-' || ?1 || ' seconds')";
+
 /// Every column, in order. The first nine are the contract.
 pub const COLUMNS: [Column; 13] = [
     Column {

@@ -20,7 +20,7 @@ use sqlx::{AssertSqlSafe, Row as _, Sqlite as Database, Transaction};
 use time::{OffsetDateTime, UtcOffset};
 
 use super::row::{Row, RowState, TOMBSTONE_TYPE};
-use super::schema::{SQLITE_NOW, sqlite_shared, sqlite_table, sqlite_views};
+use super::schema::{SHORTLY_BEFORE_SQLITE, SQLITE_NOW, sqlite_shared, sqlite_table, sqlite_views};
 use super::store::StoreError;
 use super::table::{Candidate, REGISTRY, candidates, quoted};
 use super::write::{Backend, Failure};
@@ -102,6 +102,35 @@ impl Sqlite {
             .await
             .map(|_| ())
             .map_err(|error| store_error(&error))
+    }
+
+    /// See [`super::store::Store::known_keys`].
+    pub(super) async fn known_keys(
+        &self,
+        bucket: &str,
+        limit: u64,
+        window: Duration,
+    ) -> Result<Option<u64>, StoreError> {
+        let counting = async {
+            let sql = format!("SELECT table_name FROM {REGISTRY} WHERE bucket = ?1");
+            let table: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+                .bind(bucket)
+                .fetch_optional(&self.pool)
+                .await?;
+            let Some(table) = table else { return Ok(None) };
+            let sql = format!(
+                "SELECT count(*) FROM (SELECT 1 FROM {}
+                 WHERE NOT deleted OR updated_at > {SHORTLY_BEFORE_SQLITE} LIMIT ?2)",
+                quoted(&table)
+            );
+            let known: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+                .bind(i64::try_from(window.as_secs()).unwrap_or(i64::MAX))
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_one(&self.pool)
+                .await?;
+            Ok(u64::try_from(known).ok())
+        };
+        counting.await.map_err(|error: sqlx::Error| store_error(&error))
     }
 
     /// See [`super::store::Store::close`].

@@ -8,6 +8,7 @@
 //! - Nothing here keeps rows: while the database is away the caller's journal holds them.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::postgres::{Postgres, PostgresSettings};
 use super::row::{Row, RowFault};
@@ -78,6 +79,24 @@ impl Store {
                 store.refresh_views().await;
                 outcome
             }
+        }
+    }
+
+    /// How many keys a bucket had when this window began, as far as the rows tell: those not
+    /// deleted, and those that changed since. Counts no further than `limit`. `None`: the bucket
+    /// has no table yet.
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    pub async fn known_keys(
+        &self,
+        bucket: &str,
+        limit: u64,
+        window: Duration,
+    ) -> Result<Option<u64>, StoreError> {
+        match self {
+            Self::Postgres(store) => store.known_keys(bucket, limit, window).await,
+            Self::Sqlite(store) => store.known_keys(bucket, limit, window).await,
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Batch {
     pub(super) merged: Vec<serde_json::Value>,
     /// `[sequence, mirror, attempts, due_ms, error]`
     pub(super) troubled: Vec<serde_json::Value>,
+    /// `[sequence, bucket, key]`
+    pub(super) held: Vec<serde_json::Value>,
     /// `[sequence, bucket, key, facts]`
     pub(super) mirrored: Vec<serde_json::Value>,
     /// `[sequence, inventory, error]`
@@ -45,7 +47,8 @@ const TROUBLE: &str = "UPDATE entry SET mirror = value->>1, attempts = value->>2
     FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
 const MIRRORED: &str = "UPDATE entry SET mirror = 1, error = NULL, facts = value->>3
     FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
-// A parked or retrying older entry of a key that has now been mirrored is settled with it.
+// A parked, retrying or held older entry of a key that has now been mirrored, or whose absence is
+// what is now held, is settled with the newer one.
 const RELIEVED: &str = "DELETE FROM entry WHERE sequence IN (
     SELECT e.sequence FROM json_each(?1) j CROSS JOIN entry e
     WHERE e.mirror >= 2 AND e.bucket = j.value->>1 AND e.key = j.value->>2
@@ -107,6 +110,7 @@ impl Batch {
         run(db, TROUBLE, &self.troubled).await?;
         run(db, MIRRORED, &self.mirrored).await?;
         run(db, RELIEVED, &self.mirrored).await?;
+        run(db, RELIEVED, &self.held).await?;
         run(db, WRITTEN, &self.written).await?;
         run(db, CLOSE, &self.closed).await?;
         run(db, LEAVE, &self.mirrored).await?;

@@ -53,7 +53,14 @@ impl Journal {
         work.entry.attempts = work.entry.attempts.saturating_add(1);
         let (sequence, attempts) = (work.entry.sequence, work.entry.attempts);
         let due_ms = now_ms().saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
-        self.send(Command::Retry { sequence, attempts, due_ms, error }).await;
+        let command = if work.entry.ripe {
+            // It stays set aside on disk, so that a restart knows that its time was over.
+            let object = work.entry.object.clone();
+            Command::Hold { sequence, object, attempts, due_ms, error }
+        } else {
+            Command::Retry { sequence, attempts, due_ms, error }
+        };
+        self.send(command).await;
         let offered = lock(&self.shared.mirror).rest(work, Instant::now() + pause);
         if let Offered::SupersededBy(old) | Offered::Supersedes(old) = offered {
             self.superseded(&old.entry).await;

@@ -94,6 +94,9 @@ pub struct Facts {
     /// The key was found absent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+    /// The mirror keeps what main has deleted, because it was told to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept_on_mirror: bool,
 }
 
 impl Facts {
@@ -173,6 +176,8 @@ pub struct Entry {
     pub facts: Facts,
     /// How often mirroring it has failed.
     pub attempts: u32,
+    /// Has it been set aside, and is its time over? ([`super::Journal::hold`])
+    pub ripe: bool,
 }
 
 impl Entry {
@@ -213,6 +218,7 @@ mod tests {
             request_id: "r".into(),
             facts: Facts { layout, ..Facts::default() },
             attempts: 0,
+            ripe: false,
         };
         let older = entry(1, 100, Some(PartLayout::new([5, 3], None)));
         let mut newer = entry(2, 200, None);

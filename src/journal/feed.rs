@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::entry::{Entry, Facts, NewIntent, Sequence};
 use super::writer::Command;
-use super::{Journal, REFILL, Shared, Work, lock, now_ms, row, store};
+use super::{Journal, REFILL, Shared, Work, held, lock, now_ms, row, store};
 use crate::s3::operation::Change;
 
 /// Failed entries wake up in memory; from disk come those that memory had no room for, or that a
@@ -36,6 +36,12 @@ impl Journal {
         let wants = lock(&self.shared.mirror).wants_refill();
         if let Some(from) = wants {
             lock(&self.shared.mirror).refill_begun();
+            // What found no room until now must be on disk as settled when it is looked for there;
+            // what finds none from here on is noted anew.
+            self.flush().await;
+            if self.health().failing() {
+                lock(&self.shared.mirror).refill_continues(from);
+            }
             let mut reader = self.shared.reader.lock().await;
             let found = store::pending(&mut reader, from, REFILL).await;
             drop(reader);
@@ -88,9 +94,10 @@ impl Journal {
         }
         let mut reader = self.shared.reader.lock().await;
         let due = store::due(&mut reader, now_ms() - DUE_GRACE_MS, room).await?;
+        let ripe = held::due(&mut reader, now_ms(), room).await?;
         let rechecks = store::rechecks_due(&mut reader, now_ms(), room).await?;
         drop(reader);
-        for entry in due {
+        for entry in due.into_iter().chain(ripe) {
             self.offer_work(Work { entry, body: None }).await;
         }
         for (due_ms, object) in rechecks {
@@ -112,6 +119,7 @@ impl Journal {
                 request_id: intent.request_id.clone(),
                 facts: Facts::default(),
                 attempts: 0,
+                ripe: false,
             };
             self.send(Command::Append { rows: vec![(sequence, intent)], done: None }).await;
             self.send(Command::Rechecked { object, due_ms }).await;

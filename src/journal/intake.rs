@@ -141,6 +141,7 @@ impl Landing {
             request_id: intent.what.request_id.clone(),
             facts,
             attempts: 0,
+            ripe: false,
         };
         Self { entry, overlapped: intent.overlapped.clone() }
     }

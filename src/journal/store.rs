@@ -1,10 +1,10 @@
 //! The only SQL of the journal: one `SQLite` file, WAL, one writer.
 //!
-//! `entry.mirror` is 0 pending, 1 confirmed, 2 waiting for its next try, 3 parked.
+//! `entry.mirror` is 0 pending, 1 confirmed, 2 waiting for its next try, 3 parked, 4 set aside.
 //! `entry.inventory` is 0 not written, 1 written as not yet mirrored, 2 nothing left to write,
 //! 3 parked. A row leaves when the mirror has confirmed it and nothing is left to write.
 //!
-//! All SQL of the journal is here and in `batch`, which writes.
+//! All SQL of the journal is here, in `batch`, which writes, and in `held`.
 
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Row as _};
 
 use super::entry::{Entry, Facts, ObjectKey, Sequence};
+use super::held::HELD;
 use crate::config::JournalSync;
 use crate::s3::operation::Change;
 
@@ -36,6 +37,7 @@ const SCHEMA: &[&str] = &[
     )",
     "CREATE INDEX IF NOT EXISTS entry_due ON entry(due_ms) WHERE mirror = 2",
     "CREATE INDEX IF NOT EXISTS entry_trouble ON entry(bucket, key, sequence) WHERE mirror >= 2",
+    super::held::INDEX,
     // Keys whose request may still take effect although its answer never came.
     "CREATE TABLE IF NOT EXISTS recheck (
         due_ms INTEGER NOT NULL, bucket TEXT NOT NULL, key TEXT NOT NULL,
@@ -158,12 +160,13 @@ pub(super) async fn recover(
     Ok(Recovered { unsettled, last: last.unwrap_or(0) })
 }
 
-const COLUMNS: &str = "sequence, bucket, key, change, state, accepted_ms, request_id, facts, \
+pub(super) const COLUMNS: &str = "sequence, bucket, key, change, state, accepted_ms, request_id, facts, \
                        attempts, mirror";
 
-fn entry(row: &SqliteRow) -> Result<(Entry, bool), sqlx::Error> {
+pub(super) fn entry(row: &SqliteRow) -> Result<(Entry, bool), sqlx::Error> {
     let facts: String = row.try_get("facts")?;
     let attempts: i64 = row.try_get("attempts")?;
+    let mirror: i64 = row.try_get("mirror")?;
     let entry = Entry {
         sequence: row.try_get("sequence")?,
         object: ObjectKey::new(row.try_get("bucket")?, row.try_get("key")?),
@@ -175,8 +178,9 @@ fn entry(row: &SqliteRow) -> Result<(Entry, bool), sqlx::Error> {
         request_id: row.try_get::<String, _>("request_id")?.into(),
         facts: serde_json::from_str(&facts).unwrap_or_else(|_| Facts::default()),
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+        ripe: mirror == HELD,
     };
-    Ok((entry, row.try_get::<i64, _>("mirror")? == 1))
+    Ok((entry, mirror == 1))
 }
 
 /// Entries after `from` that the mirror has not confirmed and that never failed, in order.
@@ -259,6 +263,8 @@ pub struct Figures {
     pub oldest_pending_ms: Option<i64>,
     /// Entries stopped by a permanent error.
     pub parked: i64,
+    /// Deletes set aside: delayed, or held by the mass-delete brake.
+    pub held_deletes: i64,
     /// Rows the inventory has not written.
     pub pending_rows: i64,
     /// Rows the inventory can never store.
@@ -278,7 +284,8 @@ pub(super) async fn figures(db: &mut SqliteConnection) -> Result<Figures, sqlx::
                 count(*) FILTER (WHERE state > 0
                     AND (inventory = 0 OR (inventory = 1 AND mirror = 1))),
                 count(*) FILTER (WHERE inventory = 3),
-                count(*) FILTER (WHERE state = 0 OR (state = 2 AND mirror = 0))
+                count(*) FILTER (WHERE state = 0 OR (state = 2 AND mirror = 0)),
+                count(*) FILTER (WHERE mirror = 4)
          FROM entry",
     )
     .fetch_one(db)
@@ -291,6 +298,7 @@ pub(super) async fn figures(db: &mut SqliteConnection) -> Result<Figures, sqlx::
         pending_rows: row.try_get(4)?,
         parked_rows: row.try_get(5)?,
         unsettled_intents: row.try_get(6)?,
+        held_deletes: row.try_get(7)?,
     })
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Health;
 use super::batch::Batch;
 use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
-use super::store;
+use super::{held, store};
 use crate::config::JournalSync;
 
 /// Commands that wait for the writer; senders wait beyond that.
@@ -55,6 +55,8 @@ pub(super) enum Command {
     Merge { sequence: Sequence, since_ms: i64, unknown: bool, facts: Facts },
     Retry { sequence: Sequence, attempts: u32, due_ms: i64, error: String },
     Park { sequence: Sequence, attempts: u32, error: String },
+    Hold { sequence: Sequence, object: ObjectKey, attempts: u32, due_ms: i64, error: String },
+    Unhold { bucket: String, delay_ms: i64 },
     Mirrored { sequence: Sequence, object: ObjectKey, facts: Facts },
     Written { sequence: Sequence, level: i64, error: Option<String> },
     Recheck { object: ObjectKey, due_ms: i64 },
@@ -160,6 +162,11 @@ impl Writer {
         if commands.iter().any(|command| matches!(command, Command::Hasten)) {
             store::hasten(db).await?;
         }
+        for command in commands {
+            if let Command::Unhold { bucket, delay_ms } = command {
+                held::unhold(db, bucket, *delay_ms).await?;
+            }
+        }
         Ok(())
     }
 }
@@ -215,6 +222,10 @@ fn batch(commands: &[Command], inventory: bool) -> Batch {
             Command::Park { sequence, attempts, error } => {
                 batch.troubled.push(json!([sequence, 3, attempts, 0, error]));
             }
+            Command::Hold { sequence, object, attempts, due_ms, error } => {
+                batch.troubled.push(json!([sequence, held::HELD, attempts, due_ms, error]));
+                batch.held.push(json!([sequence, &*object.bucket, &*object.key]));
+            }
             Command::Mirrored { sequence, object, facts } => {
                 batch.mirrored.push(json!([sequence, &*object.bucket, &*object.key, text(facts)]));
             }
@@ -231,7 +242,7 @@ fn batch(commands: &[Command], inventory: bool) -> Batch {
                 batch.parts.push(json!([upload_id, number, etag, size, at_ms]));
             }
             Command::UploadEnded { upload_id } => batch.uploads_ended.push(upload_id.clone()),
-            Command::Hasten | Command::Flush { .. } => {}
+            Command::Unhold { .. } | Command::Hasten | Command::Flush { .. } => {}
         }
     }
     batch.condense();

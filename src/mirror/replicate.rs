@@ -18,6 +18,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body::Frame;
 use http_body_util::StreamBody;
 
+use super::deletes::{Deletes, Judgement};
 use super::layout::{default_layout, equal_parts};
 use super::retry::Failure;
 use super::write::{Place, Tags, Writer, bucket_missing};
@@ -52,6 +53,7 @@ pub(super) struct Replicator {
     pub(super) fence: Fence,
     /// The media type main stores when a client names none, once that has been seen.
     pub(super) default_type: ArcSwapOption<HeaderValue>,
+    pub(super) deletes: Deletes,
 }
 
 /// What one copy wrote.
@@ -59,6 +61,20 @@ pub(super) struct Replicator {
 struct Applied {
     bytes: u64,
     tags: Vec<(String, String)>,
+}
+
+/// What became of a key.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// The mirror is as it should be.
+    Replicated(Replicated),
+    /// Main no longer has it, and the mirror follows later.
+    Held {
+        /// When, milliseconds since 1970.
+        due_ms: i64,
+        /// Why not now.
+        reason: String,
+    },
 }
 
 /// What the mirror holds now.
@@ -72,7 +88,7 @@ pub(super) struct Replicated {
 
 impl Replicator {
     /// Brings the key of `work` to main's current state.
-    pub(super) async fn replicate(&self, work: &Work) -> Result<Replicated, Failure> {
+    pub(super) async fn replicate(&self, work: &Work) -> Result<Done, Failure> {
         if work.entry.object.is_bucket() {
             return self.replicate_bucket(work).await;
         }
@@ -88,6 +104,11 @@ impl Replicator {
                 Some(state) => state,
                 None => self.main(work).head().await?,
             };
+            if state.is_none()
+                && let Some(done) = self.spare(work).await
+            {
+                return Ok(done);
+            }
             let applied = match self.apply(work, body, state.as_ref()).await {
                 Ok(applied) => applied,
                 Err(Failure::Moved) => continue,
@@ -101,7 +122,7 @@ impl Replicator {
                     // The client may have named no type; what main stores then is known here.
                     facts.content_type.get_or_insert_with(|| state.content_type().to_owned());
                 }
-                return Ok(Replicated { facts, bytes });
+                return Ok(Done::Replicated(Replicated { facts, bytes }));
             }
             let now = self.main(work).head().await?;
             self.learn_default_type(work, body, now.as_ref());
@@ -113,7 +134,8 @@ impl Replicator {
                 _ => false,
             };
             if still {
-                return Ok(Replicated { facts: Facts::observed(now.as_ref()), bytes });
+                let facts = Facts::observed(now.as_ref());
+                return Ok(Done::Replicated(Replicated { facts, bytes }));
             }
             assumed = Some(now);
         }
@@ -122,23 +144,39 @@ impl Replicator {
 
     /// The bucket itself came or went. Objects make their bucket on the mirror when they need
     /// it; this is for buckets that have none yet, or no more.
-    async fn replicate_bucket(&self, work: &Work) -> Result<Replicated, Failure> {
+    async fn replicate_bucket(&self, work: &Work) -> Result<Done, Failure> {
         let bucket = format!("{}{}", self.prefix, work.entry.object.bucket);
         for _ in 0..ROUNDS {
             let exists = self.main(work).bucket_exists().await?;
             if exists {
                 self.writer.create_bucket(&bucket).await?;
             } else {
+                if let Some(done) = self.spare(work).await {
+                    return Ok(done);
+                }
                 // Deletes of its objects may still be under way; once they are not, what keeps
                 // the bucket is not ours to remove.
                 let patience = work.entry.attempts < EMPTY_BUCKET_TRIES;
                 self.writer.delete_bucket(&bucket, patience).await?;
             }
             if self.main(work).bucket_exists().await? == exists {
-                return Ok(Replicated { facts: Facts::default(), bytes: 0 });
+                let facts = Facts::default();
+                return Ok(Done::Replicated(Replicated { facts, bytes: 0 }));
             }
         }
         Err(Failure::Transient("the bucket keeps changing on main".into()))
+    }
+
+    /// What becomes of a key that main no longer has, unless it is deleted now.
+    async fn spare(&self, work: &Work) -> Option<Done> {
+        match self.deletes.judge(work).await {
+            Judgement::Delete => None,
+            Judgement::Hold { due_ms, reason } => Some(Done::Held { due_ms, reason }),
+            Judgement::Keep => {
+                let facts = Facts { absent: true, kept_on_mirror: true, ..Facts::default() };
+                Some(Done::Replicated(Replicated { facts, bytes: 0 }))
+            }
+        }
     }
 
     fn main<'a>(&'a self, work: &'a Work) -> Reader<'a> {
@@ -150,7 +188,8 @@ impl Replicator {
     /// for a write whose body was kept.
     fn assume(&self, work: &Work, body: Option<&TeedBody>) -> Option<Presence> {
         let entry = &work.entry;
-        if entry.unknown {
+        // What was set aside is too old to act on without a question.
+        if entry.unknown || entry.ripe {
             return None;
         }
         match (entry.change, body) {

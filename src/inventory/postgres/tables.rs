@@ -266,6 +266,6 @@ fn comment_sql(schema: &str, bucket: &str, table: &str) -> String {
     format!("COMMENT ON TABLE {}.{} IS {text}", quoted(schema), quoted(table))
 }
 
-fn in_schema(schema: &str, name: &str) -> String {
+pub(super) fn in_schema(schema: &str, name: &str) -> String {
     format!("{}.{}", quoted(schema), quoted(name))
 }

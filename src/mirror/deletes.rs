@@ -1,0 +1,254 @@
+//! What becomes on the mirror of keys that main no longer has: `MIRROR_DELETES`, and the brake
+//! that stops a mass delete until a person has looked.
+//!
+//! # Promises
+//! - Only deletes are set aside. A key that is written again meanwhile is copied as ever, and its
+//!   delete is forgotten.
+//! - **P6** Held deletes are on disk only; counting takes 16 bytes per key and bucket up to the
+//!   limit.
+//! - **P8** Nothing is dropped: what is held is in the journal until it is released or obsolete.
+//!
+//! # Crash
+//! A brake is as durable as what it holds: after a restart every bucket with deletes that wait for
+//! a person is braked. Counting begins anew.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash as _, Hasher as _};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::brake::{Verdict, Window};
+use crate::config::{DeleteBrake, DeletePolicy, Mirroring};
+use crate::journal::{FOREVER, Journal, Work, now_ms};
+
+/// Buckets whose deletes are counted; when there are more, those with the fewest lately are
+/// forgotten all together.
+const BUCKETS_MAX: usize = 10_000;
+/// How often it is looked whether something released still waits.
+const SWEEP: Duration = Duration::from_millis(500);
+/// Chunks of released entries per look.
+const CHUNKS: usize = 50;
+
+/// Tells how many keys of a bucket there were when this window began, as far as is known; counts
+/// no further than the limit.
+pub type KnownKeys = Arc<
+    dyn Fn(Arc<str>, u64, Duration) -> Pin<Box<dyn Future<Output = Option<u64>> + Send>>
+        + Send
+        + Sync,
+>;
+
+/// A bucket whose deletes wait for a person.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Brake {
+    /// Bucket on main.
+    pub bucket: String,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: i64,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is to be done about one key that main no longer has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Judgement {
+    Delete,
+    /// The mirror keeps it.
+    Keep,
+    /// Later, at `due_ms`.
+    Hold {
+        due_ms: i64,
+        reason: String,
+    },
+}
+
+/// Policy and brakes.
+pub(super) struct Deletes {
+    journal: Journal,
+    policy: DeletePolicy,
+    limits: DeleteBrake,
+    known_keys: Option<KnownKeys>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    windows: HashMap<Arc<str>, Window>,
+    brakes: BTreeMap<String, Brake>,
+}
+
+impl Deletes {
+    pub(super) fn new(
+        journal: Journal,
+        settings: &Mirroring,
+        known_keys: Option<KnownKeys>,
+    ) -> Self {
+        let (policy, limits) = (settings.deletes, settings.brake);
+        Self { journal, policy, limits, known_keys, state: Mutex::default() }
+    }
+
+    pub(super) fn policy(&self) -> DeletePolicy {
+        self.policy
+    }
+
+    /// Buckets whose deletes wait for a person.
+    pub(super) fn brakes(&self) -> Vec<Brake> {
+        self.lock().brakes.values().cloned().collect()
+    }
+
+    /// Decides about a key, or a bucket, that main no longer has.
+    pub(super) async fn judge(&self, work: &Work) -> Judgement {
+        let (object, now) = (&work.entry.object, now_ms());
+        if self.policy == DeletePolicy::Ignore {
+            return Judgement::Keep;
+        }
+        // Ripe ones were counted when they came.
+        let count = !work.entry.ripe && !object.is_bucket();
+        let verdict = {
+            let mut state = self.lock();
+            if state.brakes.contains_key(&*object.bucket) {
+                return braked();
+            }
+            if count { state.count(&self.limits, work, now) } else { Verdict::Pass }
+        };
+        if let Some(reason) = self.too_many(&object.bucket, verdict).await {
+            self.brake(&object.bucket, reason, now);
+            return braked();
+        }
+        match self.policy {
+            DeletePolicy::Delay(delay) if !work.entry.ripe => Judgement::Hold {
+                due_ms: now.saturating_add(delay_ms(delay)),
+                reason: "deleted on main; the mirror follows later".into(),
+            },
+            _ => Judgement::Delete,
+        }
+    }
+
+    async fn too_many(&self, bucket: &Arc<str>, verdict: Verdict) -> Option<String> {
+        let window = self.limits.window.as_secs();
+        match verdict {
+            Verdict::Pass => None,
+            Verdict::Trip(deleted) => Some(format!(
+                "{deleted} keys deleted within {window} s, more than MIRROR_DELETE_BRAKE_KEYS"
+            )),
+            Verdict::Ask { deleted, enough } => {
+                let known_keys = self.known_keys.as_ref()?;
+                let known = known_keys(bucket.clone(), enough, self.limits.window).await?;
+                let percent = self.limits.percent;
+                (known < enough).then(|| {
+                    format!(
+                        "{deleted} of about {} keys deleted within {window} s, more than \
+                         MIRROR_DELETE_BRAKE_PERCENT={percent}",
+                        known.max(deleted)
+                    )
+                })
+            }
+        }
+    }
+
+    fn brake(&self, bucket: &str, reason: String, since_ms: i64) {
+        let brake = Brake { bucket: bucket.to_owned(), since_ms, reason };
+        let mut state = self.lock();
+        state.windows.remove(bucket);
+        if state.brakes.contains_key(bucket) {
+            return;
+        }
+        tracing::error!(
+            bucket,
+            reason = brake.reason,
+            "deletes of this bucket are held back on the mirror until they are released"
+        );
+        state.brakes.insert(bucket.to_owned(), brake);
+    }
+
+    /// Lets a bucket's deletes go; false when it is not braked.
+    pub(super) fn release(&self, bucket: &str) -> bool {
+        let mut state = self.lock();
+        state.windows.remove(bucket);
+        let released = state.brakes.remove(bucket).is_some();
+        drop(state);
+        if released {
+            tracing::warn!(bucket, "the held deletes of this bucket were released");
+        }
+        released
+    }
+
+    /// Brakes every bucket that has deletes waiting for a person: after a restart.
+    pub(super) async fn recover(&self) -> Result<(), sqlx::Error> {
+        for bucket in self.journal.buckets_held().await? {
+            let (_, oldest_ms) = self.journal.held_in(&bucket).await?;
+            let reason = "deletes were held when the previous run ended".to_owned();
+            self.brake(&bucket, reason, oldest_ms.unwrap_or_else(now_ms));
+        }
+        Ok(())
+    }
+
+    /// Lets go, in the journal, what is held of buckets that are not braked (any more). Runs until
+    /// it is dropped.
+    pub(super) async fn sweep(&self) {
+        let mut tick = tokio::time::interval(SWEEP);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Err(error) = self.sweep_once().await {
+                tracing::warn!(%error, "cannot read the journal; trying again");
+            }
+        }
+    }
+
+    async fn sweep_once(&self) -> Result<(), sqlx::Error> {
+        for _ in 0..CHUNKS {
+            let held = self.journal.buckets_held().await?;
+            let free: Vec<String> = {
+                let state = self.lock();
+                held.into_iter().filter(|bucket| !state.brakes.contains_key(bucket)).collect()
+            };
+            if free.is_empty() {
+                break;
+            }
+            let delay = match self.policy {
+                DeletePolicy::Delay(delay) => delay_ms(delay),
+                DeletePolicy::Apply | DeletePolicy::Ignore => 0,
+            };
+            for bucket in free {
+                self.journal.unhold(&bucket, delay).await;
+            }
+            self.journal.flush().await;
+        }
+        let now = now_ms();
+        let limits = self.limits;
+        self.lock().windows.retain(|_, window| !window.forget(&limits, now));
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn count(&mut self, limits: &DeleteBrake, work: &Work, now: i64) -> Verdict {
+        let object = &work.entry.object;
+        if self.windows.len() >= BUCKETS_MAX && !self.windows.contains_key(&object.bucket) {
+            let mut sizes: Vec<usize> = self.windows.values().map(Window::len).collect();
+            let middle = sizes.len() / 2;
+            let (_, median, _) = sizes.select_nth_unstable(middle);
+            let median = *median;
+            self.windows.retain(|_, window| window.len() > median);
+        }
+        let mut hasher = DefaultHasher::new();
+        object.key.hash(&mut hasher);
+        let window = self.windows.entry(object.bucket.clone()).or_default();
+        window.count(limits, hasher.finish(), now)
+    }
+}
+
+fn braked() -> Judgement {
+    let reason = "held by the mass-delete brake of its bucket".to_owned();
+    Judgement::Hold { due_ms: FOREVER, reason }
+}
+
+fn delay_ms(delay: Duration) -> i64 {
+    i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,185 @@
+"""What becomes on the mirror of keys that main has deleted: MIRROR_DELETES and the brake."""
+
+import pytest
+
+from support import compare
+from support.http_fault import HttpFaultProxy, s3_error
+from support.poll import until
+
+BRAKE = {"MIRROR_DELETE_BRAKE_KEYS": 5}
+
+
+def put(client, bucket, keys, body=b"x"):
+    for key in keys:
+        client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="text/plain")
+
+
+def delete(client, bucket, keys):
+    client.delete_objects(
+        Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+    )
+
+
+def held(proxy, number):
+    until(
+        lambda: proxy.status()["mirror"]["held_deletes"] == number,
+        lambda: f"{number} held deletes: {proxy.status()['mirror']}",
+    )
+
+
+def braked(proxy):
+    return [each["bucket"] for each in proxy.status()["mirror"]["brakes"]]
+
+
+@pytest.fixture
+def filled(lab):
+    """A proxy with a low brake, and a bucket of ten keys that the mirror has."""
+    proxy = lab.proxy(**BRAKE)
+    bucket = lab.bucket("brake")
+    client = lab.client(proxy)
+    keys = [f"key{number}" for number in range(10)]
+    put(client, bucket, keys)
+    proxy.wait_drained()
+    return proxy, client, bucket, keys
+
+
+def test_ignored_deletes_leave_the_mirror_alone_and_the_inventory_follows_main(lab):
+    proxy = lab.proxy(MIRROR_DELETES="ignore")
+    bucket = lab.bucket("ignore")
+    client = lab.client(proxy)
+    put(client, bucket, ["kept", "again"])
+    proxy.wait_drained()
+    delete(client, bucket, ["kept", "again"])
+    put(client, bucket, ["again"], b"new")
+    proxy.wait_drained()
+    assert lab.keys_on_mirror(bucket) == {"kept", "again"}
+    assert lab.s3_mirror.get_object(Bucket=bucket, Key="again")["Body"].read() == b"new"
+    rows = {row["path"]: row for row in lab.sqlite(proxy).rows(bucket)}
+    assert rows["kept"]["deleted"] and not rows["kept"]["is_backed_up"]
+    assert rows["again"]["is_backed_up"] and not rows["again"]["deleted"]
+    assert proxy.status()["mirror"]["deletes"] == "ignore"
+
+
+def test_a_delayed_delete_comes_in_its_time_and_survives_a_restart(lab):
+    proxy = lab.proxy(MIRROR_DELETES="delay:4s")
+    bucket = lab.bucket("delay")
+    client = lab.client(proxy)
+    put(client, bucket, ["gone", "back"])
+    proxy.wait_drained()
+    delete(client, bucket, ["gone", "back"])
+    held(proxy, 2)
+    # Nothing else waits, and what is set aside is no failure.
+    proxy.wait_drained()
+    assert lab.keys_on_mirror(bucket) == {"gone", "back"}
+    put(client, bucket, ["back"], b"put back")
+    held(proxy, 1)
+    proxy.kill()
+    proxy.start()
+    until(lambda: lab.keys_on_mirror(bucket) == {"back"}, "the delete after its delay")
+    held(proxy, 0)
+    lab.assert_converged(proxy, bucket, inventory=lab.sqlite(proxy))
+
+
+def test_a_mass_delete_is_held_and_other_buckets_and_writes_go_on(lab, filled):
+    proxy, client, bucket, keys = filled
+    other = lab.bucket("calm")
+    put(client, other, ["here", "gone"])
+    delete(client, bucket, keys)
+    until(lambda: braked(proxy) == [bucket], "the brake")
+    proxy.wait_drained()
+    mirror = proxy.status()["mirror"]
+    left = lab.keys_on_mirror(bucket)
+    assert len(left) >= 5 and mirror["held_deletes"] == len(left)
+    assert mirror["parked"] == 0
+    gauges = proxy.metrics()
+    assert sum(gauges["s3_proxy_mirror_held_deletes"].values()) == len(left)
+    assert sum(gauges["s3_proxy_mirror_delete_brakes"].values()) == 1
+    assert sum(gauges["s3_proxy_mirror_errors_total"].values()) == 0
+    assert "MIRROR_DELETE_BRAKE_KEYS" in proxy.process.stdout()
+    # The inventory tells main's state all the same.
+    assert all(row["deleted"] for row in lab.sqlite(proxy).rows(bucket))
+    delete(client, other, ["gone"])
+    put(client, bucket, ["new"])
+    lab.assert_converged(proxy, other)
+    assert lab.keys_on_mirror(bucket) == left | {"new"}
+
+
+def test_a_key_put_back_while_its_delete_is_held_ends_as_main_has_it(lab, filled):
+    proxy, client, bucket, keys = filled
+    delete(client, bucket, keys)
+    until(lambda: braked(proxy) == [bucket], "the brake")
+    put(client, bucket, keys, b"put back")
+    held(proxy, 0)
+    lab.assert_converged(proxy, bucket, inventory=lab.sqlite(proxy))
+
+
+def test_a_brake_survives_a_restart(lab, filled):
+    proxy, client, bucket, keys = filled
+    delete(client, bucket, keys)
+    until(lambda: braked(proxy) == [bucket], "the brake")
+    proxy.wait_drained()
+    left = lab.keys_on_mirror(bucket)
+    proxy.kill()
+    proxy.start()
+    assert braked(proxy) == [bucket]
+    held(proxy, len(left))
+    proxy.wait_drained()
+    assert lab.keys_on_mirror(bucket) == left
+
+
+def test_the_same_few_keys_deleted_over_and_over_are_no_mass_delete(lab):
+    proxy = lab.proxy(**BRAKE)
+    bucket = lab.bucket("hot")
+    client = lab.client(proxy)
+    for turn in range(8):
+        put(client, bucket, ["a", "b"], b"%d" % turn)
+        delete(client, bucket, ["a", "b"])
+    lab.assert_converged(proxy, bucket)
+    assert braked(proxy) == []
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_a_share_of_the_bucket_s_keys_trips_the_brake(lab, database):
+    inventory = lab.postgres().settings() if database == "postgres" else None
+    proxy = lab.proxy(inventory, MIRROR_DELETE_BRAKE_KEYS=0, MIRROR_DELETE_BRAKE_PERCENT=40)
+    small, large = lab.bucket("small"), lab.bucket("large")
+    client = lab.client(proxy)
+    keys = [f"key{number}" for number in range(20)]
+    put(client, small, keys)
+    put(client, large, keys + [f"more{number}" for number in range(40)])
+    proxy.wait_drained()
+    for bucket in (small, large):
+        delete(client, bucket, keys)
+    until(lambda: braked(proxy) == [small], lambda: f"one brake: {braked(proxy)}")
+    lab.assert_converged(proxy, large)
+    assert lab.keys_on_mirror(small)
+
+
+def test_a_held_delete_that_fails_is_retried_and_stays_ripe_over_a_restart(lab):
+    failing = [True]
+
+    def rule(request):
+        if request.method == "DELETE" and failing[0]:
+            return s3_error(503, "Slow Down", "SlowDown")
+        return None
+
+    relay = lab.closing(HttpFaultProxy(lab.mirror.address, rule))
+    proxy = lab.proxy(mirror_endpoint=relay.endpoint, MIRROR_DELETES="delay:1s")
+    bucket = lab.bucket("ripe")
+    client = lab.client(proxy)
+    put(client, bucket, ["k"])
+    proxy.wait_drained()
+    delete(client, bucket, ["k"])
+    until(
+        lambda: sum(proxy.metrics()["s3_proxy_mirror_errors_total"].values()) >= 2,
+        "refused deletes",
+    )
+    proxy.kill()
+    proxy.process.environment["MIRROR_DELETES"] = "delay:1h"
+    proxy.start()
+    failing[0] = False
+    until(lambda: lab.keys_on_mirror(bucket) == set(), "the delete whose delay was over")
+    held(proxy, 0)
+    compare.fail_on(
+        compare.mirror_differences(lab.s3_main, lab.s3_mirror, bucket, bucket), "they differ"
+    )
