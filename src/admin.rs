@@ -1,8 +1,12 @@
 //! The admin port: probes, metrics, status. Separate from the S3 port, where `metrics` is a legal
 //! bucket name.
 //!
-//! Everything here is read-only and shows no secret. Figures come from the journal.
+//! Nothing here shows a secret, and changes need the admin token (`guard`). Figures come from the
+//! journal.
 
+pub mod guard;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +16,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -23,6 +27,7 @@ use tower::limit::ConcurrencyLimitLayer;
 use crate::journal::{Figures, Journal, now_ms};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
+use guard::Guard;
 
 /// Requests answered at a time; more wait.
 const CONCURRENCY: usize = 32;
@@ -38,29 +43,34 @@ pub struct Admin {
     inner: Arc<Inner>,
 }
 
+/// What it is made of.
+pub struct Parts {
+    /// Where the figures come from.
+    pub journal: Journal,
+    /// The workers.
+    pub mirror: Arc<Mirror>,
+    /// Series to set before they are read.
+    pub metrics: Metrics,
+    /// All series.
+    pub registry: Registry,
+    /// Not ready while the journal fails?
+    pub journal_required: bool,
+    /// Who may change something.
+    pub guard: Guard,
+}
+
 struct Inner {
-    journal: Journal,
-    mirror: Arc<Mirror>,
-    metrics: Metrics,
-    registry: Registry,
-    journal_required: bool,
+    parts: Parts,
     ready: AtomicBool,
     saved: tokio::sync::Mutex<Option<(Figures, Instant)>>,
 }
 
 impl Admin {
     /// Puts it together; not ready yet.
-    pub fn new(
-        journal: Journal,
-        mirror: Arc<Mirror>,
-        metrics: Metrics,
-        registry: Registry,
-        journal_required: bool,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
         let ready = AtomicBool::new(false);
         let saved = tokio::sync::Mutex::new(None);
-        let inner = Inner { journal, mirror, metrics, registry, journal_required, ready, saved };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(Inner { parts, ready, saved }) }
     }
 
     /// Says whether traffic is wanted.
@@ -76,16 +86,18 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .route("/api/v1/status", get(status))
+            .layer(middleware::from_fn_with_state(self.inner.parts.guard.clone(), guard::stand))
             .layer(limits)
             .with_state(self);
-        if let Err(error) = axum::serve(listener, router).await {
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        if let Err(error) = axum::serve(listener, service).await {
             tracing::error!(%error, "the admin port has stopped");
         }
     }
 
     /// The journal's figures, counted now.
     pub async fn figures(&self) -> Result<Figures, Unavailable> {
-        self.inner.journal.figures().await.map_err(|error| {
+        self.inner.parts.journal.figures().await.map_err(|error| {
             tracing::error!(%error, "cannot count the journal");
             Unavailable
         })
@@ -123,7 +135,8 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     if !inner.ready.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n").into_response();
     }
-    if inner.journal_required && inner.journal.health().failing() {
+    let parts = &inner.parts;
+    if parts.journal_required && parts.journal.health().failing() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the journal cannot be written\n")
             .into_response();
     }
@@ -137,7 +150,7 @@ fn age_seconds(oldest_ms: Option<i64>) -> f64 {
 
 async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
     let figures = admin.figures_for_scraping().await?;
-    let gauges = &admin.inner.metrics.journal;
+    let gauges = &admin.inner.parts.metrics.journal;
     gauges.pending_operations.set(figures.pending_operations);
     gauges.pending_bytes.set(figures.pending_bytes);
     gauges.oldest_pending_seconds.set(age_seconds(figures.oldest_pending_ms));
@@ -148,9 +161,9 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
     gauges.pending_rows.set(figures.pending_rows);
     gauges.parked_rows.set(figures.parked_rows);
     gauges.unsettled_intents.set(figures.unsettled_intents);
-    gauges.failing.set(i64::from(admin.inner.journal.health().failing()));
+    gauges.failing.set(i64::from(admin.inner.parts.journal.health().failing()));
     let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &admin.inner.registry)
+    prometheus_client::encoding::text::encode(&mut text, &admin.inner.parts.registry)
         .map_err(|_| Unavailable)?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
@@ -158,7 +171,7 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
 
 async fn status(State(admin): State<Admin>) -> Result<Response, Unavailable> {
     let figures = admin.figures().await?;
-    let inner = &admin.inner;
+    let (inner, parts) = (&admin.inner, &admin.inner.parts);
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "ready": inner.ready.load(Ordering::Relaxed),
@@ -167,17 +180,17 @@ async fn status(State(admin): State<Admin>) -> Result<Response, Unavailable> {
             "pending_bytes": figures.pending_bytes,
             "oldest_pending_seconds": age_seconds(figures.oldest_pending_ms),
             "parked": figures.parked,
-            "deletes": inner.mirror.delete_policy().to_string(),
+            "deletes": parts.mirror.delete_policy().to_string(),
             "held_deletes": figures.held_deletes,
-            "brakes": inner.mirror.brakes(),
-            "unreachable": inner.mirror.unreachable(),
+            "brakes": parts.mirror.brakes(),
+            "unreachable": parts.mirror.unreachable(),
         },
         "inventory": {
             "pending_rows": figures.pending_rows,
             "parked_rows": figures.parked_rows,
         },
         "unsettled_intents": figures.unsettled_intents,
-        "journal": { "failing": inner.journal.health().failing() },
+        "journal": { "failing": parts.journal.health().failing() },
     });
     Ok(Json(body).into_response())
 }

@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::admin::Admin;
+use crate::admin::guard::{Guard, TokenFileError};
+use crate::admin::{self, Admin};
 use crate::auth::{Authenticator, CredentialsError, CredentialsFile, POLL_INTERVAL};
 use crate::config::{Config, InventoryConfig, PostgresConfig};
 use crate::inventory::Inventory;
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The file of client credentials.
     #[error(transparent)]
     Clients(#[from] CredentialsError),
+    /// The file of the admin token.
+    #[error(transparent)]
+    AdminToken(#[from] TokenFileError),
     /// A client.
     #[error("cannot set up a client: {0}")]
     Client(#[from] std::io::Error),
@@ -103,8 +107,14 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let feeder = journal.clone();
     workers.spawn(async move { feeder.feed().await });
 
-    let admin =
-        Admin::new(journal.clone(), mirror, metrics.clone(), registry, config.journal_required);
+    let admin = Admin::new(admin::Parts {
+        journal: journal.clone(),
+        mirror,
+        metrics: metrics.clone(),
+        registry,
+        journal_required: config.journal_required,
+        guard: Guard::new(&config.admin_token).await?,
+    });
     let access = access_rules(&config, &mut workers).await?;
     let admin_listener = listen(config.admin_addr).await?;
     let listener = listen(config.listen_addr).await?;

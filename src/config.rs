@@ -122,6 +122,17 @@ pub enum Fence {
     Overlap,
 }
 
+/// What lets a person change something over the admin port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminToken {
+    /// Nothing: the port only tells.
+    None,
+    /// `ADMIN_TOKEN`
+    Given(Secret),
+    /// `ADMIN_TOKEN_FILE`: read at every use.
+    File(PathBuf),
+}
+
 /// Everything the process is told from outside.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -145,6 +156,8 @@ pub struct Config {
     pub listen_addr: SocketAddr,
     /// Where probes, metrics and the API are served.
     pub admin_addr: SocketAddr,
+    /// Who may change something there.
+    pub admin_token: AdminToken,
     /// Journal, spool and embedded inventory.
     pub data_dir: PathBuf,
     /// Durability of the journal.
@@ -209,6 +222,8 @@ impl Config {
             log_level: read.one_of("LOG_LEVEL", env.log_level.as_deref(), "info", parse::LEVELS),
             listen_addr: read.address("LISTEN_ADDR", env.listen_addr.as_deref(), "0.0.0.0:8080"),
             admin_addr: read.address("ADMIN_ADDR", env.admin_addr.as_deref(), "0.0.0.0:9090"),
+            admin_token: read
+                .admin_token(env.admin_token.as_deref(), env.admin_token_file.as_deref()),
             data_dir: PathBuf::from(env.data_dir.as_deref().unwrap_or("./data")),
             journal_sync: read.one_of(
                 "JOURNAL_SYNC",

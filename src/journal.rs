@@ -31,6 +31,7 @@ mod feed;
 mod held;
 mod intake;
 mod lane;
+pub mod operator;
 mod rows;
 mod store;
 mod writer;
@@ -146,6 +147,7 @@ struct Shared {
     health: Arc<Health>,
     runtime: tokio::runtime::Handle,
     reader: tokio::sync::Mutex<SqliteConnection>,
+    desk: operator::Desk,
     // Held for its lock until the last handle is gone.
     _lock: File,
 }
@@ -317,6 +319,7 @@ impl Journal {
             health: health.clone(),
             runtime: tokio::runtime::Handle::current(),
             reader: tokio::sync::Mutex::new(reader),
+            desk: operator::Desk::new(path.clone()),
             _lock: lock,
         });
         let writer = Writer {
@@ -355,8 +358,6 @@ impl Journal {
     pub fn spawn(&self, settlement: impl Future<Output = ()> + Send + 'static) {
         self.shared.runtime.spawn(settlement);
     }
-
-    // === For operators ===
 
     /// What the journal holds, counted now.
     pub async fn figures(&self) -> Result<Figures, sqlx::Error> {

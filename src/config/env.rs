@@ -42,6 +42,8 @@ pub struct Environment {
     pub log_level: Option<String>,
     pub listen_addr: Option<String>,
     pub admin_addr: Option<String>,
+    pub admin_token: Option<String>,
+    pub admin_token_file: Option<String>,
     pub data_dir: Option<String>,
     pub journal_sync: Option<String>,
     pub journal_required: Option<String>,

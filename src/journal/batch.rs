@@ -32,6 +32,8 @@ pub(super) struct Batch {
     pub(super) parts: Vec<serde_json::Value>,
     /// `upload_id`
     pub(super) uploads_ended: Vec<String>,
+    /// What operators asked for; it comes last.
+    pub(super) operations: Vec<super::operator::Operation>,
 }
 
 const INSERT: &str = "INSERT OR REPLACE INTO entry
@@ -118,7 +120,8 @@ impl Batch {
         run(db, RECHECK, &self.rechecks).await?;
         run(db, RECHECKED, &self.rechecked).await?;
         run(db, PART, &self.parts).await?;
-        run(db, UPLOAD_ENDED, &self.uploads_ended).await
+        run(db, UPLOAD_ENDED, &self.uploads_ended).await?;
+        super::operator::apply(db, &self.operations).await
     }
 }
 

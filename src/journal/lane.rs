@@ -222,6 +222,27 @@ impl<T: Item> Lane<T> {
         last.map_or(0, |last| self.wake(last))
     }
 
+    /// Ends the rest of the keys that are meant.
+    pub(super) fn wake_where(&mut self, now: Instant, meant: impl Fn(&ObjectKey) -> bool) {
+        let keys = self.resting.iter().filter(|(_, key)| meant(key));
+        let moved: Vec<_> = keys.map(|(at, key)| (*at, key.clone())).collect();
+        for ((until, number), key) in moved {
+            self.resting.remove(&(until, number));
+            if let Some(slot) = self.slots.get_mut(&key)
+                && slot.resting == Some(until)
+            {
+                slot.resting = Some(now);
+                self.resting.insert((now, number), key);
+            }
+        }
+        self.wake(now);
+    }
+
+    /// The claimed entry of a key.
+    pub(super) fn claimed(&self, key: &ObjectKey) -> Option<Sequence> {
+        self.slots.get(key).and_then(|slot| slot.claimed)
+    }
+
     /// Where to read on disk when there is room for more.
     pub(super) fn wants_refill(&self) -> Option<Sequence> {
         self.refill_from.filter(|_| self.slots.len() <= self.capacity / 2)

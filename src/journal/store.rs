@@ -4,7 +4,7 @@
 //! `entry.inventory` is 0 not written, 1 written as not yet mirrored, 2 nothing left to write,
 //! 3 parked. A row leaves when the mirror has confirmed it and nothing is left to write.
 //!
-//! All SQL of the journal is here, in `batch`, which writes, and in `held`.
+//! All SQL of the journal is here, in `batch`, which writes, in `held` and in `operator::sql`.
 
 use std::path::Path;
 
@@ -93,7 +93,7 @@ pub(super) async fn open_writer(
             format!("written by a newer version (format {version}, this is {VERSION})").into(),
         ));
     }
-    for statement in SCHEMA {
+    for statement in SCHEMA.iter().chain(super::operator::SCHEMA) {
         sqlx::query(*statement).execute(&mut db).await?;
     }
     sqlx::query("PRAGMA user_version = 1").execute(&mut db).await?;

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Health;
 use super::batch::Batch;
 use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
+use super::operator::Operation;
 use super::{held, store};
 use crate::config::JournalSync;
 
@@ -64,6 +65,7 @@ pub(super) enum Command {
     Part { upload_id: String, number: u32, etag: String, size: u64, at_ms: i64 },
     UploadEnded { upload_id: String },
     Hasten,
+    Operate { operation: Operation, done: Option<Done> },
     Flush { done: Done },
 }
 
@@ -89,11 +91,11 @@ impl Writer {
             let mut waiting: Vec<Done> = Vec::new();
             for mut command in arrived.drain(..) {
                 let done = match &mut command {
-                    Command::Append { done, .. } => done.take(),
+                    Command::Append { done, .. } | Command::Operate { done, .. } => done.take(),
                     _ => None,
                 };
                 match (command, done) {
-                    (Command::Append { .. }, Some(done)) if full => {
+                    (Command::Append { .. } | Command::Operate { .. }, Some(done)) if full => {
                         answer(done, Err(AppendError::Full));
                     }
                     (Command::Flush { done }, _) => waiting.push(done),
@@ -173,7 +175,7 @@ impl Writer {
 
 impl Command {
     fn urgent(&self) -> bool {
-        matches!(self, Self::Append { .. } | Self::Flush { .. })
+        matches!(self, Self::Append { .. } | Self::Flush { .. } | Self::Operate { .. })
     }
 }
 
@@ -220,7 +222,8 @@ fn batch(commands: &[Command], inventory: bool) -> Batch {
                 batch.troubled.push(json!([sequence, 2, attempts, due_ms, error]));
             }
             Command::Park { sequence, attempts, error } => {
-                batch.troubled.push(json!([sequence, 3, attempts, 0, error]));
+                // A parked entry is never due: its time says when it was parked.
+                batch.troubled.push(json!([sequence, 3, attempts, super::now_ms(), error]));
             }
             Command::Hold { sequence, object, attempts, due_ms, error } => {
                 batch.troubled.push(json!([sequence, held::HELD, attempts, due_ms, error]));
@@ -242,6 +245,7 @@ fn batch(commands: &[Command], inventory: bool) -> Batch {
                 batch.parts.push(json!([upload_id, number, etag, size, at_ms]));
             }
             Command::UploadEnded { upload_id } => batch.uploads_ended.push(upload_id.clone()),
+            Command::Operate { operation, .. } => batch.operations.push(operation.clone()),
             Command::Unhold { .. } | Command::Hasten | Command::Flush { .. } => {}
         }
     }

@@ -1,0 +1,396 @@
+//! Who may change something over the admin port: whoever holds the admin token.
+//!
+//! # Promises
+//! - Reading is free: `GET` and `HEAD` need no token, and nothing they answer is secret.
+//! - Everything else needs `Authorization: Bearer <ADMIN_TOKEN>`. Without a token in the settings
+//!   nothing can be changed at all.
+//! - Tokens are compared by their SHA-256 in constant time. An address that sends [`WRONG_MAX`]
+//!   wrong ones is not listened to for the rest of the minute.
+//! - What a browser sends for a page of another origin is refused, reading included: the token is
+//!   never in a cookie, so this is a second line of defence.
+//! - No token is in any answer, log or error.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use crate::config::parse::TOKEN_BYTES_MIN;
+use crate::config::{AdminToken, Secret};
+
+/// Wrong tokens from one address in one [`WINDOW`].
+const WRONG_MAX: u32 = 10;
+/// How long wrong tokens are remembered.
+const WINDOW: Duration = Duration::from_mins(1);
+/// Addresses with wrong tokens that are told apart; more share one count.
+const ADDRESSES_MAX: usize = 1024;
+/// Longest file of a token, in bytes.
+const FILE_BYTES_MAX: u64 = 4096;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Where the token is.
+enum Source {
+    /// Nowhere: nothing may be changed.
+    None,
+    /// In the environment; its hash.
+    Given([u8; 32]),
+    /// In a file that is read at every use, so that a new token is good at once.
+    File(PathBuf),
+}
+
+/// The guard of the admin port; cheap to clone.
+#[derive(Clone)]
+pub struct Guard {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    source: Source,
+    wrong: Mutex<Wrong>,
+}
+
+/// Why a token's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenFileError {
+    /// It cannot be read.
+    #[error("cannot read ADMIN_TOKEN_FILE {path}: {source}")]
+    Unreadable {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It holds no usable token.
+    #[error(
+        "ADMIN_TOKEN_FILE {0} must hold one token of 16 to 4000 printable characters without spaces"
+    )]
+    Unusable(PathBuf),
+}
+
+/// Can this be a token: printable ASCII without spaces, long enough?
+fn usable(token: &str) -> bool {
+    token.len() >= TOKEN_BYTES_MIN && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+impl Guard {
+    /// Makes the guard; a token in a file is read once, to be told about mistakes at the start.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub async fn new(token: &AdminToken) -> Result<Self, TokenFileError> {
+        let source = match token {
+            AdminToken::None => Source::None,
+            AdminToken::Given(token) => Source::Given(hash(token.expose())),
+            AdminToken::File(path) => {
+                read(path).await?;
+                Source::File(path.clone())
+            }
+        };
+        Ok(Self { inner: Arc::new(Inner { source, wrong: Mutex::default() }) })
+    }
+
+    /// Is there a token, so that changes are possible?
+    pub fn allows_changes(&self) -> bool {
+        !matches!(self.inner.source, Source::None)
+    }
+
+    /// May this request pass?
+    async fn judge(&self, method: &Method, headers: &HeaderMap, peer: IpAddr) -> Verdict {
+        if foreign(headers) {
+            return Verdict::Foreign;
+        }
+        if matches!(*method, Method::GET | Method::HEAD) {
+            return Verdict::Pass;
+        }
+        let wanted = match &self.inner.source {
+            Source::None => return Verdict::NoToken,
+            Source::Given(hash) => *hash,
+            Source::File(path) => match read(path).await {
+                Ok(token) => hash(token.expose()),
+                Err(error) => {
+                    tracing::error!(%error, "nothing can be changed over the admin port");
+                    return Verdict::FileAway;
+                }
+            },
+        };
+        let peer = network(peer);
+        let now = Instant::now();
+        if let Some(wait) = self.wrong().closed(peer, now) {
+            return Verdict::TooMany(wait);
+        }
+        let Some(given) = bearer(headers) else { return Verdict::Missing };
+        if same(&hash(given), &wanted) {
+            return Verdict::Pass;
+        }
+        self.wrong().count(peer, now);
+        tracing::warn!(%peer, "a wrong admin token");
+        Verdict::Wrong
+    }
+
+    fn wrong(&self) -> std::sync::MutexGuard<'_, Wrong> {
+        self.inner.wrong.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Pass,
+    Foreign,
+    NoToken,
+    FileAway,
+    Missing,
+    Wrong,
+    TooMany(Duration),
+}
+
+/// The middleware.
+pub(super) async fn stand(
+    State(guard): State<Guard>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let verdict = guard.judge(request.method(), request.headers(), peer.ip()).await;
+    let (status, message) = match &verdict {
+        Verdict::Pass => return next.run(request).await,
+        Verdict::Foreign => {
+            (StatusCode::FORBIDDEN, "requests of pages of another origin are refused")
+        }
+        Verdict::NoToken => (
+            StatusCode::FORBIDDEN,
+            "nothing can be changed here: neither ADMIN_TOKEN nor ADMIN_TOKEN_FILE is set",
+        ),
+        Verdict::FileAway => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the file of the admin token cannot be used")
+        }
+        Verdict::Missing => (
+            StatusCode::UNAUTHORIZED,
+            "this needs the admin token: Authorization: Bearer <ADMIN_TOKEN>",
+        ),
+        Verdict::Wrong => (StatusCode::UNAUTHORIZED, "this is not the admin token"),
+        Verdict::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens"),
+    };
+    let mut response = (status, Json(json!({ "error": message }))).into_response();
+    match verdict {
+        Verdict::Missing | Verdict::Wrong => {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Verdict::TooMany(wait) => {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// Does a browser send this for a page of another origin? Programs send neither header.
+fn foreign(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes);
+    if let Some(site) = text(SEC_FETCH_SITE)
+        && !matches!(site, b"same-origin" | b"none")
+    {
+        return true;
+    }
+    let Some(origin) = text(ORIGIN) else { return false };
+    let own = text(HOST).unwrap_or_default();
+    ![&b"http://"[..], b"https://"].iter().any(|scheme| origin.strip_prefix(*scheme) == Some(own))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// Looks at every byte. What could still be learnt from timing is a hash, not a token.
+fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    std::hint::black_box(a.iter().zip(b).fold(0, |different, (a, b)| different | (a ^ b))) == 0
+}
+
+async fn read(path: &Path) -> Result<Secret, TokenFileError> {
+    use tokio::io::AsyncReadExt as _;
+    let unreadable = |source| TokenFileError::Unreadable { path: path.to_owned(), source };
+    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text).await.map_err(unreadable)?;
+    let token = text.trim();
+    if usable(token) {
+        Ok(Secret::new(token))
+    } else {
+        Err(TokenFileError::Unusable(path.to_owned()))
+    }
+}
+
+/// One address, or the /64 that one host of IPv6 has to itself.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Wrong tokens by address.
+#[derive(Default)]
+struct Wrong {
+    counts: HashMap<IpAddr, (u32, Instant)>,
+}
+
+impl Wrong {
+    /// The address that stands for all that have no room of their own.
+    const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+    fn place(&self, peer: IpAddr) -> IpAddr {
+        let known = self.counts.contains_key(&peer) || self.counts.len() < ADDRESSES_MAX;
+        if known { peer } else { Self::OTHERS }
+    }
+
+    /// How long the address is not listened to.
+    fn closed(&mut self, peer: IpAddr, now: Instant) -> Option<Duration> {
+        self.counts.retain(|_, (_, until)| *until > now);
+        let (count, until) = self.counts.get(&self.place(peer))?;
+        (*count >= WRONG_MAX).then(|| *until - now)
+    }
+
+    fn count(&mut self, peer: IpAddr, now: Instant) {
+        let place = self.place(peer);
+        let (count, _) = self.counts.entry(place).or_insert((0, now + WINDOW));
+        *count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdef";
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        });
+        pairs.collect()
+    }
+
+    fn address(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    async fn guard() -> Guard {
+        Guard::new(&AdminToken::Given(Secret::new(TOKEN))).await.unwrap()
+    }
+
+    async fn post(guard: &Guard, peer: u8, token: &str) -> Verdict {
+        let headers = headers(&[("authorization", &format!("Bearer {token}"))]);
+        guard.judge(&Method::POST, &headers, address(peer)).await
+    }
+
+    #[tokio::test]
+    async fn reading_is_free_and_changing_needs_the_token() {
+        let guard = guard().await;
+        let none = HeaderMap::new();
+        assert_eq!(guard.judge(&Method::GET, &none, address(1)).await, Verdict::Pass);
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+            assert_eq!(guard.judge(&method, &none, address(1)).await, Verdict::Missing);
+        }
+        assert_eq!(post(&guard, 1, TOKEN).await, Verdict::Pass);
+        assert_eq!(post(&guard, 1, "0123456789abcdeF").await, Verdict::Wrong);
+        assert_eq!(post(&guard, 1, "0123456789abcde").await, Verdict::Wrong);
+        let basic = headers(&[("authorization", &format!("Basic {TOKEN}"))]);
+        assert_eq!(guard.judge(&Method::POST, &basic, address(1)).await, Verdict::Missing);
+    }
+
+    #[tokio::test]
+    async fn without_a_token_in_the_settings_nothing_can_be_changed() {
+        let guard = Guard::new(&AdminToken::None).await.unwrap();
+        assert!(!guard.allows_changes());
+        assert_eq!(post(&guard, 1, "").await, Verdict::NoToken);
+        assert_eq!(post(&guard, 1, TOKEN).await, Verdict::NoToken);
+    }
+
+    #[tokio::test]
+    async fn an_address_with_ten_wrong_tokens_waits_a_minute_and_no_other_does() {
+        let guard = guard().await;
+        for _ in 0..WRONG_MAX {
+            assert_eq!(post(&guard, 1, "wrong-wrong-wrong").await, Verdict::Wrong);
+        }
+        assert!(matches!(post(&guard, 1, TOKEN).await, Verdict::TooMany(_)));
+        assert_eq!(post(&guard, 2, TOKEN).await, Verdict::Pass);
+        let later = Instant::now() + WINDOW;
+        assert_eq!(guard.wrong().closed(address(1), later), None);
+    }
+
+    #[tokio::test]
+    async fn the_table_of_addresses_is_bounded_and_the_rest_share_one_count() {
+        let guard = guard().await;
+        let now = Instant::now();
+        for number in 0..3000_u32 {
+            let peer = IpAddr::from(number.to_be_bytes());
+            guard.wrong().count(peer, now);
+        }
+        assert!(guard.wrong().counts.len() <= ADDRESSES_MAX + 1);
+        assert!(guard.wrong().closed([200, 0, 0, 1].into(), now).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_a_page_of_another_origin_sends_is_refused() {
+        let guard = guard().await;
+        let judge = async |method: Method, pairs: &[(&'static str, &str)]| {
+            let mut all = vec![("authorization", "Bearer 0123456789abcdef"), ("host", "m:9090")];
+            all.extend_from_slice(pairs);
+            guard.judge(&method, &headers(&all), address(1)).await
+        };
+        let own = [("origin", "http://m:9090"), ("sec-fetch-site", "same-origin")];
+        assert_eq!(judge(Method::POST, &own).await, Verdict::Pass);
+        assert_eq!(judge(Method::POST, &[("origin", "https://m:9090")]).await, Verdict::Pass);
+        assert_eq!(judge(Method::POST, &[("origin", "http://evil")]).await, Verdict::Foreign);
+        assert_eq!(judge(Method::POST, &[("origin", "null")]).await, Verdict::Foreign);
+        for site in ["cross-site", "same-site"] {
+            let verdict = judge(Method::GET, &[("sec-fetch-site", site)]).await;
+            assert_eq!(verdict, Verdict::Foreign);
+        }
+        assert_eq!(judge(Method::GET, &[("sec-fetch-site", "none")]).await, Verdict::Pass);
+    }
+
+    #[tokio::test]
+    async fn a_new_token_in_the_file_is_good_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        assert!(Guard::new(&AdminToken::File(path.clone())).await.is_err(), "no file");
+        std::fs::write(&path, "short\n").unwrap();
+        assert!(Guard::new(&AdminToken::File(path.clone())).await.is_err(), "too short");
+        std::fs::write(&path, format!("{TOKEN}\n")).unwrap();
+        let guard = Guard::new(&AdminToken::File(path.clone())).await.unwrap();
+        assert_eq!(post(&guard, 1, TOKEN).await, Verdict::Pass);
+        std::fs::write(&path, "another-token-of-some-length").unwrap();
+        assert_eq!(post(&guard, 1, TOKEN).await, Verdict::Wrong);
+        assert_eq!(post(&guard, 1, "another-token-of-some-length").await, Verdict::Pass);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(post(&guard, 1, TOKEN).await, Verdict::FileAway);
+    }
+
+    #[test]
+    fn one_host_of_ipv6_counts_once_however_many_addresses_it_has() {
+        let network = |text: &str| super::network(text.parse().unwrap());
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:10.0.0.1"), address(1));
+    }
+}
