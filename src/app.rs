@@ -95,6 +95,10 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     );
     mirror.recover().await?;
 
+    mirror.recover_pause().await.map_err(|source| OpenError::Unreadable {
+        path: config.data_dir.join("journal.sqlite"),
+        source,
+    })?;
     let mut workers = JoinSet::new();
     if let Some(store) = store {
         let inventory = Inventory::new(journal.clone(), metrics.clone(), main.clone(), store);
@@ -109,7 +113,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
 
     let admin = Admin::new(admin::Parts {
         journal: journal.clone(),
-        mirror,
+        mirror: mirror.clone(),
         metrics: metrics.clone(),
         registry,
         journal_required: config.journal_required,
@@ -161,10 +165,10 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         tracing::warn!("requests were still under way when the time to drain was over");
     }
     let deadline = deadline.unwrap_or_else(Instant::now);
-    let left = drain(&journal, deadline).await;
+    let left = drain(&journal, &mirror, deadline).await;
     workers.shutdown().await;
     journal.flush().await;
-    drop((journal, admin));
+    drop((journal, admin, mirror));
     // The writer ends when the last handle is gone; tasks of unfinished requests may hold one.
     if tokio::time::timeout(Duration::from_secs(1), writer).await.is_err() {
         tracing::debug!("requests still hold the journal");
@@ -172,16 +176,18 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     Ok(left)
 }
 
-/// Waits until the journal is empty or time is up; yields what is left.
-async fn drain(journal: &Journal, deadline: Instant) -> Figures {
+/// Waits until the journal is empty or time is up; yields what is left. While mirroring is paused
+/// only rows are waited for.
+async fn drain(journal: &Journal, mirror: &Mirror, deadline: Instant) -> Figures {
     loop {
         journal.flush().await;
         let figures = journal.figures().await.unwrap_or_else(|error| {
             tracing::error!(%error, "cannot count the journal");
             Figures::default()
         });
-        let busy = figures.pending_operations + figures.pending_rows + figures.unsettled_intents;
-        if busy == 0 || Instant::now() >= deadline {
+        let copies = figures.pending_operations + figures.unsettled_intents;
+        let copies = if mirror.paused().is_some() { 0 } else { copies };
+        if copies + figures.pending_rows == 0 || Instant::now() >= deadline {
             tracing::info!(
                 pending_operations = figures.pending_operations,
                 pending_rows = figures.pending_rows,

@@ -14,6 +14,7 @@ mod brake;
 mod breaker;
 mod deletes;
 mod layout;
+mod pause;
 mod replicate;
 mod retry;
 mod write;
@@ -24,12 +25,13 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use crate::config::{DeletePolicy, Fence, Mirroring};
-use crate::journal::{Journal, Work, now_ms};
+use crate::journal::{AppendError, Journal, Work, now_ms};
 use crate::metrics::Metrics;
 use crate::upstream::Upstream;
 use breaker::Breaker;
 use deletes::Deletes;
 pub use deletes::{Brake, KnownKeys};
+pub use pause::Paused;
 use replicate::{Done, Replicated, Replicator};
 use retry::Failure;
 use write::Writer;
@@ -56,6 +58,7 @@ pub struct Mirror {
     metrics: Metrics,
     replicator: Replicator,
     breaker: Breaker,
+    gate: pause::Gate,
 }
 
 impl Mirror {
@@ -72,14 +75,24 @@ impl Mirror {
         let default_type = ArcSwapOption::empty();
         let deletes = Deletes::new(journal.clone(), &mirroring, known_keys);
         let replicator = Replicator { main, mirror, writer, prefix, fence, default_type, deletes };
-        Arc::new(Self { journal, metrics, replicator, breaker: Breaker::default() })
+        let (breaker, gate) = (Breaker::default(), pause::Gate::new());
+        Arc::new(Self { journal, metrics, replicator, breaker, gate })
     }
 
     /// One worker; runs until it is dropped.
     pub async fn work(self: Arc<Self>) {
         loop {
+            self.gate.pass().await;
             self.breaker.pass().await;
-            let work = self.journal.claim().await;
+            // A pause that comes while there is nothing to claim. Whoever the breaker has let
+            // through to knock stays the one who knocks.
+            let work = loop {
+                tokio::select! {
+                    biased;
+                    () = self.gate.shut() => self.gate.pass().await,
+                    work = self.journal.claim() => break work,
+                }
+            };
             self.settle(work).await;
         }
     }
@@ -104,14 +117,31 @@ impl Mirror {
         self.replicator.deletes.release(bucket)
     }
 
-    /// Finds the brakes of the previous run; to be called before the first worker starts.
+    /// Finds the brakes and the pause of the previous run; to be called before the first worker
+    /// starts.
     pub async fn recover(&self) -> Result<(), sqlx::Error> {
+        self.gate.recover(&self.journal).await?;
         self.replicator.deletes.recover().await
     }
 
     /// Looks after what was released; runs until it is dropped.
     pub async fn watch(self: Arc<Self>) {
         self.replicator.deletes.sweep().await;
+    }
+
+    /// Has a person stopped mirroring?
+    pub fn paused(&self) -> Option<Paused> {
+        self.gate.paused()
+    }
+
+    /// Stops mirroring: what is under way ends, nothing new is begun. Survives a restart.
+    pub async fn pause(&self, reason: Option<String>) -> Result<Paused, AppendError> {
+        self.gate.pause(&self.journal, reason).await
+    }
+
+    /// Lets mirroring go on. False: it was not stopped.
+    pub async fn resume(&self) -> Result<bool, AppendError> {
+        self.gate.resume(&self.journal).await
     }
 
     async fn settle(&self, work: Work) {
