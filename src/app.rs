@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::admin::guard::{Guard, TokenFileError};
@@ -63,19 +63,7 @@ pub enum StartError {
 
 /// Runs the service until `stop` resolves, and stops it in order. Yields what was left behind.
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Figures, StartError> {
-    let (journal, recovered, writer) = Journal::open(&journal::Settings {
-        data_dir: config.data_dir.clone(),
-        sync: config.journal_sync,
-        inventory: !matches!(config.inventory, InventoryConfig::Disabled),
-    })
-    .await?;
-    if recovered.unsettled > 0 {
-        tracing::warn!(
-            intents = recovered.unsettled,
-            "the previous run ended with requests under way; main is asked what became of them"
-        );
-    }
-    let writer = tokio::spawn(writer);
+    let (journal, writer) = open_journal(&config).await?;
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let main = Arc::new(Upstream::new(&config.main).await?);
@@ -148,24 +136,14 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         "ready"
     );
 
-    let stopping = admin.clone();
-    let stop = async move {
-        stop.await;
-        stopping.set_ready(false);
-    };
-    let mut stop = std::pin::pin!(stop);
     let mut deadline = None;
-    let announced = async {
-        stop.as_mut().await;
-        deadline = Some(Instant::now() + config.drain_timeout);
-    };
-    let finished =
-        proxy::listener::serve(listener, proxies, announced, config.drain_timeout).await?;
+    let stop = announced(&admin, stop);
+    let stop = async { deadline = Some(stop.await + config.drain_timeout) };
+    let finished = proxy::listener::serve(listener, proxies, stop, config.drain_timeout).await?;
     if !finished {
         tracing::warn!("requests were still under way when the time to drain was over");
     }
-    let deadline = deadline.unwrap_or_else(Instant::now);
-    let left = drain(&journal, &mirror, deadline).await;
+    let left = drain(&journal, &mirror, deadline.unwrap_or_else(Instant::now)).await;
     workers.shutdown().await;
     journal.flush().await;
     drop((journal, admin, mirror));
@@ -174,6 +152,33 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         tracing::debug!("requests still hold the journal");
     }
     Ok(left)
+}
+
+/// Opens the journal and starts its writer.
+async fn open_journal(config: &Config) -> Result<(Journal, JoinHandle<()>), OpenError> {
+    let (journal, recovered, writer) = Journal::open(&journal::Settings {
+        data_dir: config.data_dir.clone(),
+        sync: config.journal_sync,
+        inventory: !matches!(config.inventory, InventoryConfig::Disabled),
+    })
+    .await?;
+    if recovered.unsettled > 0 {
+        tracing::warn!(
+            intents = recovered.unsettled,
+            "the previous run ended with requests under way; main is asked what became of them"
+        );
+    }
+    Ok((journal, tokio::spawn(writer)))
+}
+
+/// Announces the stop to the admin port first. Yields when it came.
+fn announced(admin: &Admin, stop: impl Future<Output = ()>) -> impl Future<Output = Instant> {
+    let admin = admin.clone();
+    async move {
+        stop.await;
+        admin.set_ready(false);
+        Instant::now()
+    }
 }
 
 /// Waits until the journal is empty or time is up; yields what is left. While mirroring is paused
