@@ -156,7 +156,7 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
     gauges.oldest_pending_seconds.set(age_seconds(figures.oldest_pending_ms));
     gauges.parked.set(figures.parked);
     gauges.held_deletes.set(figures.held_deletes);
-    let brakes = admin.inner.mirror.brakes().len();
+    let brakes = admin.inner.parts.mirror.brakes().len();
     gauges.delete_brakes.set(i64::try_from(brakes).unwrap_or(i64::MAX));
     gauges.pending_rows.set(figures.pending_rows);
     gauges.parked_rows.set(figures.parked_rows);

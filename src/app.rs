@@ -82,11 +82,6 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         },
     );
     mirror.recover().await?;
-
-    mirror.recover_pause().await.map_err(|source| OpenError::Unreadable {
-        path: config.data_dir.join("journal.sqlite"),
-        source,
-    })?;
     let mut workers = JoinSet::new();
     if let Some(store) = store {
         let inventory = Inventory::new(journal.clone(), metrics.clone(), main.clone(), store);

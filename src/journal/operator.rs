@@ -133,7 +133,7 @@ pub struct Told {
     pub change: &'static str,
     /// `intent` (the request is under way), `changed`, or `unknown` (main is asked).
     pub outcome: &'static str,
-    /// `waiting`, `claimed`, `retrying`, `parked`, or `done`.
+    /// `waiting`, `claimed`, `retrying`, `held` (a delete), `parked`, or `done`.
     pub mirror: &'static str,
     /// `waiting`, `written` (as not yet mirrored), `done`, or `parked`.
     pub inventory: &'static str,
@@ -147,7 +147,7 @@ pub struct Told {
     pub attempts: i64,
     /// Last error.
     pub error: Option<String>,
-    /// Next try, milliseconds since 1970, while retrying.
+    /// Next try, milliseconds since 1970, while retrying or held for a time.
     pub next_try_ms: Option<i64>,
     /// When the copy was stopped, milliseconds since 1970, while parked.
     pub parked_ms: Option<i64>,
@@ -177,6 +177,8 @@ pub struct BucketFigures {
     pub oldest_pending_ms: Option<i64>,
     /// Changes stopped by a permanent error, at the mirror or at the inventory.
     pub parked: i64,
+    /// Deletes that are set aside.
+    pub held_deletes: i64,
     /// Rows the inventory has not written.
     pub pending_rows: i64,
     /// When the newest change in the journal was accepted, milliseconds since 1970.

@@ -174,7 +174,8 @@ fn told(row: &SqliteRow) -> Result<Told, sqlx::Error> {
             0 => "waiting",
             1 => "done",
             2 => "retrying",
-            _ => "parked",
+            3 => "parked",
+            _ => "held",
         },
         inventory: match inventory {
             0 => "waiting",
@@ -187,7 +188,8 @@ fn told(row: &SqliteRow) -> Result<Told, sqlx::Error> {
         bytes: row.try_get("bytes")?,
         attempts: row.try_get("attempts")?,
         error: row.try_get("error")?,
-        next_try_ms: Some(due_ms).filter(|_| mirror == 2),
+        next_try_ms: Some(due_ms)
+            .filter(|due| mirror == 2 || (mirror == 4 && *due < super::super::held::FOREVER)),
         parked_ms: Some(due_ms).filter(|due| mirror == 3 && *due > 0),
         etag: facts.etag,
     })
@@ -205,7 +207,8 @@ pub(super) async fn bucket_figures(
                 count(*) FILTER (WHERE mirror = 3 OR inventory = 3),
                 count(*) FILTER (WHERE state > 0
                     AND (inventory = 0 OR (inventory = 1 AND mirror = 1))),
-                max(accepted_ms)
+                max(accepted_ms),
+                count(*) FILTER (WHERE mirror = 4)
          FROM entry GROUP BY bucket ORDER BY 2 DESC, bucket LIMIT ?1",
     )
     .bind(limit)
@@ -221,6 +224,7 @@ pub(super) async fn bucket_figures(
                 parked: row.try_get(4)?,
                 pending_rows: row.try_get(5)?,
                 last_change_ms: row.try_get(6)?,
+                held_deletes: row.try_get(7)?,
             })
         })
         .collect()
