@@ -4,7 +4,7 @@
 //! - Reading is free: `GET` and `HEAD` need no token, and nothing they answer is secret.
 //! - Everything else needs `Authorization: Bearer <ADMIN_TOKEN>`. Without a token in the settings
 //!   nothing can be changed at all.
-//! - Tokens are compared by their SHA-256 in constant time. An address that sends [`WRONG_MAX`]
+//! - Tokens are compared by their SHA-256 in constant time. An address that sends ten
 //!   wrong ones is not listened to for the rest of the minute.
 //! - What a browser sends for a page of another origin is refused, reading included: the token is
 //!   never in a cookie, so this is a second line of defence.
