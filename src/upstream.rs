@@ -3,13 +3,15 @@
 //! # Retries
 //! None, except one: a request without body that cannot change anything is sent again when a
 //! pooled connection turns out to have been closed by the other side. A body that has been
-//! streamed is never replayed.
+//! streamed is never replayed. A request without body that was redirected is sent once more, to
+//! where it belongs ([`redirect`]).
 //!
 //! # Cancellation
 //! Dropping the future of [`Upstream::send`] closes the connection it used.
 
 pub mod credentials;
 pub mod read;
+pub mod redirect;
 pub mod sign;
 
 use std::pin::Pin;
@@ -32,7 +34,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use crate::config::Endpoint;
 use crate::s3::headers::HEADERS_MAX;
 use credentials::{Credentials, NoCredentials, Provider};
-use sign::{Signer, Unsigned, UnusableCredentials};
+use redirect::{Elsewhere, Learnt, Site, Sites};
+use sign::{Unsigned, UnusableCredentials};
 
 /// Error type of request bodies.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -49,9 +52,10 @@ const POOL_IDLE_MAX: usize = 512;
 /// One S3 service.
 pub struct Upstream {
     endpoint: Endpoint,
-    host: HeaderValue,
+    /// The endpoint itself, and where single buckets are served instead.
+    home: Arc<Site>,
+    elsewhere: Arc<Sites>,
     provider: Arc<Provider>,
-    signer: Arc<Signer>,
     tls: rustls::ClientConfig,
     client: Client<HttpsConnector<HttpConnector>, Body>,
 }
@@ -142,14 +146,12 @@ where
 impl Upstream {
     /// Makes the client; connects to nothing yet.
     pub async fn new(endpoint: &Endpoint) -> Result<Self, std::io::Error> {
-        let host = HeaderValue::from_str(endpoint.authority.as_str())
-            .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
         let tls = tls_config();
         Ok(Self {
             endpoint: endpoint.clone(),
-            host,
+            home: Arc::new(Site::new(endpoint.authority.clone(), &endpoint.region)?),
+            elsewhere: Arc::default(),
             provider: Arc::new(Provider::new(endpoint).await),
-            signer: Arc::new(Signer::new(&endpoint.region)),
             client: client(tls.clone()),
             tls,
         })
@@ -161,9 +163,9 @@ impl Upstream {
     pub fn sibling(&self) -> Self {
         Self {
             endpoint: self.endpoint.clone(),
-            host: self.host.clone(),
+            home: self.home.clone(),
+            elsewhere: self.elsewhere.clone(),
             provider: self.provider.clone(),
-            signer: self.signer.clone(),
             tls: self.tls.clone(),
             client: client(self.tls.clone()),
         }
@@ -187,11 +189,9 @@ impl Upstream {
             // hyper leaves it out for an empty body, and S3 demands it (411).
             outgoing.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let again = (outgoing.method == Method::GET || outgoing.method == Method::HEAD) && bodyless;
-        if !again {
-            return self.send_once(outgoing).await;
-        }
-        let repeat = Outgoing {
+        let path = outgoing.path.clone();
+        let again = outgoing.method == Method::GET || outgoing.method == Method::HEAD;
+        let repeat = bodyless.then(|| Outgoing {
             method: outgoing.method.clone(),
             path: outgoing.path.clone(),
             query: outgoing.query.clone(),
@@ -199,11 +199,32 @@ impl Upstream {
             payload: outgoing.payload.clone(),
             body: empty(),
             keys: outgoing.keys.clone(),
-        };
-        match self.send_once(outgoing).await {
-            Err(SendError::Connection(_)) => self.send_once(repeat).await,
-            result => result,
+        });
+        match (self.send_once(outgoing).await, repeat) {
+            (Err(SendError::Connection(_)), Some(repeat)) if again => self.send_once(repeat).await,
+            (Ok(mut response), repeat) => {
+                let told = Elsewhere::told_by(response.status(), response.headers());
+                let learnt =
+                    told.is_some_and(|told| self.elsewhere.learn(&self.endpoint, &path, &told));
+                match repeat {
+                    _ if !learnt => Ok(response),
+                    // It was refused where it went, so it had no effect there.
+                    Some(repeat) => self.send_once(repeat).await,
+                    None => {
+                        response.extensions_mut().insert(Learnt);
+                        Ok(response)
+                    }
+                }
+            }
+            (result, _) => result,
         }
+    }
+
+    /// Takes over what an error document tells about where the bucket of `path` is. True: the next
+    /// request to it goes another way.
+    pub fn learn(&self, path: &str, document: &[u8]) -> bool {
+        let told = Elsewhere::told_in(document);
+        told.is_some_and(|told| self.elsewhere.learn(&self.endpoint, path, &told))
     }
 
     async fn send_once(&self, outgoing: Outgoing) -> Result<Response<Incoming>, SendError> {
@@ -212,15 +233,17 @@ impl Upstream {
             Some(keys) => keys,
             None => self.provider.current().await?,
         };
-        headers.insert(header::HOST, self.host.clone());
+        let elsewhere = self.elsewhere.of(&path);
+        let site = elsewhere.as_ref().unwrap_or(&self.home);
+        headers.insert(header::HOST, site.host.clone());
         let now = SystemTime::now();
         let unsigned = Unsigned { method: &method, path: &path, query: &query, payload };
-        self.signer.sign(&credentials, now, unsigned, &mut headers)?;
+        site.signer.sign(&credentials, now, unsigned, &mut headers)?;
         let target = if query.is_empty() { path } else { format!("{path}?{query}") };
         let target = PathAndQuery::from_maybe_shared(target).map_err(|_| SendError::Target)?;
         let uri = Uri::builder()
             .scheme(self.endpoint.scheme.clone())
-            .authority(self.endpoint.authority.clone())
+            .authority(site.authority.clone())
             .path_and_query(target)
             .build()
             .map_err(|_| SendError::Target)?;

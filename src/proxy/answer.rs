@@ -11,6 +11,7 @@ use super::response::{Judge, ResponseBody};
 use super::{Proxy, pass_on, refuse, strip_hop_by_hop};
 use crate::s3::xml;
 use crate::upstream::SendError;
+use crate::upstream::redirect::Learnt;
 
 /// Longest error document that is looked into.
 const ERROR_BYTES_MAX: u64 = 64 * 1024;
@@ -35,12 +36,14 @@ impl Proxy {
         judge: Option<Judge>,
     ) -> Response<ResponseBody> {
         let status = response.status();
+        if response.extensions().get::<Learnt>().is_some() {
+            return refuse(&sent_to_the_wrong_place(), resource, record);
+        }
         if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
             let region = response.headers().get("x-amz-bucket-region");
             let region = region.and_then(|region| region.to_str().ok()).unwrap_or("another");
-            tracing::error!(region, "main redirects to another region; set MAIN_REGION");
-            let message =
-                format!("The bucket is in region {region}, which this proxy is not set to.");
+            tracing::error!(region, "main redirects to where this proxy does not follow");
+            let message = format!("The bucket is in region {region}, out of reach of this proxy.");
             return refuse(&S3Error::internal(message), resource, record);
         }
         let failed = status.is_client_error() || status.is_server_error();
@@ -57,6 +60,9 @@ impl Proxy {
             let error = S3Error::new(parts.status, "InternalError", "The storage closed early.");
             return refuse(&error, resource, record);
         };
+        if self.main.learn(resource, &document) {
+            return refuse(&sent_to_the_wrong_place(), resource, record);
+        }
         let code = xml::result_document(&document).ok().and_then(|document| document.code);
         if let Some(code) = code.filter(|code| OUR_FAULT.contains(&code.as_str())) {
             tracing::error!(code, "main refuses the credentials of this proxy");
@@ -69,6 +75,11 @@ impl Proxy {
         strip_hop_by_hop(response.headers_mut());
         response
     }
+}
+
+/// Main wants the request elsewhere, and its body is on its way already. The next try goes right.
+fn sent_to_the_wrong_place() -> S3Error {
+    S3Error::unavailable("The bucket is kept in another place than expected. Please try again.")
 }
 
 pub(super) fn error_before_sending(error: &SendError) -> bool {

@@ -209,6 +209,10 @@ pub struct ResultDocument {
     pub last_modified: Option<String>,
     /// Error code.
     pub code: Option<String>,
+    /// `Region` or `BucketRegion` of an error: where the bucket is.
+    pub region: Option<String>,
+    /// `Endpoint` of an error: host and perhaps port.
+    pub endpoint: Option<String>,
     /// `UploadId` of a multipart upload that was begun.
     pub upload_id: Option<String>,
 }
@@ -222,6 +226,8 @@ pub fn result_document(xml: &[u8]) -> Result<ResultDocument, MalformedXml> {
                 Some("ETag") => document.etag = Some(super::state::unquoted(text).to_owned()),
                 Some("LastModified") => document.last_modified = Some(text.trim().to_owned()),
                 Some("UploadId") => document.upload_id = Some(text.trim().to_owned()),
+                Some("Region" | "BucketRegion") => document.region = Some(text.trim().to_owned()),
+                Some("Endpoint") => document.endpoint = Some(text.trim().to_owned()),
                 Some("Code") => document.code = Some(text.trim().to_owned()),
                 _ => {}
             }
