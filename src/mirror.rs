@@ -172,7 +172,8 @@ impl Mirror {
                 );
                 self.journal.hold(work, due_ms, reason).await;
             }
-            Err(Failure::Permanent(reason)) => {
+            Err(failure) if failure.is_permanent() => {
+                let reason = failure.to_string();
                 self.metrics.mirror_errors.inc();
                 tracing::error!(
                     bucket,

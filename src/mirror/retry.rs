@@ -21,6 +21,16 @@ pub(super) enum Failure {
     /// Trying again cannot help: the key is parked with this reason.
     #[error("{0}")]
     Permanent(String),
+    /// A service answered with an error.
+    #[error("{reason}")]
+    Refused {
+        /// Who refused what and how, for a person.
+        reason: String,
+        /// S3 error code; empty where there is none.
+        code: String,
+        /// Can trying again not help?
+        permanent: bool,
+    },
     /// Like the failure inside, and the mirror may still do what it was asked: the key is looked at
     /// again later, because that may land over something newer.
     #[error("{0}")]
@@ -39,6 +49,33 @@ impl Failure {
         }
     }
 
+    /// Can trying again not help? Then the key is parked.
+    pub(super) fn is_permanent(&self) -> bool {
+        match self {
+            Self::Permanent(_) => true,
+            Self::Refused { permanent, .. } => *permanent,
+            Self::Late(failure) => failure.is_permanent(),
+            Self::Transient(_) | Self::Down(_) | Self::Moved => false,
+        }
+    }
+
+    /// The S3 error code, if a service answered with one.
+    pub(super) fn code(&self) -> &str {
+        match self {
+            Self::Refused { code, .. } => code,
+            Self::Late(failure) => failure.code(),
+            _ => "",
+        }
+    }
+
+    /// The same refusal, judged otherwise by somebody who knows more.
+    pub(super) fn judged(self, permanent: bool) -> Self {
+        match self {
+            Self::Refused { reason, code, .. } => Self::Refused { reason, code, permanent },
+            failure => failure,
+        }
+    }
+
     /// Marks a failure of a write that the mirror may still do.
     pub(super) fn late(self) -> Self {
         Self::Late(Box::new(self))
@@ -47,18 +84,18 @@ impl Failure {
     /// Judges an error answer. `who` and `what` make the reason readable.
     pub(super) fn from_status(who: &str, what: &str, status: u16, code: &str) -> Self {
         let reason = format!("{who} refused {what}: {status} {code}");
-        match (status, code) {
+        let permanent = match (status, code) {
             // The object is in an archive class and cannot be read before it is restored.
-            (_, "InvalidObjectState") => Self::Permanent(reason),
+            (_, "InvalidObjectState") => true,
             // Credentials and policies get mended, conflicts pass; then every key must go through
             // by itself.
             (401 | 403 | 404 | 408 | 409 | 412 | 425 | 429, _)
             | (_, "RequestTimeout" | "RequestTimeTooSkewed" | "IncompleteBody" | "BadDigest") => {
-                Self::Transient(reason)
+                false
             }
-            (400..=499 | 501 | 505, _) => Self::Permanent(reason),
-            _ => Self::Transient(reason),
-        }
+            _ => matches!(status, 400..=499 | 501 | 505),
+        };
+        Self::Refused { reason, code: code.to_owned(), permanent }
     }
 }
 
@@ -97,9 +134,9 @@ mod tests {
     #[test]
     fn only_errors_that_no_retry_can_mend_are_permanent() {
         let of = |status, code| Failure::from_status("mirror", "PutObject", status, code);
-        assert!(matches!(of(400, "KeyTooLongError"), Failure::Permanent(_)));
-        assert!(matches!(of(501, "NotImplemented"), Failure::Permanent(_)));
-        assert!(matches!(of(403, "InvalidObjectState"), Failure::Permanent(_)));
+        assert!(of(400, "KeyTooLongError").is_permanent());
+        assert!(of(501, "NotImplemented").late().is_permanent());
+        assert!(of(403, "InvalidObjectState").is_permanent());
         for (status, code) in [
             (403, "AccessDenied"),
             (404, "NoSuchBucket"),
@@ -108,7 +145,8 @@ mod tests {
             (503, "SlowDown"),
             (400, "RequestTimeout"),
         ] {
-            assert!(matches!(of(status, code), Failure::Transient(_)), "{status} {code}");
+            assert!(!of(status, code).is_permanent(), "{status} {code}");
+            assert_eq!(of(status, code).late().code(), code);
         }
     }
 }

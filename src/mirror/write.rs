@@ -241,11 +241,10 @@ impl Writer {
                 tracing::info!(bucket, "made the bucket on the mirror");
                 Ok(())
             }
-            Err(failure) if failure.to_string().contains("BucketAlreadyOwnedByYou") => Ok(()),
+            Err(failure) if failure.code() == "BucketAlreadyOwnedByYou" => Ok(()),
             // A name somebody else owns, or no permission: a person has to look at it, and the
             // keys go on by themselves afterwards.
-            Err(Failure::Permanent(reason)) => Err(Failure::Transient(reason)),
-            Err(failure) => Err(failure),
+            Err(failure) => Err(failure.judged(false)),
         }
     }
 
@@ -256,9 +255,7 @@ impl Writer {
         match with_sdk("DeleteBucket", request.send()).await {
             Ok(_) => Ok(()),
             Err(failure) if bucket_missing(&failure) => Ok(()),
-            Err(Failure::Transient(reason)) if reason.contains("BucketNotEmpty") && !patience => {
-                Err(Failure::Permanent(reason))
-            }
+            Err(failure) if failure.code() == "BucketNotEmpty" => Err(failure.judged(!patience)),
             Err(failure) => Err(failure),
         }
     }
@@ -289,7 +286,7 @@ impl<'a> Call<'a> {
 
 /// Does this failure say that the bucket is missing?
 pub(super) fn bucket_missing(failure: &Failure) -> bool {
-    matches!(failure, Failure::Transient(reason) if reason.contains("NoSuchBucket"))
+    failure.code() == "NoSuchBucket"
 }
 
 /// Reads an answer to its end, so that the connection can be used again.
