@@ -212,8 +212,9 @@ impl Inventory {
     /// What the row should tell: from the facts when they are complete, else from main.
     async fn state(&self, work: &RowWork) -> Result<RowState, ReadError> {
         let facts = &work.facts;
-        let told =
-            !work.unknown && (work.mirrored || matches!(work.change, Change::Put | Change::Delete));
+        let told = !work.unknown
+            && (work.mirrored
+                || matches!(work.change, Change::Put | Change::Delete | Change::Complete));
         if told && facts.absent {
             return Ok(RowState::Absent);
         }

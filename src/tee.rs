@@ -3,9 +3,11 @@
 //! A cache and nothing more: losing any of it costs a read of main, never data. Small bodies are
 //! kept in memory, larger ones in files, each kind within its budget (`TEE_MEMORY_BYTES`,
 //! `TEE_SPOOL_BYTES`). Room is reserved for the whole body before its first byte is kept and
-//! given back when the last handle drops, so the sum never exceeds the budget.
+//! given back when the last handle drops, so the sum never exceeds the budget. Parts of multipart
+//! uploads are bodies like any other, and wait for their upload to complete (`uploads`).
 
 mod spool;
+mod uploads;
 
 use std::fs::File;
 use std::path::Path;
@@ -16,22 +18,33 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{Stream, unfold};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use crate::s3::headers::replicated;
 use crate::s3::state::replicated_headers;
 use spool::{Spool, SpoolWriter};
+pub use uploads::NewUpload;
+use uploads::Uploads;
 
 /// No single body takes more than this share of the memory, so that one large upload does not
 /// push a thousand small ones to the read of main.
 const MEMORY_SHARE: u64 = 16;
 /// Likewise of the spool.
 const SPOOL_SHARE: u64 = 4;
+/// And all parts of one upload together, of memory and spool.
+const UPLOAD_SHARE: u64 = 2;
+/// Files at a time: each is an open descriptor, of which a process often has 1024, and clients'
+/// connections need theirs.
+const FILES_MAX: u64 = 512;
 
 /// The budgets; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tee {
     memory: Arc<Budget>,
     disk: Arc<Budget>,
+    files: Arc<Budget>,
     spool: Option<Spool>,
+    uploads: Arc<Uploads>,
 }
 
 #[derive(Debug)]
@@ -41,10 +54,11 @@ struct Budget {
     share: u64,
 }
 
+/// Room that is given back when it is dropped.
 #[derive(Debug)]
 struct Reservation {
     budget: Arc<Budget>,
-    bytes: u64,
+    amount: u64,
 }
 
 impl Budget {
@@ -52,19 +66,24 @@ impl Budget {
         Arc::new(Self { used: AtomicU64::new(0), limit, share })
     }
 
-    fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
-        if bytes > self.limit / self.share {
+    /// May one body take so much, if there is room?
+    fn allows(&self, amount: u64) -> bool {
+        amount <= self.limit / self.share
+    }
+
+    fn reserve(self: &Arc<Self>, amount: u64) -> Option<Reservation> {
+        if !self.allows(amount) {
             return None;
         }
-        let add = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        let add = |used: u64| used.checked_add(amount).filter(|sum| *sum <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
-        Some(Reservation { budget: self.clone(), bytes })
+        Some(Reservation { budget: self.clone(), amount })
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.used.fetch_sub(self.amount, Ordering::Relaxed);
     }
 }
 
@@ -97,10 +116,11 @@ impl KeptHeaders {
         Self { replicated, tagging: tagging.map(str::to_owned) }
     }
 
-    fn bytes(&self) -> u64 {
-        let sizes =
-            self.replicated.iter().map(|(name, value)| name.as_str().len() + value.len() + 80);
-        let tagging = self.tagging.as_ref().map_or(0, String::len);
+    /// Bytes that [`KeptHeaders::of`] this request would take.
+    fn weight(request: &HeaderMap) -> u64 {
+        let kept = request.iter().filter(|(name, _)| replicated(name));
+        let sizes = kept.map(|(name, value)| name.as_str().len() + value.len() + 80);
+        let tagging = request.get("x-amz-tagging").map_or(0, HeaderValue::len);
         u64::try_from(sizes.sum::<usize>() + tagging).unwrap_or(u64::MAX)
     }
 
@@ -124,7 +144,7 @@ pub struct TeeWriter {
 #[derive(Debug)]
 enum Sink {
     Memory(BytesMut),
-    Spool(SpoolWriter),
+    Spool(SpoolWriter, Reservation),
 }
 
 /// A body that was kept, with what was sent beside it.
@@ -133,13 +153,21 @@ pub struct TeedBody {
     content: Content,
     length: u64,
     headers: Arc<KeptHeaders>,
-    reservation: Arc<Reservation>,
+    _reservation: Arc<Reservation>,
 }
 
 #[derive(Clone)]
 enum Content {
     Memory(Bytes),
-    Spool(Arc<File>, Arc<Mutex<Written>>),
+    Spool(Arc<SpooledFile>),
+    Parts(Arc<[TeedBody]>),
+}
+
+/// A file of the spool, and the place it takes among the files.
+struct SpooledFile {
+    file: Arc<File>,
+    written: Mutex<Written>,
+    _place: Reservation,
 }
 
 /// Whether the spool thread has written all of a file.
@@ -162,23 +190,88 @@ impl Tee {
         Ok(Self {
             memory: Budget::new(memory_bytes, MEMORY_SHARE),
             disk: Budget::new(spool_bytes, SPOOL_SHARE),
+            files: Budget::new(FILES_MAX, 1),
             spool,
+            uploads: Arc::default(),
         })
     }
 
     /// Starts keeping a body of `length` bytes. `None`: too large, or no room right now.
     pub fn begin(&self, length: u64, request: &HeaderMap) -> Option<TeeWriter> {
+        let weight = length.saturating_add(KeptHeaders::weight(request) + OVERHEAD);
+        let (sink, reservation) = self.room(length, weight)?;
+        // Only now, because copying them is wasted where there is no room.
         let headers = KeptHeaders::of(request);
-        let weight = length.saturating_add(headers.bytes() + OVERHEAD);
-        if let Some(reservation) = self.memory.reserve(weight) {
-            let capacity = usize::try_from(length).ok()?;
-            let sink = Sink::Memory(BytesMut::with_capacity(capacity));
-            return Some(TeeWriter { sink, headers, length, received: 0, reservation });
-        }
-        let spool = self.spool.as_ref()?;
-        let reservation = self.disk.reserve(weight)?;
-        let sink = Sink::Spool(spool.begin()?);
         Some(TeeWriter { sink, headers, length, received: 0, reservation })
+    }
+
+    /// Copies what belongs to an object that is about to be uploaded in parts. `None`: no room.
+    pub fn new_upload(&self, request: &HeaderMap) -> Option<NewUpload> {
+        let reservation = self.memory.reserve(KeptHeaders::weight(request) + OVERHEAD)?;
+        Some(NewUpload { headers: KeptHeaders::of(request), reservation })
+    }
+
+    /// Main calls the upload so; its parts may come.
+    pub fn upload_begun(&self, upload_id: String, new: NewUpload) {
+        self.uploads.begun(upload_id, new, Instant::now());
+    }
+
+    /// Starts keeping a part of `length` bytes. `None`: its upload did not begin here, or there is
+    /// no room, and then nothing of the upload is kept.
+    pub fn begin_part(&self, upload_id: &str, length: u64) -> Option<TeeWriter> {
+        let bytes_max = self.memory.limit.saturating_add(self.disk.limit) / UPLOAD_SHARE;
+        if !self.uploads.expects(upload_id, length, bytes_max, Instant::now()) {
+            return None;
+        }
+        let Some((sink, reservation)) = self.room(length, length.saturating_add(OVERHEAD)) else {
+            self.uploads.give_up(upload_id);
+            return None;
+        };
+        let headers = KeptHeaders::default();
+        Some(TeeWriter { sink, headers, length, received: 0, reservation })
+    }
+
+    /// Main has this part; one that was not kept makes its upload one that is not kept.
+    pub fn keep_part(&self, upload_id: &str, number: u32, etag: &str, body: Option<TeedBody>) {
+        self.uploads.part(upload_id, number, etag, body, Instant::now());
+    }
+
+    /// Drops what is kept of an upload.
+    pub fn give_up(&self, upload_id: &str) {
+        self.uploads.give_up(upload_id);
+    }
+
+    /// Main has completed the upload of these parts, `(number, ETag)` in order: the object, if all
+    /// of it was kept.
+    pub fn completed<'a>(
+        &self,
+        upload_id: &str,
+        listed: impl Iterator<Item = (u32, &'a str)>,
+    ) -> Option<TeedBody> {
+        self.uploads.completed(upload_id, listed)
+    }
+
+    /// Finds room; forgotten uploads give theirs.
+    fn room(&self, length: u64, weight: u64) -> Option<(Sink, Reservation)> {
+        let spooled = self.spool.is_some() && self.disk.allows(weight);
+        if !spooled && !self.memory.allows(weight) {
+            return None;
+        }
+        loop {
+            if let Some(reservation) = self.memory.reserve(weight) {
+                let capacity = usize::try_from(length).ok()?;
+                return Some((Sink::Memory(BytesMut::with_capacity(capacity)), reservation));
+            }
+            if let Some(spool) = &self.spool
+                && let Some(reservation) = self.disk.reserve(weight)
+                && let Some(place) = self.files.reserve(1)
+            {
+                return Some((Sink::Spool(spool.begin()?, place), reservation));
+            }
+            if !self.uploads.make_room(Instant::now()) {
+                return None;
+            }
+        }
     }
 
     /// Bytes in use: memory, spool.
@@ -197,7 +290,7 @@ impl TeeWriter {
         }
         match &mut self.sink {
             Sink::Memory(buffer) => buffer.extend_from_slice(data),
-            Sink::Spool(spool) => spool.write(data),
+            Sink::Spool(spool, _) => spool.write(data),
         }
     }
 
@@ -208,16 +301,17 @@ impl TeeWriter {
         }
         let content = match self.sink {
             Sink::Memory(buffer) => Content::Memory(buffer.freeze()),
-            Sink::Spool(spool) => {
+            Sink::Spool(spool, place) => {
                 let (file, written) = spool.finish()?;
-                Content::Spool(file, Arc::new(Mutex::new(Written::Waiting(written))))
+                let written = Mutex::new(Written::Waiting(written));
+                Content::Spool(Arc::new(SpooledFile { file, written, _place: place }))
             }
         };
         Some(TeedBody {
             content,
             length: self.received,
             headers: Arc::new(self.headers),
-            reservation: Arc::new(self.reservation),
+            _reservation: Arc::new(self.reservation),
         })
     }
 }
@@ -237,14 +331,60 @@ impl TeedBody {
     pub fn bytes(&self) -> Option<&Bytes> {
         match &self.content {
             Content::Memory(bytes) => Some(bytes),
-            Content::Spool(..) => None,
+            Content::Spool(_) | Content::Parts(_) => None,
+        }
+    }
+
+    /// The parts it was uploaded in, if it was.
+    pub fn parts(&self) -> Option<&[TeedBody]> {
+        match &self.content {
+            Content::Parts(parts) => Some(parts),
+            Content::Memory(_) | Content::Spool(_) => None,
         }
     }
 
     /// Is all of it there? Waits until the disk has it; false when the disk failed.
     pub async fn whole(&self) -> bool {
-        let Content::Spool(_, written) = &self.content else { return true };
-        let lock = || written.lock().unwrap_or_else(PoisonError::into_inner);
+        let leaves = self.parts().unwrap_or(std::slice::from_ref(self));
+        for leaf in leaves {
+            if let Content::Spool(spooled) = &leaf.content
+                && !spooled.whole().await
+            {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The bytes, piece by piece.
+    pub fn stream(&self) -> impl Stream<Item = std::io::Result<Bytes>> + Send + use<> {
+        // The reservations live as long as the reading.
+        let leaves = self.parts().unwrap_or(std::slice::from_ref(self)).to_vec();
+        unfold((leaves.into_iter(), None), async |(mut leaves, current)| {
+            let (body, at): (TeedBody, u64) = match current {
+                Some(current) => current,
+                None => (leaves.find(|body| body.length > 0)?, 0),
+            };
+            let piece = match &body.content {
+                Content::Memory(bytes) => Ok(bytes.clone()),
+                Content::Spool(spooled) => {
+                    spool::read(spooled.file.clone(), at, body.length - at).await
+                }
+                Content::Parts(_) => Err(std::io::Error::other("a part has no parts")),
+            };
+            let read = piece
+                .as_ref()
+                .map_or(u64::MAX, |piece| u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            let next = at.saturating_add(read);
+            let current = (next < body.length).then_some((body, next));
+            Some((piece, (leaves, current)))
+        })
+    }
+}
+
+impl SpooledFile {
+    async fn whole(&self) -> bool {
+        let lock = || self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = std::mem::replace(&mut *lock(), Written::Known(false));
         let whole = match taken {
             Written::Known(whole) => whole,
@@ -252,26 +392,6 @@ impl TeedBody {
         };
         *lock() = Written::Known(whole);
         whole
-    }
-
-    /// The bytes, piece by piece.
-    pub fn stream(&self) -> impl Stream<Item = std::io::Result<Bytes>> + Send + use<> {
-        let (content, length) = (self.content.clone(), self.length);
-        // The reservation lives as long as the reading.
-        let reservation = self.reservation.clone();
-        unfold((content, 0, reservation), move |(content, at, reservation)| async move {
-            if at >= length {
-                return None;
-            }
-            let piece = match &content {
-                Content::Memory(bytes) => Ok(bytes.clone()),
-                Content::Spool(file, _) => spool::read(file.clone(), at, length - at).await,
-            };
-            let next = piece
-                .as_ref()
-                .map_or(length, |piece| at + u64::try_from(piece.len()).unwrap_or(length));
-            Some((piece, (content, next, reservation)))
-        })
     }
 }
 
@@ -281,7 +401,7 @@ mod tests {
 
     use super::*;
 
-    fn tee(memory: u64, spool: u64) -> (tempfile::TempDir, Tee) {
+    pub(super) fn tee(memory: u64, spool: u64) -> (tempfile::TempDir, Tee) {
         let directory = tempfile::tempdir().unwrap();
         let tee = Tee::open(memory, spool, directory.path()).unwrap();
         (directory, tee)

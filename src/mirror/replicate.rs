@@ -194,9 +194,13 @@ impl Replicator {
         }
         match (entry.change, body) {
             (Change::Delete, _) if entry.facts.absent => Some(None),
-            (Change::Put, Some(body)) => {
+            (Change::Put | Change::Complete, Some(body)) => {
                 let mut headers = body.headers().replicated.clone();
                 if body.headers().content_type().is_none() {
+                    // Known of plain uploads only.
+                    if entry.change == Change::Complete {
+                        return None;
+                    }
                     let default = self.default_type.load_full()?;
                     headers.push((CONTENT_TYPE, HeaderValue::clone(&default)));
                     headers.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
@@ -218,6 +222,7 @@ impl Replicator {
         let untyped = body.is_some_and(|body| body.headers().content_type().is_none());
         if let Some(now) = now
             && untyped
+            && work.entry.change == Change::Put
             && work.entry.facts.etag.as_ref() == Some(&now.etag)
             && let Some((_, stored)) = now.headers.iter().find(|(name, _)| name == CONTENT_TYPE)
         {
@@ -277,13 +282,18 @@ impl Replicator {
             }
             return Ok(Applied { bytes: 0, tags });
         }
+        if let Some(parts) = kept.and_then(TeedBody::parts) {
+            let layout = PartLayout::new(parts.iter().map(TeedBody::length), None);
+            self.copy_parts(work, state, &layout, Some(parts), (place, &tags)).await?;
+            return Ok(Applied { bytes: state.size, tags });
+        }
         if let Some(body) = kept {
             let bytes = kept_body(body);
             self.writer.put(place, &state.headers, &tags, state.size, bytes).await?;
             return Ok(Applied { bytes: state.size, tags });
         }
         if let Some(layout) = self.layout(work, state).await? {
-            self.copy_parts(work, state, &layout, (place, &tags)).await?;
+            self.copy_parts(work, state, &layout, None, (place, &tags)).await?;
         } else {
             let response = self.main(work).get(&state.etag, None).await?;
             let body = sized(response.into_body(), state.size);
@@ -353,6 +363,7 @@ impl Replicator {
         work: &Work,
         state: &ObjectState,
         layout: &PartLayout,
+        kept: Option<&[TeedBody]>,
         (place, tags): (Place<'_>, &Tags),
     ) -> Result<(), Failure> {
         let upload_id = self.writer.begin(place, &state.headers, tags).await?;
@@ -366,8 +377,10 @@ impl Replicator {
             })
             .collect();
         let upload_id = upload_id.as_str();
-        let copies = pieces.into_iter().map(|(number, first, size)| async move {
-            let body = if size == 0 {
+        let copies = pieces.into_iter().enumerate().map(|(at, (number, first, size))| async move {
+            let body = if let Some(part) = kept.and_then(|kept| kept.get(at)) {
+                kept_body(part)
+            } else if size == 0 {
                 empty()
             } else {
                 let response = self.main(work).get(&state.etag, Some((first, size))).await?;

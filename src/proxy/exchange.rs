@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::answer::{error_before_sending, failed};
 use super::error::S3Error;
-use super::facts::{copied_range, etag, facts_of};
+use super::facts::facts_of;
 use super::record::Record;
 use super::response::ResponseBody;
 use super::source::Source;
@@ -69,12 +69,8 @@ impl Proxy {
         mut record: Record,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
-        let name = admitted.operation.name;
-        let query = &admitted.address.query;
-        let upload_id = query.get("uploadId").unwrap_or_default().to_owned();
-        let number = query.get("partNumber").and_then(|number| number.parse().ok());
-        let copied = copied_range(&admitted.parts.headers);
-        let (outgoing, transfer) = outgoing(admitted, UploadSource::Stream(body), None, None);
+        let (step, tee) = self.step(&admitted);
+        let (outgoing, transfer) = outgoing(admitted, UploadSource::Stream(body), None, tee);
         let sent = self.main.send(outgoing).await;
         record.bytes = transfer.bytes();
         let response = match sent {
@@ -84,21 +80,12 @@ impl Proxy {
                 return refuse(&error, &resource, record);
             }
         };
-        if response.status().is_success() {
-            let etag = etag(response.headers());
-            match (name, number, etag) {
-                ("UploadPart", Some(number), Some(etag)) => {
-                    self.journal.record_part(&upload_id, number, &etag, transfer.bytes()).await;
-                }
-                ("UploadPartCopy", Some(number), _) => {
-                    let judge = self.part_copied(upload_id, number, copied);
-                    return self.answer(response, &resource, record, judge).await;
-                }
-                ("AbortMultipartUpload", ..) => self.journal.upload_ended(&upload_id).await,
-                _ => {}
-            }
-        }
-        self.answer(response, &resource, record, None).await
+        let judge = if response.status().is_success() {
+            self.stepped(step, response.headers(), &transfer).await
+        } else {
+            None
+        };
+        self.answer(response, &resource, record, judge).await
     }
 
     /// A change of the addressed key.
@@ -112,8 +99,9 @@ impl Proxy {
         let resource = admitted.address.path();
         let operation = admitted.operation;
         let mut facts = Facts::default();
+        let mut finished = None;
         let source = if change == Change::Complete {
-            match self.complete_document(&admitted, body, &mut facts).await {
+            match self.complete_document(&admitted, body, &mut facts, &mut finished).await {
                 Ok(source) => source,
                 Err(error) => return Err((error, Box::new(record))),
             }
@@ -127,7 +115,6 @@ impl Proxy {
             Err(error) => return Err((error, Box::new(record))),
         };
         let sent_type = admitted.parts.headers.get(CONTENT_TYPE).cloned();
-        let upload_id = admitted.address.query.get("uploadId").map(str::to_owned);
         let tee = self.tee_for(&admitted, change);
         let (outgoing, transfer) = outgoing(admitted, source, gate, tee);
         let sent = self.main.send(outgoing).await;
@@ -148,7 +135,7 @@ impl Proxy {
         };
         let status = response.status();
         if status.is_success() && operation.judged_by_body() {
-            let judge = self.judge_document(operation, intents, response.headers(), upload_id);
+            let judge = self.judge_document(operation, intents, response.headers(), finished);
             return Ok(self.answer(response, &resource, record, Some(judge)).await);
         }
         let reached = if !status.is_success() && transfer.withhold() {
@@ -218,13 +205,16 @@ impl Proxy {
 
     fn tee_for(&self, admitted: &Admitted, change: Change) -> Option<TeeWriter> {
         let request = &admitted.parts.headers;
-        // An object under a key that only the client knows must not reach the mirror in clear.
-        let secret = request.contains_key("x-amz-server-side-encryption-customer-algorithm");
-        if change != Change::Put || secret {
+        if change != Change::Put || secret(request) {
             return None;
         }
         self.tee.begin(admitted.length?, request)
     }
+}
+
+/// Is the object under a key that only the client knows? It must not reach the mirror in clear.
+pub(super) fn secret(request: &http::HeaderMap) -> bool {
+    request.contains_key("x-amz-server-side-encryption-customer-algorithm")
 }
 
 /// What is sent as the body.

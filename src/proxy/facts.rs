@@ -20,6 +20,12 @@ pub(super) fn version_id(headers: &HeaderMap) -> Option<String> {
     headers.get("x-amz-version-id")?.to_str().ok().map(str::to_owned)
 }
 
+/// Main's clock, seconds since 1970.
+pub(super) fn date(headers: &HeaderMap) -> Option<i64> {
+    let date = headers.get(http::header::DATE)?.to_str().ok()?;
+    parse_http_date(date).map(OffsetDateTime::unix_timestamp)
+}
+
 /// Bytes of `x-amz-copy-source-range: bytes=first-last`.
 pub(super) fn copied_range(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get("x-amz-copy-source-range")?.to_str().ok()?;
@@ -40,11 +46,7 @@ pub(super) fn facts_of(
             etag: etag(response),
             size: Some(transfer.bytes()),
             content_type: sent_type.and_then(|value| value.to_str().ok()).map(str::to_owned),
-            last_modified: response
-                .get(http::header::DATE)
-                .and_then(|date| date.to_str().ok())
-                .and_then(parse_http_date)
-                .map(OffsetDateTime::unix_timestamp),
+            last_modified: date(response),
             version_id: version_id(response),
             ..Facts::default()
         },

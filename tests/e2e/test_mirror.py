@@ -106,6 +106,52 @@ def test_a_multipart_object_keeps_its_part_boundaries_and_etag(steady):
     assert sizes == [len(part) for part in parts]
 
 
+def test_kept_parts_make_the_object_main_made_of_them_whatever_their_order(steady):
+    """The second of two uploads of a part counts, parts may be left out, and one may be a copy."""
+    lab, proxy, _ = steady
+    bucket = lab.bucket("parts")
+    client = lab.client(proxy)
+    client.put_object(Bucket=bucket, Key="source", Body=b"s" * (5 * MIB))
+    for kind in ("sent", "copied"):
+        where = {"Bucket": bucket, "Key": kind}
+        upload = client.create_multipart_upload(
+            **where, ContentType="a/b", Metadata={"m": kind}, Tagging="k=v"
+        )
+        where["UploadId"] = upload["UploadId"]
+
+        def part(number, body):
+            return client.upload_part(**where, PartNumber=number, Body=body)["ETag"]
+
+        last = part(7, b"last")
+        part(2, b"x" * (5 * MIB))
+        part(5, b"left out" * MIB)
+        if kind == "copied":
+            source = {"Bucket": bucket, "Key": "source"}
+            first = client.upload_part_copy(**where, PartNumber=2, CopySource=source)
+            first = first["CopyPartResult"]["ETag"]
+        else:
+            first = part(2, b"y" * (5 * MIB + 1))
+        parts = [{"PartNumber": 2, "ETag": first}, {"PartNumber": 7, "ETag": last}]
+        client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+    lab.assert_converged(proxy, bucket)
+    assert compare.describe(lab.s3_mirror, bucket, "sent")["Tags"] == {"k": "v"}
+
+
+def test_a_restart_in_the_middle_of_an_upload_only_costs_a_read_of_main(lab):
+    proxy = lab.proxy()
+    bucket = lab.bucket("parts")
+    client = lab.client(proxy)
+    where = {"Bucket": bucket, "Key": "k"}
+    where["UploadId"] = client.create_multipart_upload(**where, Metadata={"a": "1"})["UploadId"]
+    first = client.upload_part(**where, PartNumber=1, Body=b"1" * (5 * MIB))["ETag"]
+    proxy.kill()
+    proxy.start()
+    second = client.upload_part(**where, PartNumber=2, Body=b"2")["ETag"]
+    parts = [{"PartNumber": 1, "ETag": first}, {"PartNumber": 2, "ETag": second}]
+    client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+    lab.assert_converged(proxy, bucket)
+
+
 def test_a_body_larger_than_the_tee_is_read_back_from_main(lab):
     proxy = lab.proxy(TEE_MEMORY_BYTES=MIB, TEE_SPOOL_BYTES=0)
     bucket = lab.bucket("large")

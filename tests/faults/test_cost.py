@@ -37,7 +37,9 @@ def tagged(client, where):
 
 
 def multipart(client, where):
-    s3.put_multipart(client, *where.values(), [b"a" * PART, b"b" * MIB])
+    s3.put_multipart(
+        client, *where.values(), [b"a" * PART, b"b" * MIB], ContentType="text/plain"
+    )
 
 
 def copy(client, where):
@@ -71,6 +73,7 @@ CASES = (
     ("put 1 MiB, kept in a file", put(MIB), 1, "spool"),
     ("put 1 MiB, not kept", put(MIB), 1, "none"),
     ("multipart 5 + 1 MiB", multipart, 4, "memory"),
+    ("multipart 5 + 1 MiB, not kept", multipart, 4, "none"),
     ("copy of 4 KiB", copy, 1, "memory"),
     ("copy onto itself, new metadata, 4 KiB", self_copy, 1, "memory"),
     ("set tags", tags, 1, "memory"),
@@ -148,6 +151,15 @@ def test_a_kept_body_costs_the_mirror_one_put_and_main_at_most_one_head(counts, 
     assert mirror == ["PUT"]
     assert main[own:] == ([] if fence == "overlap" else ["HEAD"])
     assert read == 0
+
+
+@pytest.mark.parametrize("fence", ["overlap", "always"])
+def test_a_multipart_object_whose_parts_were_kept_is_not_read_back(counts, fence):
+    main, read, mirror, sent, own = counts["multipart 5 + 1 MiB", fence]
+    assert mirror[0] == mirror[-1] == "POST" and mirror[1:-1] == ["PUT", "PUT"]
+    assert main[own:] == ([] if fence == "overlap" else ["HEAD"])
+    # The client's own answers are all that was read.
+    assert read < 4 * KIB and PART + MIB <= sent < PART + MIB + 4 * KIB
 
 
 def test_a_delete_costs_the_mirror_one_delete(counts):
