@@ -35,7 +35,11 @@ impl Journal {
     pub(super) async fn feed_once(&self) -> Result<(), sqlx::Error> {
         let wants = lock(&self.shared.mirror).wants_refill();
         if let Some(from) = wants {
-            lock(&self.shared.mirror).refill_begun();
+            {
+                let mut lane = lock(&self.shared.mirror);
+                lane.refill_begun();
+                lane.watch_releases();
+            }
             // What found no room until now must be on disk as settled when it is looked for there;
             // what finds none from here on is noted anew.
             self.flush().await;
@@ -45,13 +49,20 @@ impl Journal {
             let mut reader = self.shared.reader.lock().await;
             let found = store::pending(&mut reader, from, REFILL).await;
             drop(reader);
-            let found = found.inspect_err(|_| lock(&self.shared.mirror).refill_continues(from))?;
+            let found = found.inspect_err(|_| {
+                let mut lane = lock(&self.shared.mirror);
+                lane.refill_continues(from);
+                lane.refill_ended();
+            })?;
             self.refilled(found.len(), found.last().map(|entry| entry.sequence), |lane, at| {
                 lock(&lane.mirror).refill_continues(at);
             });
             for entry in found {
-                self.offer_work(Work { entry, body: None }).await;
+                let work = Work { entry, body: None };
+                let offered = lock(&self.shared.mirror).offer_from_disk(work);
+                self.work_offered(offered).await;
             }
+            lock(&self.shared.mirror).refill_ended();
         }
         let wants = lock(&self.shared.rows).wants_refill().filter(|_| self.shared.inventory);
         if let Some(from) = wants {

@@ -52,6 +52,8 @@ pub(super) struct Lane<T> {
     rests: u64,
     capacity: usize,
     refill_from: Option<Sequence>,
+    /// While disk is read: what was released meanwhile, and so is over although it was read.
+    released: Option<HashMap<ObjectKey, Sequence>>,
 }
 
 impl<T: Item> Lane<T> {
@@ -64,6 +66,7 @@ impl<T: Item> Lane<T> {
             rests: 0,
             capacity,
             refill_from: Some(Sequence::MIN),
+            released: None,
         }
     }
 
@@ -139,7 +142,11 @@ impl<T: Item> Lane<T> {
         let Some(slot) = self.slots.get_mut(key) else {
             return false;
         };
-        slot.claimed = None;
+        let over = slot.claimed.take();
+        if let (Some(released), Some(over)) = (&mut self.released, over) {
+            let newest = released.entry(key.clone()).or_insert(over);
+            *newest = over.max(*newest);
+        }
         if slot.waiting.is_some() {
             self.ready.push_back(key.clone());
             true
@@ -258,6 +265,25 @@ impl<T: Item> Lane<T> {
         self.refill_from = None;
     }
 
+    /// Remembers what is released from now on, until [`Self::refill_ended`].
+    pub(super) fn watch_releases(&mut self) {
+        self.released = Some(HashMap::new());
+    }
+
+    /// Offers what was read since [`Self::watch_releases`], unless it is over by now.
+    pub(super) fn offer_from_disk(&mut self, item: T) -> Offered<T> {
+        let released = self.released.as_ref().and_then(|released| released.get(item.object()));
+        if released.is_some_and(|over| item.sequence() <= *over) {
+            return Offered::Known;
+        }
+        self.offer(item)
+    }
+
+    /// Ends a refill.
+    pub(super) fn refill_ended(&mut self) {
+        self.released = None;
+    }
+
     /// Ends a refill that found more than it could take, at this sequence.
     pub(super) fn refill_continues(&mut self, from: Sequence) {
         self.refill_from = Some(self.refill_from.map_or(from, |old| old.min(from)));
@@ -357,5 +383,21 @@ mod tests {
         lane.put_back(item);
         assert_eq!(lane.claim().unwrap().0, 2);
         assert!(lane.claim().is_none());
+    }
+
+    #[test]
+    fn what_was_released_while_disk_was_read_is_not_offered_again() {
+        let mut lane = Lane::new(4);
+        lane.watch_releases();
+        lane.offer(work(1, "a"));
+        let item = lane.claim().unwrap();
+        lane.release(&item.1);
+        assert_eq!(lane.offer_from_disk(work(1, "a")), Offered::Known);
+        assert!(lane.claim().is_none());
+        assert_eq!(lane.offer_from_disk(work(2, "a")), Offered::Ready);
+        lane.refill_ended();
+        let item = lane.claim().unwrap();
+        lane.release(&item.1);
+        assert_eq!(lane.offer_from_disk(work(2, "a")), Offered::Ready);
     }
 }
