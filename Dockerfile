@@ -12,6 +12,8 @@ RUN mkdir -p src benches/proxy benches/micro \
     && cp src/main.rs benches/micro/main.rs \
     && cargo build --release --locked --bin s3-mirror
 COPY src src
+# The settings page tells names and defaults from it.
+COPY .env.example ./
 # Cargo compares times: the real sources must look newer than the stand-ins.
 RUN find src -name '*.rs' -exec touch {} + \
     && cargo build --release --locked --bin s3-mirror \

@@ -4,29 +4,41 @@
 //! Nothing here shows a secret, and changes need the admin token (`guard`). Figures come from the
 //! journal.
 
+mod answer;
+mod buckets;
+mod configuration;
+mod explain;
 pub mod guard;
+mod history;
+mod page;
+mod parked;
+mod status;
+mod verdict;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
 use prometheus_client::registry::Registry;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower::limit::ConcurrencyLimitLayer;
 
+use crate::config::env::Shown;
+use crate::inventory::browse::Browser;
 use crate::journal::{Figures, Journal, now_ms};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
+use crate::upstream::Upstream;
 use guard::Guard;
 
 /// Requests answered at a time; more wait.
@@ -49,6 +61,14 @@ pub struct Parts {
     pub journal: Journal,
     /// The workers.
     pub mirror: Arc<Mirror>,
+    /// Main, to be asked about a key.
+    pub main: Arc<Upstream>,
+    /// The mirror, to be asked about a key.
+    pub mirror_service: Arc<Upstream>,
+    /// Mirror bucket = prefix + bucket.
+    pub mirror_bucket_prefix: String,
+    /// The inventory, if there is one.
+    pub browser: Option<Arc<Browser>>,
     /// Series to set before they are read.
     pub metrics: Metrics,
     /// All series.
@@ -57,20 +77,36 @@ pub struct Parts {
     pub journal_required: bool,
     /// Who may change something.
     pub guard: Guard,
+    /// What was set, secrets masked.
+    pub settings: Shown,
 }
 
 struct Inner {
     parts: Parts,
+    started_ms: i64,
     ready: AtomicBool,
     saved: tokio::sync::Mutex<Option<(Figures, Instant)>>,
+    history: history::History,
+    knocked: tokio::sync::Mutex<Option<status::Knocked>>,
+    counted: ArcSwap<buckets::Counted>,
+    counting: tokio::sync::Mutex<()>,
 }
 
 impl Admin {
     /// Puts it together; not ready yet.
     pub fn new(parts: Parts) -> Self {
-        let ready = AtomicBool::new(false);
-        let saved = tokio::sync::Mutex::new(None);
-        Self { inner: Arc::new(Inner { parts, ready, saved }) }
+        Self {
+            inner: Arc::new(Inner {
+                parts,
+                started_ms: now_ms(),
+                ready: AtomicBool::new(false),
+                saved: tokio::sync::Mutex::new(None),
+                history: history::History::default(),
+                knocked: tokio::sync::Mutex::new(None),
+                counted: ArcSwap::default(),
+                counting: tokio::sync::Mutex::new(()),
+            }),
+        }
     }
 
     /// Says whether traffic is wanted.
@@ -78,15 +114,34 @@ impl Admin {
         self.inner.ready.store(ready, Ordering::Relaxed);
     }
 
+    fn is_ready(&self) -> bool {
+        self.inner.ready.load(Ordering::Relaxed)
+    }
+
     /// Serves until it is dropped.
     pub async fn serve(self, listener: TcpListener) {
         let limits = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(CONCURRENCY));
+        let api = Router::new()
+            .route("/status", get(status::status))
+            .route("/health", get(status::health))
+            .route("/history", get(history::history))
+            .route("/buckets", get(buckets::buckets))
+            .route("/config", get(configuration::configuration))
+            .route("/inventory", get(explain::inventory))
+            .route("/explain", get(explain::explain))
+            .route("/parked", get(parked::parked))
+            .route("/parked/retry", post(parked::retry))
+            .route("/parked/discard", post(parked::discard))
+            .route("/pause", post(parked::pause))
+            .route("/resume", post(parked::resume))
+            .route("/release", post(parked::release));
         let router = Router::new()
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
-            .route("/api/v1/status", get(status))
+            .nest("/api/v1", api)
             .layer(middleware::from_fn_with_state(self.inner.parts.guard.clone(), guard::stand))
+            .layer(middleware::map_response(page::harden))
             .layer(limits)
             .with_state(self);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -131,11 +186,10 @@ impl IntoResponse for Unavailable {
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
-    let inner = &admin.inner;
-    if !inner.ready.load(Ordering::Relaxed) {
+    let parts = &admin.inner.parts;
+    if !admin.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n").into_response();
     }
-    let parts = &inner.parts;
     if parts.journal_required && parts.journal.health().failing() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the journal cannot be written\n")
             .into_response();
@@ -144,13 +198,13 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 fn age_seconds(oldest_ms: Option<i64>) -> f64 {
-    let age_ms = oldest_ms.map_or(0, |oldest| now_ms().saturating_sub(oldest).max(0));
-    Duration::from_millis(age_ms.unsigned_abs()).as_secs_f64()
+    oldest_ms.map_or(0.0, crate::journal::operator::age_seconds)
 }
 
 async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
     let figures = admin.figures_for_scraping().await?;
-    let gauges = &admin.inner.parts.metrics.journal;
+    let parts = &admin.inner.parts;
+    let gauges = &parts.metrics.journal;
     gauges.pending_operations.set(figures.pending_operations);
     gauges.pending_bytes.set(figures.pending_bytes);
     gauges.oldest_pending_seconds.set(age_seconds(figures.oldest_pending_ms));
@@ -161,36 +215,11 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
     gauges.pending_rows.set(figures.pending_rows);
     gauges.parked_rows.set(figures.parked_rows);
     gauges.unsettled_intents.set(figures.unsettled_intents);
-    gauges.failing.set(i64::from(admin.inner.parts.journal.health().failing()));
+    gauges.failing.set(i64::from(parts.journal.health().failing()));
+    gauges.paused.set(i64::from(parts.mirror.paused().is_some()));
     let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &admin.inner.parts.registry)
+    prometheus_client::encoding::text::encode(&mut text, &parts.registry)
         .map_err(|_| Unavailable)?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
-}
-
-async fn status(State(admin): State<Admin>) -> Result<Response, Unavailable> {
-    let figures = admin.figures().await?;
-    let (inner, parts) = (&admin.inner, &admin.inner.parts);
-    let body = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "ready": inner.ready.load(Ordering::Relaxed),
-        "mirror": {
-            "pending_operations": figures.pending_operations,
-            "pending_bytes": figures.pending_bytes,
-            "oldest_pending_seconds": age_seconds(figures.oldest_pending_ms),
-            "parked": figures.parked,
-            "deletes": parts.mirror.delete_policy().to_string(),
-            "held_deletes": figures.held_deletes,
-            "brakes": parts.mirror.brakes(),
-            "unreachable": parts.mirror.unreachable(),
-        },
-        "inventory": {
-            "pending_rows": figures.pending_rows,
-            "parked_rows": figures.parked_rows,
-        },
-        "unsettled_intents": figures.unsettled_intents,
-        "journal": { "failing": parts.journal.health().failing() },
-    });
-    Ok(Json(body).into_response())
 }

@@ -18,6 +18,7 @@ use crate::admin::{self, Admin};
 use crate::auth::{Authenticator, CredentialsError, CredentialsFile, POLL_INTERVAL};
 use crate::config::{Config, InventoryConfig, PostgresConfig};
 use crate::inventory::Inventory;
+use crate::inventory::browse::Browser;
 use crate::inventory::postgres::{PasswordSource, PostgresSettings, SslMode};
 use crate::inventory::store::{Store, StoreError};
 use crate::journal::{self, Figures, Journal, OpenError};
@@ -73,7 +74,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         journal.clone(),
         metrics.clone(),
         main.clone(),
-        mirror_service,
+        mirror_service.clone(),
         mirror::Settings {
             prefix: config.mirror_bucket_prefix.clone(),
             fence: config.fence,
@@ -97,15 +98,21 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let admin = Admin::new(admin::Parts {
         journal: journal.clone(),
         mirror: mirror.clone(),
+        main: main.clone(),
+        mirror_service,
+        mirror_bucket_prefix: config.mirror_bucket_prefix.clone(),
+        browser: inventory_browser(&config)?.map(Arc::new),
         metrics: metrics.clone(),
         registry,
         journal_required: config.journal_required,
         guard: Guard::new(&config.admin_token).await?,
+        settings: config.shown.clone(),
     });
     let access = access_rules(&config, &mut workers).await?;
     let admin_listener = listen(config.admin_addr).await?;
     let listener = listen(config.listen_addr).await?;
     workers.spawn(admin.clone().serve(admin_listener));
+    workers.spawn(admin.clone().watch());
     let tee = Tee::open(config.tee_memory_bytes, config.tee_spool_bytes, &config.data_dir)?;
     let access = Arc::new(access);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -252,6 +259,15 @@ async fn inventory_store(config: &Config) -> Result<Option<Store>, StartError> {
         InventoryConfig::Postgres(postgres) => Store::postgres(settings(postgres)?).await?,
     };
     Ok(Some(store))
+}
+
+/// The inventory for people to read, over a connection of its own.
+fn inventory_browser(config: &Config) -> Result<Option<Browser>, StartError> {
+    Ok(match &config.inventory {
+        InventoryConfig::Disabled => None,
+        InventoryConfig::Sqlite => Some(Browser::sqlite(&config.data_dir.join("inventory.sqlite"))),
+        InventoryConfig::Postgres(postgres) => Some(Browser::postgres(settings(postgres)?)?),
+    })
 }
 
 fn settings(config: &PostgresConfig) -> Result<PostgresSettings, StoreError> {

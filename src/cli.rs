@@ -1,10 +1,14 @@
 //! The command line. `serve` is the default; exit codes follow `sysexits.h` where one fits.
 
+mod operate;
+mod print;
+mod service;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::app;
 use crate::config::{Config, Environment};
@@ -18,6 +22,10 @@ const CONFIG_FAULT: u8 = 64;
 /// The service cannot start: a port is taken, the journal is in use or unreadable
 /// (`EX_UNAVAILABLE`).
 const CANNOT_START: u8 = 69;
+/// The service wants another token (`EX_NOPERM`).
+const FORBIDDEN: u8 = 77;
+/// It could not be done, or not for every key.
+const FAILED: u8 = 3;
 
 /// A streaming S3 proxy that brings every accepted write to a second S3 and to an SQL inventory.
 ///
@@ -35,6 +43,27 @@ enum Command {
     Serve,
     /// Run the proxy with two embedded S3 stores: nothing else is needed
     Dev(DevArgs),
+    /// Is the mirror behind, why, and what is to be done
+    Status(operate::StatusArgs),
+    /// List the keys that a permanent error has stopped
+    Failed(operate::FailedArgs),
+    /// Try parked keys again
+    Retry(operate::RetryArgs),
+    /// Give parked keys up
+    Discard(operate::DiscardArgs),
+    /// Tell everything that is known of one key
+    Explain(operate::ExplainArgs),
+    /// Stop mirroring until it is resumed; writes wait in the journal
+    Pause(operate::PauseArgs),
+    /// Let mirroring go on
+    Resume(operate::ResumeArgs),
+    /// Let deletes that were held back from the mirror be made there
+    Release(operate::ReleaseArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
     /// Run one embedded S3 store, for tests and compose files
     Store(StoreArgs),
 }
@@ -92,6 +121,20 @@ pub fn run() -> ExitCode {
             Command::Serve => serve().await,
             Command::Dev(args) => Box::pin(develop(args)).await,
             Command::Store(args) => store(args).await,
+            Command::Status(args) => told(operate::status(args).await),
+            Command::Failed(args) => told(operate::failed(args).await),
+            Command::Retry(args) => told(operate::retry(args).await),
+            Command::Discard(args) => told(operate::discard(args).await),
+            Command::Explain(args) => told(operate::explain(args).await),
+            Command::Pause(args) => told(operate::pause(args).await),
+            Command::Resume(args) => told(operate::resume(args).await),
+            Command::Release(args) => told(operate::release(args).await),
+            Command::Completions { shell } => {
+                let mut command = CommandLine::command();
+                let name = command.get_name().to_owned();
+                clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
+                ExitCode::SUCCESS
+            }
         }
     })
 }
@@ -99,6 +142,17 @@ pub fn run() -> ExitCode {
 fn cannot_start(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("s3-mirror: {}", describe(error));
     ExitCode::from(CANNOT_START)
+}
+
+/// The end of a command that talks to the service.
+fn told(result: Result<u8, service::ServiceError>) -> ExitCode {
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("s3-mirror: {error}");
+            ExitCode::from(error.code())
+        }
+    }
 }
 
 async fn serve() -> ExitCode {

@@ -176,6 +176,8 @@ pub struct Config {
     pub allowed_buckets: Vec<String>,
     /// How long a stopping process finishes requests and drains the backlog.
     pub drain_timeout: Duration,
+    /// What was set, for people to look at.
+    pub shown: env::Shown,
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -260,6 +262,7 @@ impl Config {
             )),
             client_credentials_file: env.client_credentials_file.as_ref().map(PathBuf::from),
             allowed_buckets: parse::words(env.allowed_buckets.as_deref()),
+            shown: env.shown(),
             main: main.unwrap_or_else(parse::nowhere),
             mirror: mirror.unwrap_or_else(parse::nowhere),
         };

@@ -10,6 +10,7 @@
 //! # Crash
 //! Rows are written at least once; writing one again changes nothing.
 
+pub mod browse;
 pub mod postgres;
 pub mod row;
 pub mod schema;

@@ -1,7 +1,8 @@
 //! Every metric of the process. Labels are small closed sets; nothing a client sends becomes a
 //! label. Lag and backlog are not counted here: they are read from the journal when asked for.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -29,11 +30,31 @@ pub struct Metrics {
     /// Failed tries to write the inventory.
     pub db_errors: Counter,
     /// Accepted by main to confirmed by the mirror.
-    pub mirror_latency: Histogram,
+    pub mirror_latency: Latency,
     /// Bytes sent to the mirror.
     pub mirror_bytes: Counter,
     /// Gauges that are set from the journal when metrics are read.
     pub journal: JournalGauges,
+}
+
+/// A histogram that can say how often it was told.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    histogram: Histogram,
+    count: Arc<AtomicU64>,
+}
+
+impl Latency {
+    /// Takes one value, in seconds.
+    pub fn observe(&self, seconds: f64) {
+        self.histogram.observe(seconds);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Values so far.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
 }
 
 /// What operators watch; values come from the journal.
@@ -59,6 +80,8 @@ pub struct JournalGauges {
     pub unsettled_intents: Gauge,
     /// `s3_proxy_journal_failing`
     pub failing: Gauge,
+    /// `s3_proxy_mirror_paused`
+    pub paused: Gauge,
 }
 
 impl Metrics {
@@ -71,7 +94,10 @@ impl Metrics {
             mirror_errors: Counter::default(),
             db_errors: Counter::default(),
             // 1 ms to 4.6 h: RTC's 15 minutes lie well inside.
-            mirror_latency: Histogram::new(exponential_buckets(0.001, 2.0, 25)),
+            mirror_latency: Latency {
+                histogram: Histogram::new(exponential_buckets(0.001, 2.0, 25)),
+                count: Arc::default(),
+            },
             mirror_bytes: Counter::default(),
             journal: JournalGauges::default(),
         };
@@ -102,7 +128,7 @@ impl Metrics {
             "mirror_latency",
             "Acceptance by main to confirmation by the mirror",
             Unit::Seconds,
-            metrics.mirror_latency.clone(),
+            metrics.mirror_latency.histogram.clone(),
         );
         prefixed.register(
             "mirror_copied_bytes",
@@ -110,7 +136,7 @@ impl Metrics {
             metrics.mirror_bytes.clone(),
         );
         let gauges = &metrics.journal;
-        let plain: [(&str, &str, &Gauge); 9] = [
+        let plain: [(&str, &str, &Gauge); 10] = [
             (
                 "mirror_pending_operations",
                 "Writes the mirror has not confirmed",
@@ -132,6 +158,7 @@ impl Metrics {
             ("inventory_parked_rows", "Rows the inventory can never store", &gauges.parked_rows),
             ("unsettled_intents", "Writes whose outcome is not known", &gauges.unsettled_intents),
             ("journal_failing", "1 while the journal cannot be written", &gauges.failing),
+            ("mirror_paused", "1 while an operator has paused mirroring", &gauges.paused),
         ];
         for (name, help, gauge) in plain {
             prefixed.register(name, help, gauge.clone());
@@ -149,6 +176,15 @@ impl Metrics {
         let labels = RequestLabels { method: method_label(method), status: status_label(status) };
         self.requests.get_or_create(&labels).inc();
         self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Requests answered so far, and those among them that were answered with 5xx.
+    pub fn requests_and_failures(&self) -> (u64, u64) {
+        let count = |status| {
+            let of = |method| self.requests.get_or_create(&RequestLabels { method, status }).get();
+            METHODS.into_iter().map(of).sum::<u64>()
+        };
+        (STATUSES.into_iter().map(count).sum(), count("5xx"))
     }
 }
 

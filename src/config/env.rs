@@ -4,10 +4,12 @@
 //! judges all of it at once. An empty variable counts as absent, as Kubernetes and compose files
 //! produce them.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 /// Raw values by their variable names (upper-case of the field).
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(default)]
 #[allow(
     missing_docs,
@@ -55,7 +57,47 @@ pub struct Environment {
     pub allowed_buckets: Option<String>,
 }
 
+/// What was set, in a form that can be shown: whatever may be secret is masked.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Shown(BTreeMap<String, String>);
+
+impl Shown {
+    /// The value of a variable by its name, if it was set.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shown")
+    }
+}
+
+/// Stands for a value that may be secret.
+const MASK: &str = "***";
+
+/// May the value be secret? Rather once too often: a new variable is masked by its name before
+/// anybody has thought of it. What names a file is none.
+fn secret(name: &str) -> bool {
+    const WORDS: [&str; 8] =
+        ["key", "secret", "password", "token", "url", "credential", "header", "headers"];
+    !name.ends_with("_file") && name.split('_').any(|word| WORDS.contains(&word))
+}
+
 impl Environment {
+    /// What was set, secrets masked.
+    pub fn shown(&self) -> Shown {
+        let values = serde_json::to_value(self).unwrap_or_default();
+        let values = values.as_object().cloned().unwrap_or_default();
+        let shown = values.into_iter().filter_map(|(name, value)| {
+            let value = value.as_str()?;
+            let value = if secret(&name) { MASK } else { value };
+            Some((name.to_ascii_uppercase(), value.to_owned()))
+        });
+        Shown(shown.collect())
+    }
+
     /// Reads the process environment. Values that are not UTF-8 are named in the error.
     pub fn read() -> Result<Self, String> {
         Self::from_pairs(std::env::vars_os().filter_map(|(name, value)| {

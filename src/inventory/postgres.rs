@@ -12,6 +12,7 @@
 //! keeps them until [`Postgres`] has answered, writes them again.
 
 mod batch;
+mod browse;
 mod connect;
 mod count;
 mod fault;

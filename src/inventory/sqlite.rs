@@ -6,6 +6,8 @@
 //! - A statement is one transaction: after a crash its rows are there or not.
 //! - Another program's lock is waited for five seconds; then the store counts as unavailable.
 
+pub(super) mod browse;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;

@@ -185,6 +185,19 @@ pub struct BucketFigures {
     pub last_change_ms: Option<i64>,
 }
 
+/// Why a number of keys stand still.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Reason {
+    /// `retrying` or `parked`.
+    pub state: &'static str,
+    /// The error, as it was last seen.
+    pub reason: String,
+    /// How many keys.
+    pub keys: i64,
+    /// One of them: `bucket/key`.
+    pub example: String,
+}
+
 impl Journal {
     /// The value of a note.
     pub async fn note(&self, name: &str) -> Result<Option<String>, sqlx::Error> {
@@ -301,6 +314,11 @@ impl Journal {
     /// What the journal holds by bucket, counted now; the busiest [`BUCKETS_MAX`] buckets.
     pub async fn bucket_figures(&self) -> Result<Vec<BucketFigures>, sqlx::Error> {
         self.ask(async |db| sql::bucket_figures(db, BUCKETS_MAX).await).await
+    }
+
+    /// Why keys wait or are parked: the most frequent reasons.
+    pub async fn reasons(&self, limit: u32) -> Result<Vec<Reason>, sqlx::Error> {
+        self.ask(async |db| sql::reasons(db, limit).await).await
     }
 
     async fn operate(&self, operation: Operation) -> Result<(), AppendError> {

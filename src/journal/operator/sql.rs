@@ -4,7 +4,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::super::entry::{Facts, ObjectKey, Sequence};
-use super::{After, BucketFigures, Explained, Operation, Parked, Selection, Told};
+use super::{After, BucketFigures, Explained, Operation, Parked, Reason, Selection, Told};
 use crate::s3::operation::Change;
 
 /// Brought up with the journal's own tables.
@@ -228,6 +228,31 @@ pub(super) async fn bucket_figures(
             })
         })
         .collect()
+}
+
+pub(super) async fn reasons(
+    db: &mut SqliteConnection,
+    limit: u32,
+) -> Result<Vec<Reason>, sqlx::Error> {
+    let mut reasons = Vec::new();
+    for (state, condition) in
+        [("parked", "(mirror = 3 OR inventory = 3)"), ("retrying", "mirror = 2")]
+    {
+        let sql = format!(
+            "SELECT coalesce(error, 'not recorded'), count(*), min(bucket || '/' || key)
+             FROM entry WHERE {condition} GROUP BY 1 ORDER BY 2 DESC LIMIT ?1"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(limit).fetch_all(&mut *db).await?;
+        for row in rows {
+            reasons.push(Reason {
+                state,
+                reason: row.try_get(0)?,
+                keys: row.try_get(1)?,
+                example: row.try_get(2)?,
+            });
+        }
+    }
+    Ok(reasons)
 }
 
 fn change_name(code: i64) -> &'static str {
