@@ -91,6 +91,14 @@ impl Authenticator {
         self.active.load().credentials.client(access_key_id).is_some()
     }
 
+    /// What a request without any signature may read, if it is one; nothing unless the file of
+    /// clients says so.
+    pub fn anonymous(&self, head: &RequestHead<'_>) -> Option<Arc<Vec<Grant>>> {
+        let active = self.active.load();
+        let grants = active.credentials.anonymous();
+        (!grants.is_empty() && sigv4::is_unsigned(head)).then(|| grants.clone())
+    }
+
     /// Verifies a request signed in its `Authorization` header or in its query.
     ///
     /// An upload by HTML form has its signature in the body: see [`Self::verify_post`].

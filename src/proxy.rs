@@ -35,7 +35,6 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use crate::auth::Identity;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::s3::address::Address;
@@ -124,7 +123,7 @@ impl Proxy {
         // A form carries its signature in its fields, which are read and verified in their turn.
         let is_form = form::is_form(&parts, &address);
         let caller = if is_form {
-            Caller { identity: None }
+            Caller::Anybody
         } else {
             self.access.identify(&parts, named.unwrap_or_default())?
         };
@@ -156,7 +155,7 @@ impl Proxy {
             }
             let algorithm =
                 trailers.iter().find_map(|name| ChecksumAlgorithm::from_header_name(name));
-            let verifier = caller.identity.as_ref().and_then(Identity::chunk_verifier);
+            let verifier = caller.chunk_verifier();
             decoder = Some(ChunkedDecoder::new(form, length, &trailers, verifier)?);
             strip_framing_headers(&mut parts.headers);
             if let Some(algorithm) = algorithm {

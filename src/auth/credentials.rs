@@ -4,7 +4,8 @@
 //! [{"access_key_id": "app", "secret_access_key": "...",
 //!   "buckets": [{"bucket": "photos", "prefixes": ["thumbs/"], "access": "read-write"},
 //!               {"bucket": "logs-*", "access": "write"}],
-//!   "main_access_key": "...", "main_secret_key": "..."}]
+//!   "main_access_key": "...", "main_secret_key": "..."},
+//!  {"anonymous": true, "buckets": [{"bucket": "public", "access": "read"}]}]
 //! ```
 //!
 //! Promises: a file is taken as a whole or not at all; every fault in the values is named with its
@@ -78,6 +79,8 @@ impl Client {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     clients: HashMap<String, Arc<Client>>,
+    /// What requests without any signature may read; usually nothing.
+    anonymous: Arc<Vec<Grant>>,
 }
 
 /// Why a file of credentials is refused: its faults, one text each, without any value that could be
@@ -99,6 +102,7 @@ impl CredentialsError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawClient {
+    anonymous: Option<Value>,
     access_key_id: Option<Value>,
     secret_access_key: Option<Value>,
     buckets: Option<Vec<RawGrant>>,
@@ -123,11 +127,16 @@ impl Credentials {
             serde_json::from_slice(text).map_err(|error| json_fault(&error))?;
         let mut faults = Faults::default();
         let mut clients = HashMap::new();
-        if raw.is_empty() {
+        let mut anonymous = Vec::new();
+        if raw.iter().all(|raw| raw.anonymous.is_some()) {
             faults.add("the file", "names no client");
         }
         for (index, raw) in raw.into_iter().enumerate() {
             let place = format!("client {}", index + 1);
+            if raw.anonymous.is_some() {
+                anonymous.extend(read_anonymous(&raw, &place, &mut faults));
+                continue;
+            }
             let Some(client) = read_client(&raw, &place, &mut faults) else {
                 continue;
             };
@@ -137,7 +146,7 @@ impl Credentials {
             }
         }
         if faults.0.is_empty() {
-            Ok(Self { clients })
+            Ok(Self { clients, anonymous: Arc::new(anonymous) })
         } else {
             Err(CredentialsError { faults: faults.0 })
         }
@@ -146,6 +155,11 @@ impl Credentials {
     /// The client with this access key ID.
     pub fn client(&self, access_key_id: &str) -> Option<&Arc<Client>> {
         self.clients.get(access_key_id)
+    }
+
+    /// What requests without any signature may read.
+    pub fn anonymous(&self) -> &Arc<Vec<Grant>> {
+        &self.anonymous
     }
 
     /// How many clients there are.
@@ -195,14 +209,7 @@ fn read_client(raw: &RawClient, place: &str, faults: &mut Faults) -> Option<Clie
             main_id.zip(main_secret)
         }
     };
-    if raw.buckets.as_ref().is_none_or(Vec::is_empty) {
-        faults.add(place, "buckets is missing or empty");
-    }
-    let mut grants = Vec::new();
-    for (index, raw) in raw.buckets.iter().flatten().enumerate() {
-        let place = format!("{place}, bucket {}", index + 1);
-        grants.extend(read_grant(raw, &place, faults));
-    }
+    let grants = read_grants(raw, place, faults);
     Some(Client {
         access_key_id: id?,
         secret_access_key: SecretAccessKey(secret?),
@@ -212,6 +219,35 @@ fn read_client(raw: &RawClient, place: &str, faults: &mut Faults) -> Option<Clie
             secret_access_key: SecretAccessKey(secret),
         }),
     })
+}
+
+/// What everybody may read: a switch that has to be set by name, and for reading alone.
+fn read_anonymous(raw: &RawClient, place: &str, faults: &mut Faults) -> Vec<Grant> {
+    if raw.anonymous != Some(Value::Bool(true)) {
+        faults.add(place, "anonymous must be true, or left out");
+    }
+    let keys =
+        [&raw.access_key_id, &raw.secret_access_key, &raw.main_access_key, &raw.main_secret_key];
+    if keys.iter().any(|key| key.is_some()) {
+        faults.add(place, "anonymous requests have no keys");
+    }
+    let grants = read_grants(raw, place, faults);
+    if grants.iter().any(Grant::writes) {
+        faults.add(place, "anonymous requests may have access read and no other");
+    }
+    grants
+}
+
+fn read_grants(raw: &RawClient, place: &str, faults: &mut Faults) -> Vec<Grant> {
+    if raw.buckets.as_ref().is_none_or(Vec::is_empty) {
+        faults.add(place, "buckets is missing or empty");
+    }
+    let mut grants = Vec::new();
+    for (index, raw) in raw.buckets.iter().flatten().enumerate() {
+        let place = format!("{place}, bucket {}", index + 1);
+        grants.extend(read_grant(raw, &place, faults));
+    }
+    grants
 }
 
 fn read_grant(raw: &RawGrant, place: &str, faults: &mut Faults) -> Option<Grant> {
@@ -328,6 +364,36 @@ mod tests {
             assert!(text.contains(fault), "{fault} is not in: {text}");
         }
         assert!(!text.contains("hush"), "{text}");
+    }
+
+    #[test]
+    fn what_everybody_may_read_is_said_by_name_and_is_reading() {
+        let read = |more: &str| {
+            let public = format!(r#"{{"anonymous": true, {more}}}"#);
+            let app = r#"{"access_key_id": "a", "secret_access_key": "hush",
+                "buckets": [{"bucket": "b", "access": "read"}]}"#;
+            Credentials::parse(format!("[{app}, {public}]").as_bytes())
+        };
+        let good = read(r#""buckets": [{"bucket": "pub", "prefixes": ["a/"], "access": "read"}]"#);
+        let good = good.unwrap();
+        assert_eq!((good.len(), good.anonymous().len()), (1, 1));
+        assert!(good.anonymous()[0].allows(Access::Read, Some("pub"), Some("a/k")));
+        for (more, fault) in [
+            (
+                r#""buckets": [{"bucket": "pub", "access": "read-write"}]"#,
+                "access read and no other",
+            ),
+            (r#""buckets": [{"bucket": "pub", "access": "write"}]"#, "access read and no other"),
+            (r#""buckets": []"#, "buckets is missing or empty"),
+            (r#""access_key_id": "x", "buckets": [{"bucket": "p", "access": "read"}]"#, "no keys"),
+        ] {
+            let found = read(more).unwrap_err().to_string();
+            assert!(found.contains(fault), "{more}: {found}");
+        }
+        let off = r#"[{"anonymous": false, "buckets": [{"bucket": "p", "access": "read"}]}]"#;
+        let found = faults(off);
+        assert!(found.contains("must be true") && found.contains("names no client"), "{found}");
+        assert!(Credentials::parse(GOOD.as_bytes()).unwrap().anonymous().is_empty());
     }
 
     #[test]

@@ -44,6 +44,11 @@ impl Grant {
         Some(Self { bucket, prefixes, read, write })
     }
 
+    /// Whether anything may be changed by it.
+    pub(super) fn writes(&self) -> bool {
+        self.write
+    }
+
     /// Whether this grant covers a request.
     ///
     /// - `bucket: None` is a request to the service, that is `ListBuckets`: it shows every bucket,

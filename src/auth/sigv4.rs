@@ -73,6 +73,14 @@ pub(super) struct Claim<'r> {
     canonical_query: String,
 }
 
+/// Does a request claim nothing at all?
+pub(super) fn is_unsigned(head: &RequestHead<'_>) -> bool {
+    let query = Query::parse(head.raw_query.unwrap_or_default());
+    let marks = ["X-Amz-Algorithm", "X-Amz-Signature", "X-Amz-Credential", "AWSAccessKeyId"];
+    !head.headers.contains_key(http::header::AUTHORIZATION)
+        && !marks.iter().any(|mark| query.has(mark))
+}
+
 impl<'r> Claim<'r> {
     /// Finds and parses the claim of a request.
     pub(super) fn read(head: &RequestHead<'r>) -> Result<Self, AuthError> {

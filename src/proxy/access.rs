@@ -7,14 +7,15 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use time::OffsetDateTime;
 
 use super::error::S3Error;
-use crate::auth::{Access, AuthError, Authenticator, Identity, RequestHead};
+use crate::auth::{Access, AuthError, Authenticator, Grant, Identity, RequestHead};
 use crate::config::Secret;
 use crate::s3::address::Address;
+use crate::s3::chunked::ChunkVerifier;
 use crate::s3::encode::decode;
 use crate::s3::operation::{Effect, Operation};
 use crate::upstream::credentials::Credentials;
@@ -52,16 +53,41 @@ pub struct AccessRules {
     pub allowed_buckets: Vec<String>,
 }
 
-/// What a caller may do.
+/// Who sends a request.
 #[derive(Debug, Clone)]
-pub(super) struct Caller {
-    pub(super) identity: Option<Identity>,
+pub(super) enum Caller {
+    /// Nobody in particular: clients are not verified, or this request has no signature by its
+    /// nature (a preflight; a form, until its policy has been read).
+    Anybody,
+    /// A client whose signature was verified.
+    Verified(Box<Identity>),
+    /// Nobody, where clients are verified, with what everybody may read.
+    Anonymous(Arc<Vec<Grant>>),
 }
 
 impl Caller {
+    /// The verifier of signed chunks.
+    pub(super) fn chunk_verifier(&self) -> Option<ChunkVerifier> {
+        match self {
+            Self::Verified(identity) => identity.chunk_verifier(),
+            Self::Anybody | Self::Anonymous(_) => None,
+        }
+    }
+
+    fn may(&self, access: Access, bucket: Option<&str>, key: Option<&str>) -> bool {
+        match self {
+            Self::Anybody => true,
+            Self::Verified(identity) => identity.may(access, bucket, key),
+            Self::Anonymous(grants) => {
+                key.is_some() && grants.iter().any(|grant| grant.allows(access, bucket, key))
+            }
+        }
+    }
+
     /// The caller's own keys on main, if it has some.
     pub(super) fn main_keys(&self) -> Option<Arc<Credentials>> {
-        let pair = self.identity.as_ref()?.main_key_pair()?;
+        let Self::Verified(identity) = self else { return None };
+        let pair = identity.main_key_pair()?;
         Some(Arc::new(Credentials {
             access_key_id: pair.access_key_id.clone(),
             secret_access_key: Secret::new(pair.secret_access_key.expose()),
@@ -73,18 +99,23 @@ impl Caller {
 impl AccessRules {
     /// Verifies the signature, if clients are verified. The request must be as it was received.
     pub(super) fn identify(&self, parts: &Parts, host: &str) -> Result<Caller, S3Error> {
-        let identity = match &self.authenticator {
-            None => None,
-            Some(authenticator) => Some(authenticator.verify(&RequestHead {
-                method: parts.method.as_str(),
-                raw_path: parts.uri.path(),
-                raw_query: parts.uri.query(),
-                headers: &parts.headers,
-                host,
-                now: OffsetDateTime::now_utc(),
-            })?),
+        let Some(authenticator) = &self.authenticator else { return Ok(Caller::Anybody) };
+        if parts.method == Method::OPTIONS {
+            // Browsers sign no preflight, and what it tells is main's CORS rules.
+            return Ok(Caller::Anybody);
+        }
+        let head = RequestHead {
+            method: parts.method.as_str(),
+            raw_path: parts.uri.path(),
+            raw_query: parts.uri.query(),
+            headers: &parts.headers,
+            host,
+            now: OffsetDateTime::now_utc(),
         };
-        Ok(Caller { identity })
+        if let Some(grants) = authenticator.anonymous(&head) {
+            return Ok(Caller::Anonymous(grants));
+        }
+        Ok(Caller::Verified(Box::new(authenticator.verify(&head)?)))
     }
 
     /// Holds a request to the rules; keys named in its body follow in [`AccessRules::check_key`].
@@ -97,6 +128,9 @@ impl AccessRules {
     ) -> Result<(), S3Error> {
         let access = if operation.effect == Effect::Read { Access::Read } else { Access::Write };
         let bucket = address.bucket.as_deref();
+        if matches!(caller, Caller::Anonymous(_)) {
+            check_anonymous(address, operation)?;
+        }
         // A listing shows what lies under its prefix; nothing else has one.
         let listing = LISTINGS.contains(&operation.name)
             && address.query.names().all(|name| LIST_PARAMETERS.contains(&name));
@@ -138,9 +172,7 @@ impl AccessRules {
         bucket: Option<&str>,
         key: Option<&str>,
     ) -> Result<(), S3Error> {
-        let granted =
-            caller.identity.as_ref().is_none_or(|identity| identity.may(access, bucket, key));
-        if granted && self.allows_bucket(bucket) {
+        if caller.may(access, bucket, key) && self.allows_bucket(bucket) {
             Ok(())
         } else {
             Err(AuthError::access_denied().into())
@@ -157,6 +189,23 @@ impl AccessRules {
     }
 }
 
+/// Nobody in particular reads objects, the newest versions of them, and nothing about them or about
+/// buckets, whatever the request may come to mean.
+fn check_anonymous(address: &Address, operation: Operation) -> Result<(), S3Error> {
+    if address.query.names().any(|name| name.starts_with("response-")) {
+        // It could turn an image into a page with scripts. S3 refuses it too.
+        return Err(S3Error::invalid_request(
+            "Request specific response headers cannot be used for anonymous GET requests.",
+        ));
+    }
+    let reads = matches!(operation.name, "GetObject" | "HeadObject");
+    if reads && address.query.names().all(|name| matches!(name, "partNumber" | "x-id")) {
+        Ok(())
+    } else {
+        Err(AuthError::access_denied().into())
+    }
+}
+
 /// Bucket and key of `[/]bucket/key[?versionId=..]`, percent-encoded or not.
 fn copy_source(source: &str) -> Option<(String, String)> {
     let path = source.split_once("?versionId=").map_or(source, |(path, _)| path);
@@ -170,7 +219,7 @@ mod tests {
     use super::*;
 
     fn anybody() -> Caller {
-        Caller { identity: None }
+        Caller::Anybody
     }
 
     #[test]
@@ -193,6 +242,38 @@ mod tests {
             let verdict = rules.check(&anybody(), &address, operation, &headers);
             assert_eq!(verdict.is_ok(), allowed, "{source}");
         }
+    }
+
+    #[test]
+    fn nobody_in_particular_reads_granted_objects_and_nothing_else() {
+        let rules = AccessRules { authenticator: None, allowed_buckets: Vec::new() };
+        let grant = Grant::new("pub", vec!["a/".into()], true, false).unwrap();
+        let nobody = Caller::Anonymous(Arc::new(vec![grant]));
+        let code = |method: &Method, path: &str, query: Option<&str>| {
+            let address = Address::parse("h", path, query, &[]).unwrap();
+            let operation = Operation::of(method, &address, &HeaderMap::new());
+            let verdict = rules.check(&nobody, &address, operation, &HeaderMap::new());
+            verdict.map_or_else(|error| error.code, |()| "ok")
+        };
+        assert_eq!(code(&Method::GET, "/pub/a/k", None), "ok");
+        assert_eq!(code(&Method::HEAD, "/pub/a/k", Some("partNumber=1")), "ok");
+        for (method, path, query) in [
+            (Method::GET, "/pub/b", None),
+            (Method::GET, "/other/a/k", None),
+            (Method::GET, "/pub", Some("prefix=a/")),
+            (Method::GET, "/", None),
+            (Method::GET, "/pub/a/k", Some("acl")),
+            (Method::GET, "/pub/a/k", Some("versionId=v")),
+            (Method::GET, "/pub/a/k", Some("invented")),
+            (Method::POST, "/pub/a/k", Some("select&select-type=2")),
+            (Method::PUT, "/pub/a/k", None),
+            (Method::DELETE, "/pub/a/k", None),
+            (Method::POST, "/pub", Some("delete")),
+        ] {
+            assert_eq!(code(&method, path, query), "AccessDenied", "{method} {path} {query:?}");
+        }
+        let typed = Some("response-content-type=text/html");
+        assert_eq!(code(&Method::GET, "/pub/a/k", typed), "InvalidRequest");
     }
 
     #[test]

@@ -145,11 +145,11 @@ impl Proxy {
         head: &FormHead,
     ) -> Result<(Caller, Option<(u64, u64)>), S3Error> {
         let Some(authenticator) = &self.access.authenticator else {
-            return Ok((Caller { identity: None }, None));
+            return Ok((Caller::Anybody, None));
         };
         let form = PostForm { bucket, fields: &head.fields };
         let grant = authenticator.verify_post(&form, OffsetDateTime::now_utc())?;
-        Ok((Caller { identity: Some(grant.identity) }, grant.content_length))
+        Ok((Caller::Verified(Box::new(grant.identity)), grant.content_length))
     }
 }
 

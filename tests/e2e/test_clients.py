@@ -11,6 +11,7 @@ import urllib3
 from botocore.exceptions import ClientError
 
 from support import s3
+from support.http_fault import HttpFaultProxy
 from support.poll import until
 
 Keys = namedtuple("Keys", "access_key secret_key")
@@ -157,3 +158,61 @@ def test_allowed_buckets_bound_what_anybody_can_reach(lab):
             attempt()
         assert code(failure) == "AccessDenied"
     assert s3.every_key(lab.s3_main, mine).keys() == {"k"}
+
+
+def test_everybody_reads_what_the_file_makes_public_and_nothing_more(guarded):
+    lab, proxy, bucket, other, file, clients = guarded
+    for name in (bucket, other):
+        lab.s3_main.put_object(Bucket=name, Key="pub/k", Body=b"content")
+        lab.s3_main.put_object(Bucket=name, Key="k", Body=b"content")
+    nobody = lab.client(proxy, anonymous=True)
+    with pytest.raises(ClientError) as failure:
+        nobody.get_object(Bucket=bucket, Key="pub/k")
+    assert code(failure) == "AccessDenied", "off unless it is switched on"
+
+    rule = {"bucket": bucket, "prefixes": ["pub/"], "access": "read"}
+    file.write_text(json.dumps([*clients, {"anonymous": True, "buckets": [rule]}]))
+    url = f"{proxy.endpoint}/{bucket}/pub/k"
+    until(lambda: urllib3.request("GET", url).status == 200, "the file to be read again", 15)
+    assert nobody.get_object(Bucket=bucket, Key="pub/k")["Body"].read() == b"content"
+    assert nobody.head_object(Bucket=bucket, Key="pub/k")["ContentLength"] == 7
+    for attempt in [
+        lambda: nobody.get_object(Bucket=bucket, Key="k"),
+        lambda: nobody.get_object(Bucket=other, Key="pub/k"),
+        lambda: nobody.get_object_tagging(Bucket=bucket, Key="pub/k"),
+        lambda: nobody.list_objects_v2(Bucket=bucket, Prefix="pub/"),
+        lambda: nobody.put_object(Bucket=bucket, Key="pub/new", Body=b"x"),
+        lambda: nobody.delete_object(Bucket=bucket, Key="pub/k"),
+    ]:
+        with pytest.raises(ClientError) as failure:
+            attempt()
+        assert code(failure) == "AccessDenied"
+    as_page = urllib3.request("GET", url + "?response-content-type=text/html")
+    assert (as_page.status, b"InvalidRequest" in as_page.data) == (400, True)
+    # A wrong signature is not the same as none.
+    wrong = lab.client(proxy, credentials=Keys(READER[0], "wrong-secret-0123456789"))
+    with pytest.raises(ClientError) as failure:
+        wrong.get_object(Bucket=bucket, Key="pub/k")
+    assert code(failure) == "SignatureDoesNotMatch"
+
+
+def test_a_preflight_needs_no_signature_and_is_answered_by_main(lab, tmp_path):
+    bucket = lab.bucket("cors")
+    file = tmp_path / "clients.json"
+    file.write_text(json.dumps([grants(READER, bucket, "read")]))
+    allowed = b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nContent-Length: 0\r\n\r\n"
+    relay = lab.closing(
+        HttpFaultProxy(lab.main.address, lambda r: allowed if r.method == "OPTIONS" else None)
+    )
+    proxy = lab.proxy(main_endpoint=relay.endpoint, CLIENT_CREDENTIALS_FILE=str(file))
+    client = lab.client(proxy, credentials=Keys(*READER), signature_version="s3v4")
+    presigned = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "GET"}
+    for url in (f"{proxy.endpoint}/{bucket}/k", presigned):
+        answer = urllib3.request("OPTIONS", url, headers=asked)
+        assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, "*")
+    preflights = [request for request in relay.requests if request.method == "OPTIONS"]
+    assert len(preflights) == 2
+    for request in preflights:
+        assert ("origin", "https://app.example") in request.headers
+        assert READER[0] not in str(request)
