@@ -123,6 +123,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
             tee: tee.clone(),
             domains: config.proxy_domains.clone(),
             journal_required: config.journal_required,
+            client_timeout: config.client_timeout,
             access: access.clone(),
             metrics: metrics.clone(),
         })

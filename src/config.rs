@@ -170,6 +170,8 @@ pub struct Config {
     pub tee_spool_bytes: u64,
     /// When a copy is checked against main.
     pub fence: Fence,
+    /// How long a client may keep the proxy waiting, for a request or for more of its body.
+    pub client_timeout: Duration,
     /// Clients and what they may do; without it anybody who reaches the port may do anything.
     pub client_credentials_file: Option<PathBuf>,
     /// Buckets anybody can reach: names, or prefixes ending in `*`; empty for all.
@@ -259,6 +261,12 @@ impl Config {
                 env.drain_timeout_seconds.as_deref(),
                 25,
                 0..=3600,
+            )),
+            client_timeout: Duration::from_secs(read.number(
+                "CLIENT_TIMEOUT_SECONDS",
+                env.client_timeout_seconds.as_deref(),
+                75,
+                1..=3600,
             )),
             client_credentials_file: env.client_credentials_file.as_ref().map(PathBuf::from),
             allowed_buckets: parse::words(env.allowed_buckets.as_deref()),

@@ -22,6 +22,7 @@ mod facts;
 mod form;
 pub mod listener;
 mod multipart;
+mod patience;
 mod record;
 mod response;
 mod source;
@@ -29,8 +30,9 @@ mod translate;
 mod upload;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{HOST, HeaderValue};
+use http::header::{CONNECTION, HOST, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -52,6 +54,7 @@ use access::Caller;
 use error::S3Error;
 use record::Record;
 pub use response::ResponseBody;
+use source::{Expectation, Source};
 use upload::Framing;
 
 /// Bodies up to this size wait for their intent before anything of them is sent: they leave in
@@ -70,6 +73,8 @@ pub struct Proxy {
     pub domains: Vec<String>,
     /// Refuse writes while the journal cannot record them?
     pub journal_required: bool,
+    /// How long a client may keep the proxy waiting for its body.
+    pub client_timeout: Duration,
     /// Who may do what.
     pub access: Arc<AccessRules>,
     /// Counters.
@@ -95,9 +100,18 @@ impl Proxy {
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.metrics.clone(), parts.method.clone());
         let resource = parts.uri.path().to_owned();
+        let expectation = Expectation::of(&parts.headers);
+        let body = Source::client(body, self.client_timeout, expectation.clone());
         let admitted = match self.admit(parts, &mut record) {
             Ok(admitted) => admitted,
-            Err(error) => return refuse(&error, &resource, record),
+            Err(error) => {
+                let mut response = refuse(&error, &resource, record);
+                if expectation.waits() {
+                    // It will not send the body, so nothing else can follow on this connection.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                return response;
+            }
         };
         if admitted.operation.effect == Effect::Read {
             return self.read(admitted, body, record).await;

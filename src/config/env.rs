@@ -53,6 +53,7 @@ pub struct Environment {
     pub tee_spool_bytes: Option<String>,
     pub fence: Option<String>,
     pub drain_timeout_seconds: Option<String>,
+    pub client_timeout_seconds: Option<String>,
     pub client_credentials_file: Option<String>,
     pub allowed_buckets: Option<String>,
 }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::answer::{error_before_sending, failed};
 use super::error::S3Error;
@@ -28,12 +27,11 @@ impl Proxy {
     pub(super) async fn read(
         &self,
         admitted: Admitted,
-        body: Incoming,
+        body: Source,
         record: Record,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
-        let (outgoing, _) =
-            outgoing(admitted, UploadSource::Stream(Source::client(body)), None, None);
+        let (outgoing, _) = outgoing(admitted, UploadSource::Stream(body), None, None);
         match self.main.send(outgoing).await {
             Ok(response) => self.answer(response, &resource, record, None).await,
             Err(error) => refuse(&failed(&error), &resource, record),
@@ -44,11 +42,10 @@ impl Proxy {
     pub(super) async fn mutate(
         self: Arc<Self>,
         admitted: Admitted,
-        body: Incoming,
+        body: Source,
         record: Record,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
-        let body = Source::client(body);
         let result = match admitted.operation.effect {
             Effect::Key(_) if admitted.operation.name == form::OPERATION => {
                 self.post_object(admitted, body, record).await

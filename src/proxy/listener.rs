@@ -3,6 +3,8 @@
 //! One thread per core, each with a runtime and a pool of upstream connections of its own: a
 //! request stays on the core that its connection was given to, from the client's socket to
 //! main's and back, and wakes nobody else. Connections are dealt out in turn.
+//!
+//! A connection without a request, or with a slow head of one, is closed after `CLIENT_TIMEOUT_SECONDS`.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -18,9 +20,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::Proxy;
 use crate::s3::headers::HEADERS_MAX;
 
-/// How long a client may take to send the head of a request, and how long a kept-alive
-/// connection may idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Pause after an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Accepted connections that wait for their core.
@@ -105,7 +104,10 @@ impl Core {
 
 async fn run(proxy: Arc<Proxy>, mut arriving: mpsc::Receiver<TcpStream>, grace: Duration) -> bool {
     let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_headers(HEADERS_MAX);
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(proxy.client_timeout)
+        .max_headers(HEADERS_MAX);
     let graceful = GracefulShutdown::new();
     while let Some(stream) = arriving.recv().await {
         let stream =

@@ -1,28 +1,77 @@
 //! Where the bytes of an object come from: the client's request as it is, or the file of a form.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{EXPECT, HeaderMap};
 use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::error::S3Error;
+use super::patience::Patience;
 use crate::s3::form::{FormEvent, FormReader};
 
-/// The body of an upload before anything is decoded. Its errors say what the client did wrong.
+/// How much of an unread body is read over, and for how long, so that a client that is still sending
+/// gets to see why it should not have. Behind that the connection is closed.
+const DRAIN_BYTES_MAX: usize = 16 * 1024 * 1024;
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The body of a request before anything is decoded. Its errors say what the client did wrong.
+///
+/// Dropped before its end, it reads over what the client is still sending, within limits: closing
+/// at once would make the client's machine throw away the answer. A client that waits to be told to
+/// go on (`Expect: 100-continue`) is not told to by that.
 pub(super) struct Source(Kind);
 
 enum Kind {
-    Client(Incoming),
+    Client(Incoming, Patience, Expectation),
     Form(Box<FormFile>),
     Whole(Option<Bytes>),
+    Gone,
+}
+
+/// Whether the client sends its body without being asked.
+#[derive(Debug, Clone)]
+pub(super) enum Expectation {
+    /// It does.
+    None,
+    /// It waits for `100 Continue`, which is sent when its body is first read.
+    Continue(Arc<AtomicBool>),
+}
+
+impl Expectation {
+    /// As the request says.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let expects = headers
+            .get(EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if expects { Self::Continue(Arc::default()) } else { Self::None }
+    }
+
+    /// Is the client still waiting? Then the connection can carry no further request.
+    pub(super) fn waits(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Continue(asked) => !asked.load(Ordering::Relaxed),
+        }
+    }
+
+    fn met(&self) {
+        if let Self::Continue(asked) = self {
+            asked.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Source {
-    /// The client's body as it comes.
-    pub(super) fn client(body: Incoming) -> Self {
-        Self(Kind::Client(body))
+    /// The client's body as it comes, in at most `patience` for every so many bytes.
+    pub(super) fn client(body: Incoming, patience: Duration, expectation: Expectation) -> Self {
+        Self(Kind::Client(body, Patience::new(patience), expectation))
     }
 
     /// The file of a form.
@@ -36,6 +85,35 @@ impl Source {
     }
 }
 
+impl Drop for Source {
+    fn drop(&mut self) {
+        let Kind::Client(body, _, expectation) = std::mem::replace(&mut self.0, Kind::Gone) else {
+            return;
+        };
+        if !body.is_end_stream()
+            && !expectation.waits()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(drain(body));
+        }
+    }
+}
+
+async fn drain(mut body: Incoming) {
+    let read_over = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > DRAIN_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(DRAIN_TIME_MAX, read_over).await.is_err() {
+        tracing::debug!("a client kept sending a body that was refused");
+    }
+}
+
 impl Body for Source {
     type Data = Bytes;
     type Error = S3Error;
@@ -45,19 +123,35 @@ impl Body for Source {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, S3Error>>> {
         match &mut self.0 {
-            Kind::Client(body) => {
-                Pin::new(body).poll_frame(context).map(|frame| frame.map(|f| f.map_err(Into::into)))
+            Kind::Client(body, patience, expectation) => {
+                expectation.met();
+                let polled = Pin::new(body).poll_frame(context);
+                match &polled {
+                    Poll::Pending => {
+                        ready!(patience.poll_lost(context));
+                        // Nothing is read over: it would have to be waited for as well.
+                        self.0 = Kind::Gone;
+                        return Poll::Ready(Some(Err(too_slow())));
+                    }
+                    Poll::Ready(Some(Ok(frame))) => {
+                        patience.received(frame.data_ref().map_or(0, Bytes::len));
+                    }
+                    Poll::Ready(_) => {}
+                }
+                polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
             Kind::Form(file) => file.poll(context).map(|piece| piece.map(|p| p.map(Frame::data))),
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Gone => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Client(body) => body.is_end_stream(),
+            Kind::Client(body, ..) => body.is_end_stream(),
             Kind::Form(_) => false,
             Kind::Whole(bytes) => bytes.is_none(),
+            Kind::Gone => true,
         }
     }
 }
@@ -105,6 +199,15 @@ impl FormFile {
             }
         }
     }
+}
+
+fn too_slow() -> S3Error {
+    S3Error::new(
+        http::StatusCode::BAD_REQUEST,
+        "RequestTimeout",
+        "Your socket connection to the server was not read from or written to within the timeout \
+         period. Idle connections will be closed.",
+    )
 }
 
 /// The length of the file follows from that of the request only if nothing but the end of the form

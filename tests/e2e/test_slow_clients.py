@@ -1,0 +1,167 @@
+"""Clients that are slow, leave early or do not stop sending, and what they are told."""
+
+import json
+import socket
+import socketserver
+import threading
+import time
+
+import pytest
+
+from support import raw, s3
+from support.http_fault import s3_error
+from support.raw import Connection, ConnectionEnded, request_bytes
+
+MIB = 1024 * 1024
+
+
+def put(target, length, *more):
+    headers = [("Host", "h"), ("Content-Length", str(length)), *more]
+    return request_bytes("PUT", target, headers)
+
+
+@pytest.fixture
+def hasty(lab):
+    """A proxy that waits one second for its clients."""
+    bucket = lab.bucket("slow")
+    return lab, lab.proxy(CLIENT_TIMEOUT_SECONDS=1), bucket
+
+
+@pytest.fixture
+def guarded(lab, tmp_path):
+    """A proxy that refuses unsigned requests."""
+    bucket = lab.bucket("guarded")
+    file = tmp_path / "clients.json"
+    rule = {"bucket": bucket, "access": "read-write"}
+    client = {"access_key_id": "A", "secret_access_key": "secret-0123456789", "buckets": [rule]}
+    file.write_text(json.dumps([client]))
+    return lab, lab.proxy(CLIENT_CREDENTIALS_FILE=str(file)), bucket
+
+
+@pytest.mark.parametrize("size", [100, 3 * MIB])
+def test_a_body_that_stops_coming_is_refused_and_has_no_effect(hasty, size):
+    lab, proxy, bucket = hasty
+    with Connection(proxy.address) as connection:
+        connection.send(put(f"/{bucket}/k", size) + bytes(size - 1))
+        started = time.monotonic()
+        answer = connection.read_response()
+        waited = time.monotonic() - started
+    assert (answer.status, answer.error_code) == (400, "RequestTimeout")
+    assert waited < 5, waited
+    proxy.wait_drained()
+    assert not s3.every_key(lab.s3_main, bucket)
+
+
+def test_dripping_does_not_hold_a_place(hasty):
+    _, proxy, bucket = hasty
+    with Connection(proxy.address) as connection:
+        connection.send(put(f"/{bucket}/k", 1000))
+        connection.socket.settimeout(0.2)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            connection.send(b"x")
+            try:
+                connection._receive()
+                break
+            except TimeoutError:
+                continue
+        connection.socket.settimeout(10)
+        assert connection.read_response().error_code == "RequestTimeout"
+
+
+def test_a_head_that_does_not_come_ends_the_connection(hasty):
+    _, proxy, bucket = hasty
+    with Connection(proxy.address) as connection:
+        connection.send(f"GET /{bucket} HTTP/1.1\r\nHost:".encode())
+        with pytest.raises(ConnectionEnded):
+            connection.read_response()
+
+
+def test_the_time_main_takes_is_not_counted_against_the_client(lab):
+    """Main stops reading for longer than clients are waited for; the upload goes on."""
+    bucket = lab.bucket("slow")
+    proxy = lab.proxy(CLIENT_TIMEOUT_SECONDS=1)
+    body = bytes(30 * MIB)
+    with Connection(proxy.address, timeout=30) as connection:
+        lab.main.process.pause()
+        try:
+            sender = threading.Thread(
+                target=connection.send, args=(put(f"/{bucket}/k", len(body)) + body,)
+            )
+            sender.start()
+            time.sleep(2.5)  # the fault itself: main is away for this long
+        finally:
+            lab.main.process.resume()
+        sender.join(30)
+        assert connection.read_response().status == 200
+    lab.assert_converged(proxy, bucket)
+
+
+def test_a_body_that_ends_early_is_told_so(steady):
+    lab, proxy, _ = steady
+    bucket = lab.bucket("short")
+    for size in (100, 3 * MIB):
+        with Connection(proxy.address) as connection:
+            connection.send(put(f"/{bucket}/k", size) + bytes(size - 1))
+            connection.socket.shutdown(socket.SHUT_WR)
+            answer = connection.read_response()
+        assert (answer.status, answer.error_code) == (400, "IncompleteBody")
+    proxy.wait_drained()
+    assert not s3.every_key(lab.s3_main, bucket)
+
+
+def test_a_client_that_is_still_sending_gets_to_see_its_refusal(guarded):
+    _, proxy, bucket = guarded
+    body = bytes(8 * MIB)
+    with Connection(proxy.address) as connection:
+        for _ in range(2):  # the connection goes on
+            connection.send(put(f"/{bucket}/k", len(body)) + body)
+            answer = connection.read_response()
+            assert (answer.status, answer.error_code) == (403, "AccessDenied")
+
+
+def test_a_client_that_waits_for_100_continue_is_refused_without_its_body(guarded):
+    _, proxy, bucket = guarded
+    with Connection(proxy.address) as connection:
+        connection.send(put(f"/{bucket}/k", 8 * MIB, ("Expect", "100-continue")))
+        answer = connection.read_response()
+        assert (answer.status, answer.error_code) == (403, "AccessDenied")
+        assert answer.interim == [] and answer.header("connection") == "close"
+
+
+def test_an_early_answer_of_main_reaches_a_client_that_is_still_sending(lab):
+    """Main refuses after the head and closes while megabytes are on their way to it."""
+
+    class Refusing(socketserver.BaseRequestHandler):
+        def handle(self):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += self.request.recv(65536)
+            self.request.sendall(s3_error(503, "Slow Down", "SlowDown"))
+            self.request.shutdown(socket.SHUT_WR)
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline and self.request.recv(65536):
+                pass
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusing)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        proxy = lab.proxy(main_endpoint=f"http://127.0.0.1:{server.server_address[1]}")
+        body = bytes(12 * MIB)
+        answer = raw.exchange(
+            proxy.address, "PUT", "/b/k", [("Host", "h"), ("Content-Length", str(len(body)))], body
+        )
+        assert (answer.status, answer.error_code) == (503, "SlowDown")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "headers", [[(f"x-n{n}", "v") for n in range(1100)], [("x-long", "v" * 2 * MIB)]]
+)
+def test_oversize_heads_are_refused(steady, headers):
+    _, proxy, _ = steady
+    answer = raw.exchange(proxy.address, "GET", "/bucket/k", [("Host", "h"), *headers])
+    assert answer.status == 431
