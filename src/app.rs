@@ -85,7 +85,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     mirror.recover().await?;
     let mut workers = JoinSet::new();
     if let Some(store) = store {
-        let inventory = Inventory::new(journal.clone(), metrics.clone(), main.clone(), store);
+        let inventory = Inventory::new(journal.clone(), metrics.clone(), main.clone(), store).await;
         workers.spawn(inventory.work());
     }
     for _ in 0..config.mirror_concurrency {

@@ -7,10 +7,13 @@
 //! - **P5** A database that is away delays rows and nothing else: they wait in the journal.
 //! - **P6** One batch of at most 1000 rows is in hand.
 //!
+//! - Several proxies may write one database: `fence` tells why the rows end up true.
+//!
 //! # Crash
 //! Rows are written at least once; writing one again changes nothing.
 
 pub mod browse;
+mod fence;
 pub mod postgres;
 pub mod row;
 pub mod schema;
@@ -19,6 +22,7 @@ pub mod store;
 pub mod table;
 mod write;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,13 +30,15 @@ use futures_util::stream::StreamExt as _;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::journal::{Journal, RowWork};
+use crate::journal::{Journal, RowWork, now_ms};
 use crate::metrics::Metrics;
 use crate::s3::operation::Change;
+use crate::s3::state::ObjectState;
 use crate::upstream::Upstream;
 use crate::upstream::read::{ReadError, Reader};
+use fence::Verdict;
 use row::{Row, RowFault, RowState};
-use store::{Store, StoreError};
+use store::{Store, StoreError, Written};
 
 /// Rows per batch.
 const BATCH: usize = 1000;
@@ -53,6 +59,7 @@ pub struct Inventory {
     metrics: Metrics,
     main: Arc<Upstream>,
     store: Arc<Store>,
+    writer: i64,
 }
 
 /// Rows that wait for their own reason, each with the time of its next try.
@@ -75,9 +82,16 @@ impl Waiting {
 }
 
 impl Inventory {
-    /// Puts the writer together.
-    pub fn new(journal: Journal, metrics: Metrics, main: Arc<Upstream>, store: Arc<Store>) -> Self {
-        Self { journal, metrics, main, store }
+    /// Puts the writer together. It writes in the name of this journal, whose number is made when
+    /// it is first asked for.
+    pub async fn new(
+        journal: Journal,
+        metrics: Metrics,
+        main: Arc<Upstream>,
+        store: Arc<Store>,
+    ) -> Self {
+        let writer = fence::writer(&journal).await;
+        Self { journal, metrics, main, store, writer }
     }
 
     /// Writes rows until it is dropped.
@@ -141,9 +155,9 @@ impl Inventory {
         if rows.is_empty() {
             return true;
         }
-        match self.store.write(&rows).await {
-            Ok(faults) => {
-                self.settle(works, faults, waiting).await;
+        match self.store.write_as(self.writer, &rows).await {
+            Ok(written) => {
+                self.settle(works, rows, written, waiting).await;
                 true
             }
             Err(error) => {
@@ -151,6 +165,10 @@ impl Inventory {
                 match &error {
                     StoreError::Unavailable(_) => {
                         tracing::warn!(%error, rows = rows.len(), "rows wait");
+                    }
+                    StoreError::Unanswered(_) => {
+                        tracing::warn!(%error, rows = rows.len(), "rows wait");
+                        self.look_later(works.iter()).await;
                     }
                     StoreError::Rejected(_) => {
                         tracing::error!(%error, rows = rows.len(), "rows wait");
@@ -166,12 +184,17 @@ impl Inventory {
     async fn settle(
         &self,
         works: Vec<RowWork>,
-        faults: Vec<(usize, RowFault)>,
+        rows: Vec<Row>,
+        written: Written,
         waiting: &mut Waiting,
     ) {
-        let mut faults: std::collections::HashMap<usize, RowFault> = faults.into_iter().collect();
-        for (at, work) in works.into_iter().enumerate() {
+        self.look_later(written.late.iter().filter_map(|at| works.get(*at))).await;
+        let contested: HashSet<usize> = written.contested.into_iter().collect();
+        let mut faults: HashMap<usize, RowFault> = written.faults.into_iter().collect();
+        let mut doubtful = Vec::new();
+        for (at, (work, row)) in works.into_iter().zip(rows).enumerate() {
             match faults.remove(&at) {
+                None if contested.contains(&at) => doubtful.push((work, row)),
                 None => self.journal.row_written(&work).await,
                 Some(RowFault::Unstorable { reason }) => self.park(&work, reason).await,
                 Some(RowFault::TableUnavailable { reason }) => {
@@ -179,6 +202,45 @@ impl Inventory {
                     self.wait(waiting, work, &reason).await;
                 }
             }
+        }
+        self.make_sure(doubtful, waiting).await;
+    }
+
+    /// Asks main about contested rows that were just written; see `fence`.
+    async fn make_sure(&self, rows: Vec<(RowWork, Row)>, waiting: &mut Waiting) {
+        let mut answers = futures_util::stream::iter(rows)
+            .map(|(work, row)| async move { (self.ask(&work, Some(&row.state)).await, work, row) })
+            .buffer_unordered(QUESTIONS);
+        while let Some((now, mut work, row)) = answers.next().await {
+            let verdict = match now {
+                Ok(now) => fence::judge(&row.state, row.mirrored, &now),
+                // Main does not tell, and never will: the row is the best that is known.
+                Err(error) if error.is_permanent() => Verdict::True,
+                Err(error) => {
+                    self.wait(waiting, work, &error.to_string()).await;
+                    continue;
+                }
+            };
+            match verdict {
+                Verdict::True => self.journal.row_written(&work).await,
+                Verdict::Again => {
+                    work.unknown = true;
+                    self.journal.rows_back(vec![work]).await;
+                }
+                Verdict::Anew => {
+                    if !self.journal.waits(&work.object) {
+                        self.journal.look_again(work.object.clone()).await;
+                    }
+                    self.journal.row_written(&work).await;
+                }
+            }
+        }
+    }
+
+    /// A statement about these keys may take effect later.
+    async fn look_later(&self, works: impl Iterator<Item = &RowWork>) {
+        for work in works {
+            self.journal.recheck(work.object.clone(), fence::late_ms(now_ms())).await;
         }
     }
 
@@ -232,14 +294,27 @@ impl Inventory {
                 version_id: facts.version_id.clone(),
             });
         }
+        self.ask(work, None).await
+    }
+
+    /// What main says now. A time that main does not tell is that of `known`.
+    async fn ask(&self, work: &RowWork, known: Option<&RowState>) -> Result<RowState, ReadError> {
         let (bucket, key) = (&*work.object.bucket, &*work.object.key);
         let main = Reader { upstream: &self.main, who: "main", bucket, key: Some(key) };
-        Ok(main.head().await?.map_or(RowState::Absent, |state| RowState::Present {
-            size: state.size,
-            content_type: state.content_type().to_owned(),
-            last_modified: state.last_modified.unwrap_or_else(OffsetDateTime::now_utc),
-            etag: Some(state.etag),
-            version_id: state.version_id,
-        }))
+        Ok(main.head().await?.map_or(RowState::Absent, |state| observed(state, known)))
+    }
+}
+
+fn observed(state: ObjectState, known: Option<&RowState>) -> RowState {
+    let time = state.last_modified.or(match known {
+        Some(RowState::Present { last_modified, .. }) => Some(*last_modified),
+        _ => None,
+    });
+    RowState::Present {
+        size: state.size,
+        content_type: state.content_type().to_owned(),
+        last_modified: time.unwrap_or_else(OffsetDateTime::now_utc),
+        etag: Some(state.etag),
+        version_id: state.version_id,
     }
 }

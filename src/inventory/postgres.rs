@@ -33,7 +33,7 @@ use tokio::time::{sleep, timeout};
 
 use super::row::Row;
 use super::store::StoreError;
-use super::write::{Backend, Failure};
+use super::write::{Applied, Backend, Failure};
 use batch::Batch;
 use connect::{Connector, Shared};
 use fault::{Verdict, reason, verdict};
@@ -76,11 +76,14 @@ struct Memory {
 struct Trouble {
     verdict: Verdict,
     reason: String,
+    /// The server did not say what became of the statement.
+    unanswered: bool,
 }
 
 impl Trouble {
     fn of(error: &tokio_postgres::Error) -> Self {
-        Self { verdict: verdict(error), reason: reason(error) }
+        let unanswered = error.as_db_error().is_none();
+        Self { verdict: verdict(error), reason: reason(error), unanswered }
     }
 }
 
@@ -162,13 +165,17 @@ impl Postgres {
     }
 
     /// One try on one connection, within the deadline.
-    async fn try_apply(&self, bucket: &str, batch: &Batch<'_>) -> Result<(), TryFailure> {
+    async fn try_apply(&self, bucket: &str, batch: &Batch<'_>) -> Result<Vec<String>, TryFailure> {
         let mut client = self.checkout().await.map_err(TryFailure::Store)?;
         let outcome = timeout(self.deadline, self.run(&mut client, bucket, batch)).await;
         let trouble = match outcome {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(contested)) => return Ok(contested),
             Ok(Err(trouble)) => trouble,
-            Err(_) => Trouble { verdict: Verdict::Store, reason: "no answer in time".into() },
+            Err(_) => Trouble {
+                verdict: Verdict::Store,
+                reason: "no answer in time".into(),
+                unanswered: true,
+            },
         };
         if matches!(trouble.verdict, Verdict::Connection | Verdict::Store) {
             discard(client);
@@ -181,14 +188,15 @@ impl Postgres {
         client: &mut Object,
         bucket: &str,
         batch: &Batch<'_>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Vec<String>, Trouble> {
         let sql = self.statement(client, bucket).await?;
         if client.statement_cache.size() > STATEMENTS_PER_CONNECTION_MAX {
             client.statement_cache.clear();
         }
         let statement = client.prepare_cached(&sql).await.map_err(|e| Trouble::of(&e))?;
-        client.execute(&statement, &batch.parameters()).await.map_err(|e| Trouble::of(&e))?;
-        Ok(())
+        let contested = client.query(&statement, &batch.parameters()).await;
+        let contested = contested.map_err(|e| Trouble::of(&e))?;
+        Ok(contested.iter().map(|row| row.get(0)).collect())
     }
 
     /// The statement for the bucket's table, which exists from then on.
@@ -211,7 +219,9 @@ impl Postgres {
             tables::ensure_table(&transaction, &self.schema, bucket).await.map_err(|fault| {
                 match fault {
                     TableFault::Database(error) => Trouble::of(&error),
-                    TableFault::Refused(reason) => Trouble { verdict: Verdict::Table, reason },
+                    TableFault::Refused(reason) => {
+                        Trouble { verdict: Verdict::Table, reason, unanswered: false }
+                    }
                 }
             })?;
         transaction.commit().await.map_err(|e| Trouble::of(&e))?;
@@ -247,17 +257,34 @@ impl Backend for Postgres {
         self.connections_max
     }
 
-    async fn apply(&self, bucket: &str, rows: &[&Row]) -> Result<(), Failure> {
-        let batch = Batch::new(rows);
+    async fn apply(
+        &self,
+        bucket: &str,
+        rows: &[&Row],
+        writer: Option<i64>,
+    ) -> Result<Applied, Failure> {
+        let batch = Batch::new(rows, writer);
         let mut repaired = false;
+        let mut late = false;
         let mut tries_left = TRIES_MAX - 1;
         loop {
-            let Trouble { verdict, reason } = match self.try_apply(bucket, &batch).await {
-                Ok(()) => return Ok(()),
+            let trouble = match self.try_apply(bucket, &batch).await {
+                Ok(contested) => return Ok(Applied { contested, late }),
+                Err(TryFailure::Store(StoreError::Unavailable(reason))) if late => {
+                    return Err(Failure::Store(StoreError::Unanswered(reason)));
+                }
                 Err(TryFailure::Store(error)) => return Err(Failure::Store(error)),
                 Err(TryFailure::Trouble(trouble)) => trouble,
             };
-            let unavailable = |reason| Failure::Store(StoreError::Unavailable(reason));
+            late |= trouble.unanswered;
+            let Trouble { verdict, reason, .. } = trouble;
+            let unavailable = |reason| {
+                Failure::Store(if late {
+                    StoreError::Unanswered(reason)
+                } else {
+                    StoreError::Unavailable(reason)
+                })
+            };
             match verdict {
                 Verdict::Row => return Err(Failure::Row(reason)),
                 Verdict::Table => return Err(Failure::Table(reason)),

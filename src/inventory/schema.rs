@@ -44,7 +44,7 @@ pub(super) const SHORTLY_BEFORE_SQLITE: &str =
     "strftime('%Y-%m-%d %H:%M:%f', 'now', '-' || ?1 || ' seconds')";
 
 /// Every column, in order. The first nine are the contract.
-pub const COLUMNS: [Column; 13] = [
+pub const COLUMNS: [Column; 14] = [
     Column {
         name: "id",
         postgres: "SERIAL PRIMARY KEY",
@@ -103,6 +103,8 @@ pub const COLUMNS: [Column; 13] = [
         added: Some("TIMESTAMP"),
     },
     Column { name: "last_error", postgres: "TEXT", sqlite: "TEXT", added: Some("TEXT") },
+    // Which proxy wrote the row last; negative once a second one has (`super::fence`).
+    Column { name: "writer", postgres: "BIGINT", sqlite: "BIGINT", added: Some("BIGINT") },
 ];
 
 /// The nine columns a table must have to be taken over as an inventory table.

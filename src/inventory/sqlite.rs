@@ -25,7 +25,7 @@ use super::row::{Row, RowState, TOMBSTONE_TYPE};
 use super::schema::{SHORTLY_BEFORE_SQLITE, SQLITE_NOW, sqlite_shared, sqlite_table, sqlite_views};
 use super::store::StoreError;
 use super::table::{Candidate, REGISTRY, candidates, quoted};
-use super::write::{Backend, Failure};
+use super::write::{Applied, Backend, Failure};
 
 /// Longest wait for another program's lock on the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -191,9 +191,10 @@ impl Backend for Sqlite {
         1
     }
 
-    async fn apply(&self, bucket: &str, rows: &[&Row]) -> Result<(), Failure> {
+    /// The file belongs to one process, so that no row is contested; `writer` stays empty.
+    async fn apply(&self, bucket: &str, rows: &[&Row], _: Option<i64>) -> Result<Applied, Failure> {
         let Err(error) = self.try_apply(bucket, rows).await else {
-            return Ok(());
+            return Ok(Applied::default());
         };
         // A table, column or index that is not there: look again, once.
         let Err(error) = (if is_generic(&error) {
@@ -202,7 +203,7 @@ impl Backend for Sqlite {
         } else {
             Err(error)
         }) else {
-            return Ok(());
+            return Ok(Applied::default());
         };
         Err(match primary_code(&error) {
             // CONSTRAINT, TOOBIG, MISMATCH, RANGE: a value was refused.

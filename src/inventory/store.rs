@@ -14,6 +14,7 @@ use super::postgres::{Postgres, PostgresSettings};
 use super::row::{Row, RowFault};
 use super::sqlite::Sqlite;
 use super::write;
+pub use super::write::Written;
 
 /// Why nothing could be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +22,10 @@ pub enum StoreError {
     /// The database cannot be reached or refuses work now. Try again, for ever.
     #[error("the inventory database is unavailable: {0}")]
     Unavailable(String),
+    /// As [`StoreError::Unavailable`], but a statement was sent whose answer never came: it may
+    /// still take effect, after what is written next.
+    #[error("the inventory database did not answer: {0}")]
+    Unanswered(String),
     /// The database or the settings are unusable until a person acts.
     #[error("the inventory database cannot be used: {0}")]
     Rejected(String),
@@ -29,7 +34,7 @@ pub enum StoreError {
 impl StoreError {
     /// True if the same call may succeed later without anybody changing the settings.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Unanswered(_))
     }
 }
 
@@ -72,10 +77,24 @@ impl Store {
     /// # Cancellation
     /// Dropping the future leaves each statement either done or not; write the rows again.
     pub async fn write(&self, rows: &[Row]) -> Result<Vec<(usize, RowFault)>, StoreError> {
+        self.write_rows(rows, None).await.map(|written| written.faults)
+    }
+
+    /// As [`Store::write`], in the name of `writer`, a positive number that no other process of
+    /// this inventory uses: rows that others have written too are told, so that the caller makes
+    /// sure that they are true ([`super::fence`]).
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    pub async fn write_as(&self, writer: i64, rows: &[Row]) -> Result<Written, StoreError> {
+        self.write_rows(rows, Some(writer)).await
+    }
+
+    async fn write_rows(&self, rows: &[Row], writer: Option<i64>) -> Result<Written, StoreError> {
         match self {
-            Self::Postgres(store) => write::write(store, rows).await,
+            Self::Postgres(store) => write::write(store, rows, writer).await,
             Self::Sqlite(store) => {
-                let outcome = write::write(store, rows).await;
+                let outcome = write::write(store, rows, writer).await;
                 store.refresh_views().await;
                 outcome
             }

@@ -41,20 +41,43 @@ pub(super) trait Backend: Sync {
         &self,
         bucket: &str,
         rows: &[&Row],
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
+        writer: Option<i64>,
+    ) -> impl Future<Output = Result<Applied, Failure>> + Send;
 }
 
-/// See [`super::store::Store::write`].
+/// What one statement that was applied told.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// Paths of rows that another process has written too.
+    pub(super) contested: Vec<String>,
+    /// An earlier try of this statement had no answer: it may still take effect, over later rows.
+    pub(super) late: bool,
+}
+
+/// What became of the rows of one [`write`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Rows, by index, that were not stored; all others are durable.
+    pub faults: Vec<(usize, RowFault)>,
+    /// Stored rows, by index, that another process has written too: see [`super::fence`].
+    pub contested: Vec<usize>,
+    /// Rows, by index and stored or not, of statements that had no answer: they may take effect
+    /// later, over newer ones.
+    pub late: Vec<usize>,
+}
+
+/// See [`super::store::Store::write_as`].
 pub(super) async fn write<B: Backend>(
     backend: &B,
     rows: &[Row],
-) -> Result<Vec<(usize, RowFault)>, StoreError> {
-    let mut faults = Vec::new();
-    let groups = group(rows, &mut faults);
+    writer: Option<i64>,
+) -> Result<Written, StoreError> {
+    let mut written = Written::default();
+    let groups = group(rows, &mut written.faults);
     let away = OnceLock::new();
     let mut writes = Vec::with_capacity(groups.len());
     for group in groups {
-        writes.push(write_group(backend, group, &away));
+        writes.push(write_group(backend, group, writer, &away));
     }
     let ends: Vec<GroupEnd> =
         stream::iter(writes).buffer_unordered(backend.tables_in_parallel()).collect().await;
@@ -62,19 +85,24 @@ pub(super) async fn write<B: Backend>(
     let anything_settled = ends.iter().any(|end| end.settled);
     let mut store_error = None;
     for end in ends {
-        faults.extend(end.faults);
+        written.faults.extend(end.faults);
+        written.contested.extend(end.contested);
+        written.late.extend(end.late);
         if let Some(error) = end.store_error {
             let reason = error.to_string();
+            if matches!(error, StoreError::Unanswered(_)) {
+                written.late.extend(&end.held_back);
+            }
             let held_back = |index| (index, RowFault::TableUnavailable { reason: reason.clone() });
-            faults.extend(end.held_back.into_iter().map(held_back));
+            written.faults.extend(end.held_back.into_iter().map(held_back));
             store_error = Some(error);
         }
     }
     match store_error {
         Some(error) if !anything_settled => Err(error),
         _ => {
-            faults.sort_by_key(|(index, _)| *index);
-            Ok(faults)
+            written.faults.sort_by_key(|(index, _)| *index);
+            Ok(written)
         }
     }
 }
@@ -92,6 +120,8 @@ struct GroupEnd {
     /// Whether the database gave a verdict on anything: a stored row, or a fault of row or table.
     settled: bool,
     faults: Vec<(usize, RowFault)>,
+    contested: Vec<usize>,
+    late: Vec<usize>,
     /// Rows not tried, or tried in vain, because of `store_error`.
     held_back: Vec<usize>,
     store_error: Option<StoreError>,
@@ -125,6 +155,7 @@ fn group<'a>(rows: &'a [Row], faults: &mut Vec<(usize, RowFault)>) -> Vec<Group<
 async fn write_group<B: Backend>(
     backend: &B,
     group: Group<'_>,
+    writer: Option<i64>,
     away: &OnceLock<StoreError>,
 ) -> GroupEnd {
     let mut end = GroupEnd::default();
@@ -133,9 +164,16 @@ async fn write_group<B: Backend>(
         let failure = if let Some(error) = away.get() {
             Failure::Store(error.clone())
         } else {
-            match backend.apply(group.bucket, &group.rows[piece.clone()]).await {
-                Ok(()) => {
+            match backend.apply(group.bucket, &group.rows[piece.clone()], writer).await {
+                Ok(applied) => {
                     end.settled = true;
+                    if applied.late {
+                        end.late.extend(&group.places[piece]);
+                    }
+                    end.contested.extend(applied.contested.iter().filter_map(|path| {
+                        let at = group.rows.binary_search_by(|row| row.key.as_str().cmp(path));
+                        group.places.get(at.ok()?).copied()
+                    }));
                     continue;
                 }
                 Err(failure) => failure,
@@ -200,18 +238,25 @@ mod tests {
             2
         }
 
-        async fn apply(&self, bucket: &str, rows: &[&Row]) -> Result<(), Failure> {
+        async fn apply(
+            &self,
+            bucket: &str,
+            rows: &[&Row],
+            writer: Option<i64>,
+        ) -> Result<Applied, Failure> {
             *self.statements.lock().unwrap() += 1;
             match bucket {
                 "stuck" => return Err(Failure::Table("locked".into())),
                 "away" => return Err(Failure::Store(StoreError::Unavailable("down".into()))),
+                "silent" => return Err(Failure::Store(StoreError::Unanswered("lost".into()))),
                 _ => {}
             }
             if rows.iter().any(|row| row.key.contains("bad")) {
                 return Err(Failure::Row("refused".into()));
             }
             self.stored.lock().unwrap().extend(rows.iter().map(|row| row.key.clone()));
-            Ok(())
+            let ours = rows.iter().filter(|row| writer.is_some() && row.key.contains("shared"));
+            Ok(Applied { contested: ours.map(|row| row.key.clone()).collect(), late: false })
         }
     }
 
@@ -230,7 +275,7 @@ mod tests {
         let store = Picky::default();
         let mut rows: Vec<Row> = (0..200).map(|n| row("b", &format!("k{n:03}"))).collect();
         rows[77].key = "k077bad".into();
-        let faults = write(&store, &rows).await.unwrap();
+        let faults = write(&store, &rows, Some(1)).await.unwrap().faults;
         assert_eq!(faults, [(77, RowFault::Unstorable { reason: "refused".into() })]);
         assert_eq!(store.stored.lock().unwrap().len(), 199);
         assert!(*store.statements.lock().unwrap() <= 20);
@@ -240,7 +285,7 @@ mod tests {
     async fn a_stuck_table_stops_no_other_table() {
         let store = Picky::default();
         let rows = [row("stuck", "a"), row("b", "c"), row("stuck", "d\0")];
-        let faults = write(&store, &rows).await.unwrap();
+        let faults = write(&store, &rows, Some(1)).await.unwrap().faults;
         assert_eq!(faults.len(), 2);
         assert!(faults[0].0 == 0 && faults[0].1.is_transient());
         assert!(faults[1].0 == 2 && !faults[1].1.is_transient());
@@ -250,10 +295,10 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_is_away_is_an_error_unless_something_was_settled() {
         let store = Picky::default();
-        let error = write(&store, &[row("away", "a"), row("away", "b")]).await.unwrap_err();
+        let error = write(&store, &[row("away", "a"), row("away", "b")], None).await.unwrap_err();
         assert!(error.is_transient());
-        let faults = write(&store, &[row("stuck", "x"), row("away", "a")]).await;
-        if let Ok(faults) = faults {
+        let faults = write(&store, &[row("stuck", "x"), row("away", "a")], None).await;
+        if let Ok(Written { faults, .. }) = faults {
             assert!(faults.iter().all(|(_, fault)| fault.is_transient()));
             assert_eq!(faults.len(), 2);
         }
@@ -262,8 +307,21 @@ mod tests {
     #[tokio::test]
     async fn the_last_of_two_rows_for_one_key_wins() {
         let store = Picky::default();
-        let faults = write(&store, &[row("b", "k"), row("b", "k")]).await.unwrap();
-        assert!(faults.is_empty());
+        let faults = write(&store, &[row("b", "k"), row("b", "k")], None).await.unwrap();
+        assert_eq!(faults, Written::default());
         assert_eq!(*store.stored.lock().unwrap(), ["k"]);
+    }
+    #[tokio::test]
+    async fn contested_and_late_rows_are_told_by_their_place() {
+        let store = Picky::default();
+        let rows = [row("b", "z"), row("silent", "s"), row("b", "a shared"), row("c", "shared")];
+        let written = write(&store, &rows, Some(1)).await.unwrap();
+        let mut contested = written.contested;
+        contested.sort_unstable();
+        // Once the database is silent no other table is begun.
+        assert!([[].as_slice(), &[2], &[3], &[2, 3]].contains(&contested.as_slice()));
+        assert!(written.late.contains(&1), "{:?}", written.late);
+        let written = write(&store, &[row("b", "y"), row("b", "a shared")], Some(1)).await.unwrap();
+        assert_eq!((written.contested, written.late), (vec![1], vec![]));
     }
 }

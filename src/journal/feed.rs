@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::entry::{Entry, Facts, NewIntent, Sequence};
+use super::entry::{Entry, Facts, NewIntent, ObjectKey, Sequence};
 use super::writer::Command;
 use super::{Journal, REFILL, Shared, Work, held, lock, now_ms, row, store};
 use crate::s3::operation::Change;
@@ -66,11 +66,23 @@ impl Journal {
         }
         let wants = lock(&self.shared.rows).wants_refill().filter(|_| self.shared.inventory);
         if let Some(from) = wants {
-            lock(&self.shared.rows).refill_begun();
+            {
+                let mut rows = lock(&self.shared.rows);
+                rows.refill_begun();
+                rows.watch_releases();
+            }
+            // What was settled before this is on disk as such; what is settled from here on is
+            // remembered by the lane. So no row is offered in a state that is over: it would say
+            // that the mirror has not yet what it has.
+            self.flush().await;
             let mut reader = self.shared.reader.lock().await;
             let found = store::unwritten(&mut reader, from, REFILL).await;
             drop(reader);
-            let found = found.inspect_err(|_| lock(&self.shared.rows).refill_continues(from))?;
+            let found = found.inspect_err(|_| {
+                let mut rows = lock(&self.shared.rows);
+                rows.refill_continues(from);
+                rows.refill_ended();
+            })?;
             self.refilled(
                 found.len(),
                 found.last().map(|(entry, _)| entry.sequence),
@@ -79,8 +91,13 @@ impl Journal {
                 },
             );
             for (entry, mirrored) in found {
-                self.offer_row(row(&entry, mirrored)).await;
+                let row = row(&entry, mirrored);
+                if self.has_row(&row.object) {
+                    let offered = lock(&self.shared.rows).offer_from_disk(row);
+                    self.row_offered(offered).await;
+                }
             }
+            lock(&self.shared.rows).refill_ended();
         }
         self.feed_due().await
     }
@@ -112,33 +129,38 @@ impl Journal {
             self.offer_work(Work { entry, body: None }).await;
         }
         for (due_ms, object) in rechecks {
-            let sequence = self.shared.next.fetch_add(1, Ordering::Relaxed);
-            let intent = NewIntent {
-                object: object.clone(),
-                change: Change::Other,
-                request_id: "recheck".into(),
-                accepted_ms: now_ms(),
-                facts: Facts::default(),
-            };
-            let entry = Entry {
-                sequence,
-                object: object.clone(),
-                change: Change::Other,
-                unknown: true,
-                overlapped: true,
-                since_ms: intent.accepted_ms,
-                request_id: intent.request_id.clone(),
-                facts: Facts::default(),
-                attempts: 0,
-                ripe: false,
-            };
-            self.send(Command::Append { rows: vec![(sequence, intent)], done: None }).await;
+            self.look_again(object.clone()).await;
             self.send(Command::Rechecked { object, due_ms }).await;
-            let facts = Facts::default();
-            self.send(Command::Settle { sequence, unknown: true, facts }).await;
-            self.offer_row(row(&entry, false)).await;
-            self.offer_work(Work { entry, body: None }).await;
         }
         Ok(())
+    }
+
+    /// Treats a key as changed in a way that nobody knows: main is asked, mirror and row follow.
+    pub async fn look_again(&self, object: ObjectKey) {
+        let sequence = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let intent = NewIntent {
+            object: object.clone(),
+            change: Change::Other,
+            request_id: "recheck".into(),
+            accepted_ms: now_ms(),
+            facts: Facts::default(),
+        };
+        let entry = Entry {
+            sequence,
+            object,
+            change: Change::Other,
+            unknown: true,
+            overlapped: true,
+            since_ms: intent.accepted_ms,
+            request_id: intent.request_id.clone(),
+            facts: Facts::default(),
+            attempts: 0,
+            ripe: false,
+        };
+        self.send(Command::Append { rows: vec![(sequence, intent)], done: None }).await;
+        let facts = Facts::default();
+        self.send(Command::Settle { sequence, unknown: true, facts }).await;
+        self.offer_row(row(&entry, false)).await;
+        self.offer_work(Work { entry, body: None }).await;
     }
 }

@@ -46,6 +46,11 @@ impl Journal {
         }
     }
 
+    /// Does a change of the key wait for the mirror, so that its row will be written anew?
+    pub fn waits(&self, object: &ObjectKey) -> bool {
+        lock(&self.shared.mirror).waiting(object).is_some()
+    }
+
     pub(super) fn release_row(&self, object: &ObjectKey) {
         if lock(&self.shared.rows).release(object) {
             self.shared.rows_ready.notify_one();

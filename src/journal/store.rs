@@ -130,11 +130,11 @@ pub(super) async fn recover(
         .execute(&mut *db)
         .await?;
     }
-    // A copy of any of these may have been under way to the mirror, and may land late. Copies are
-    // begun in order, so that the first ones are those in question.
+    // A copy of any of these may have been under way to the mirror, or a row to the inventory, and
+    // may land late. They are begun in order, so that the first ones are those in question.
     sqlx::query(
         "INSERT OR IGNORE INTO recheck
-         SELECT ?1, bucket, key FROM entry WHERE state > 0 AND mirror IN (0, 2)
+         SELECT ?1, bucket, key FROM entry WHERE state > 0 AND (mirror IN (0, 2) OR inventory < 2)
          ORDER BY sequence LIMIT ?2",
     )
     .bind(super::now_ms() + LATE_COPY_MS)

@@ -1,9 +1,7 @@
 """P2-P8: random operations under random faults and SIGKILLs; when all is calm, all is equal.
 
 `scripts/soak` is the same for as long as one likes. FAULT_SEED repeats a plan, FAULT_SECONDS sets
-the length of the disturbed part. What is lost is judged alike by both. With two proxies a row of the shared
-inventory that differs is reported as an expected failure: late rows of one proxy can replace newer
-ones of the other, a known gap (docs/semantics.md); anything else that differs fails.
+the length of the disturbed part. What is lost is judged alike by both.
 """
 
 import os
@@ -37,13 +35,8 @@ def test_after_any_faults_and_kills_mirror_and_inventory_equal_main(runs, proxie
     run.heal()
     run.judge()
     result = run.result
-    rows = [line for line in result.lost if ": inventory: " in line]
-    assert result.lost == rows, result.report()
-    if rows and proxies == 1:
-        pytest.fail(result.report())
+    assert not result.lost, result.report()
     # Otherwise the run has proved nothing.
     assert result.kills >= 2, result.report()
     assert sum(counts.total() for counts in result.faults.values()) >= 50, result.report()
     assert result.answers["done"] >= 100, result.report()
-    if rows:
-        pytest.xfail("late rows of two proxies in one database: " + "; ".join(rows))

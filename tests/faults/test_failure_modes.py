@@ -207,11 +207,6 @@ def test_09_race_of_two_proxies_for_the_tags_of_one_key(lab):
     lab.assert_converged(first, bucket)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="docs/semantics.md, The inventory: not covered yet; the mirror is right even then",
-)
 def test_09_race_of_two_proxies_for_the_row_of_one_key(lab):
     """The first proxy's row is held up in the database, and arrives after the second one's."""
     inventory = lab.postgres()
@@ -231,6 +226,34 @@ def test_09_race_of_two_proxies_for_the_row_of_one_key(lab):
     database.forward()
     first.wait_drained()
     lab.assert_converged(second, bucket, inventory=inventory)
+
+
+def test_09_row_put_back_by_an_outage_does_not_beat_the_row_of_another_proxy(lab):
+    """The first proxy's connections are cut; its rows come after the second one's."""
+    inventory = lab.postgres()
+    database = lab.closing(FaultProxy(lab.cluster.address))
+    first = lab.proxy(inventory.settings(database.address))
+    second = lab.proxy(inventory.settings())
+    bucket = lab.bucket("race")
+    names = [f"k{number}" for number in range(12)]
+    for name in names:
+        lab.client(first).put_object(Bucket=bucket, Key=name, Body=b"x")
+    first.wait_drained()
+    database.refuse()
+    for name in names:
+        lab.client(first).put_object(Bucket=bucket, Key=name, Body=b"first")
+    until(lambda: gauges(first.status())["mirror.pending_operations"] == 0, "the first copies")
+    for name in names[:4]:
+        lab.client(second).put_object(Bucket=bucket, Key=name, Body=b"second", ContentType="a/b")
+    for name in names[4:8]:
+        lab.client(second).delete_object(Bucket=bucket, Key=name)
+    second.wait_drained()
+    first.kill()
+    database.forward()
+    first.start()
+    first.wait_drained()
+    lab.assert_converged(second, bucket, inventory=inventory)
+    assert sum(row["deleted"] for row in inventory.rows(bucket)) == 4
 
 
 def test_10_deletes_that_main_refuses_are_not_made_on_the_mirror(scene):

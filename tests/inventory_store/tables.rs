@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use s3_mirror::inventory::row::{Row, RowFault};
+use s3_mirror::inventory::store::Store;
 
 use crate::inventory::{Database, absent, present, seen};
 
@@ -65,7 +66,7 @@ async fn a_table_of_an_earlier_deployment_is_taken_over_without_loss() {
              WHERE table_name = 'bucket_my_data' ORDER BY ordinal_position",
         )
         .await;
-    assert_eq!(columns.len(), 13);
+    assert_eq!(columns.len(), 14);
 }
 
 #[tokio::test]
@@ -215,4 +216,55 @@ async fn proxies_that_write_the_same_keys_never_fail_each_other() {
     let count: i64 = database.query(count).await[0][0].as_ref().unwrap().parse().unwrap();
     let ids: i64 = database.query(ids).await[0][0].as_ref().unwrap().parse().unwrap();
     assert!(count <= 800 && ids < 4 * 800, "{count} rows took {ids} numbers");
+}
+
+/// The indices of contested rows.
+async fn contested(store: &Store, writer: i64, rows: &[Row]) -> Vec<usize> {
+    store.write_as(writer, rows).await.unwrap().contested
+}
+
+#[tokio::test]
+async fn a_row_that_a_second_proxy_has_written_is_contested_from_then_on() {
+    let database = Database::postgres().await;
+    let (first, second) = (database.store().await, database.store().await);
+    let rows = [present("b", "a", 1), present("b", "k", 1), present("b", "z", 1)];
+    // One proxy alone is never told anything, however often it writes.
+    for _ in 0..3 {
+        assert_eq!(contested(&first, 7, &rows).await, [0; 0]);
+    }
+    assert_eq!(contested(&second, 8, &[present("b", "new", 1)]).await, [0; 0]);
+    let told = contested(&second, 8, &rows[1..2]).await;
+    assert_eq!(told, [0], "the second one is told at once");
+    let told = contested(&second, 8, &rows[1..2]).await;
+    assert_eq!(told, [0], "although the last writer was itself");
+    let told = contested(&first, 7, &rows).await;
+    assert_eq!(told, [1], "and the first one, for this row alone");
+    let writers = database.query("SELECT path, writer FROM bucket_b ORDER BY path").await;
+    let told: Vec<_> = writers.iter().map(|row| row[1].as_deref().unwrap()).collect();
+    assert_eq!(told, ["7", "-7", "8", "7"]);
+}
+
+#[tokio::test]
+async fn a_row_of_an_earlier_version_is_nobodys_and_a_nameless_writer_leaves_a_warning() {
+    let database = Database::postgres().await;
+    let store = database.store().await;
+    let row = [present("b", "k", 1)];
+    store.write(&row).await.unwrap();
+    assert_eq!(contested(&store, 7, &row).await, [0; 0]);
+    store.write(&row).await.unwrap();
+    assert_eq!(contested(&store, 7, &row).await, [0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_proxies_that_write_one_new_row_at_once_one_is_told() {
+    let database = Database::postgres().await;
+    let (first, second) = (database.store().await, database.store().await);
+    first.write(&[present("b", "so that there is a table", 1)]).await.unwrap();
+    second.write(&[present("b", "so that there is a table", 1)]).await.unwrap();
+    for number in 0..100 {
+        let rows = [present("b", &format!("k{number}"), 1)];
+        let (one, other) = tokio::join!(first.write_as(7, &rows), second.write_as(8, &rows));
+        let told = one.unwrap().contested.len() + other.unwrap().contested.len();
+        assert_eq!(told, 1, "row {number}");
+    }
 }

@@ -1,9 +1,13 @@
-//! Rows as nine arrays, and the one statement that takes them.
+//! Rows as nine arrays and the writer, and the one statement that takes them.
 //!
 //! The statement first updates the rows that exist and then inserts the rest. A plain
 //! `INSERT .. ON CONFLICT` would draw a number from the `id` sequence for every row it updates, and
 //! `id` is a SERIAL: after 2^31 upserts every insert would fail. Here numbers are drawn for new
 //! keys only, and for the rare key that another session inserted in the same instant.
+//!
+//! It answers the paths of rows that are *contested* ([`super::super::fence`]): `writer` is taken
+//! from the row version that is replaced, under its lock, so that of two proxies that write one row
+//! the second is always told, however close together they come.
 
 use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
 use tokio_postgres::types::ToSql;
@@ -14,6 +18,8 @@ use super::super::table::quoted;
 /// The statement for one table.
 pub(super) fn statement(schema: &str, table: &str) -> String {
     let name = format!("{}.{}", quoted(schema), quoted(table));
+    let writer = "CASE WHEN $10::bigint IS NULL THEN -abs(t.writer)
+                      WHEN coalesce(t.writer, $10) = $10 THEN $10 ELSE -$10 END";
     format!(
         "WITH given AS (
              SELECT * FROM unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[],
@@ -32,17 +38,18 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
                  is_backed_up = g.mirrored,
                  mirrored_at = CASE WHEN g.mirrored THEN now() AT TIME ZONE 'UTC' END,
                  last_error = g.last_error,
-                 updated_at = now() AT TIME ZONE 'UTC'
+                 updated_at = now() AT TIME ZONE 'UTC',
+                 writer = {writer}
              FROM given g WHERE t.path = g.path
-             RETURNING t.path
-         )
+             RETURNING t.path, t.writer
+         ), inserted AS (
          INSERT INTO {name} AS t
              (path, size, content_type, last_modified, etag, version_id, deleted, is_backed_up,
-              mirrored_at, last_error, created_at, updated_at)
+              mirrored_at, last_error, created_at, updated_at, writer)
          SELECT g.path, coalesce(g.size, 0), coalesce(g.content_type, '{TOMBSTONE_TYPE}'),
                 coalesce(g.last_modified, now() AT TIME ZONE 'UTC'), g.etag, g.version_id,
                 NOT g.present, g.mirrored, CASE WHEN g.mirrored THEN now() AT TIME ZONE 'UTC' END,
-                g.last_error, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC'
+                g.last_error, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC', $10::bigint
          FROM given g
          WHERE NOT EXISTS (SELECT 1 FROM updated u WHERE u.path = g.path)
          ORDER BY g.path
@@ -57,7 +64,12 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
                           ELSE excluded.version_id END,
              deleted = excluded.deleted,
              is_backed_up = excluded.is_backed_up, mirrored_at = excluded.mirrored_at,
-             last_error = excluded.last_error, updated_at = excluded.updated_at"
+             last_error = excluded.last_error, updated_at = excluded.updated_at,
+             writer = {writer}
+         RETURNING t.path, t.writer
+         )
+         SELECT path FROM updated WHERE writer < 0
+         UNION ALL SELECT path FROM inserted WHERE writer < 0"
     )
 }
 
@@ -73,11 +85,12 @@ pub(super) struct Batch<'a> {
     version_id: Vec<Option<&'a str>>,
     mirrored: Vec<bool>,
     last_error: Vec<Option<String>>,
+    writer: Option<i64>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(rows: &[&'a Row]) -> Self {
-        let mut batch = Self::default();
+    pub(super) fn new(rows: &[&'a Row], writer: Option<i64>) -> Self {
+        let mut batch = Self { writer, ..Self::default() };
         for row in rows {
             batch.push(row);
         }
@@ -110,7 +123,7 @@ impl<'a> Batch<'a> {
     }
 
     /// In the order of the statement's placeholders.
-    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 9] {
+    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 10] {
         [
             &self.path,
             &self.present,
@@ -121,6 +134,7 @@ impl<'a> Batch<'a> {
             &self.version_id,
             &self.mirrored,
             &self.last_error,
+            &self.writer,
         ]
     }
 }
