@@ -142,7 +142,8 @@ impl Inventory {
                         key: work.object.key.to_string(),
                         state,
                         mirrored: work.mirrored && !work.facts.kept_on_mirror,
-                        last_error: None,
+                        unsure: work.second_look && !work.mirrored && work.error.is_none(),
+                        last_error: work.error.clone(),
                     };
                     batch.push((work, row));
                 }
@@ -213,7 +214,7 @@ impl Inventory {
             .buffer_unordered(QUESTIONS);
         while let Some((now, mut work, row)) = answers.next().await {
             let verdict = match now {
-                Ok(now) => fence::judge(&row.state, row.mirrored, &now),
+                Ok(now) => fence::judge(&row.state, work.mirrored, &now),
                 // Main does not tell, and never will: the row is the best that is known.
                 Err(error) if error.is_permanent() => Verdict::True,
                 Err(error) => {

@@ -65,6 +65,9 @@ const REFILL: i64 = 2048;
 /// working on it (completing a large upload takes minutes).
 const RECHECK_AFTER_MS: [i64; 3] = [5_000, 60_000, 600_000];
 
+/// Stands for the request in entries that no request made.
+const SECOND_LOOK: &str = "recheck";
+
 /// Sizes of parts in bytes by part number and ETag.
 pub type PartSizes = HashMap<(u32, String), u64>;
 
@@ -143,6 +146,8 @@ struct Shared {
     mirror_ready: Notify,
     rows: Mutex<Lane<RowWork>>,
     rows_ready: Notify,
+    /// Rows have been parked, in this run or before it.
+    rows_parked: AtomicBool,
     flights: Mutex<HashMap<ObjectKey, Flight>>,
     health: Arc<Health>,
     runtime: tokio::runtime::Handle,
@@ -198,6 +203,10 @@ pub struct RowWork {
     pub unknown: bool,
     /// Has the mirror confirmed exactly this state?
     pub mirrored: bool,
+    /// Why not, after a failed try.
+    pub error: Option<String>,
+    /// Is it a second look only, so that perhaps nothing happened to the key?
+    pub second_look: bool,
 }
 
 impl Item for RowWork {
@@ -207,9 +216,13 @@ impl Item for RowWork {
     fn object(&self) -> &ObjectKey {
         &self.object
     }
-    fn supersede(&mut self, _: &Self) {}
+    fn supersede(&mut self, older: &Self) {
+        self.second_look &= older.second_look;
+    }
     fn tells_more(&self, known: Option<&Self>) -> bool {
-        self.mirrored && !known.is_some_and(|known| known.mirrored)
+        let (mirrored, reasoned) =
+            known.map_or((false, false), |known| (known.mirrored, known.error.is_some()));
+        !mirrored && (self.mirrored || (self.error.is_some() && !reasoned))
     }
 }
 
@@ -315,6 +328,7 @@ impl Journal {
             mirror_ready: Notify::new(),
             rows: Mutex::new(Lane::new(LANE_CAPACITY)),
             rows_ready: Notify::new(),
+            rows_parked: AtomicBool::new(recovered.rows_parked),
             flights: Mutex::new(HashMap::new()),
             health: health.clone(),
             runtime: tokio::runtime::Handle::current(),
@@ -375,6 +389,8 @@ fn row(entry: &Entry, mirrored: bool) -> RowWork {
         // Of writes that overlapped nobody but main knows which one is the state now.
         unknown: (entry.unknown || entry.overlapped) && !mirrored,
         mirrored,
+        error: None,
+        second_look: *entry.request_id == *SECOND_LOOK,
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use s3_mirror::config::JournalSync;
 use s3_mirror::journal::entry::{Facts, NewIntent, ObjectKey, Outcome, PartLayout};
 use s3_mirror::journal::{
-    AppendError, FOREVER, Figures, Intent, Journal, OpenError, Settings, Work,
+    AppendError, FOREVER, Figures, Intent, Journal, OpenError, RowWork, Settings, Work,
 };
 use s3_mirror::s3::operation::Change;
 use tokio::task::JoinHandle;
@@ -387,4 +387,65 @@ async fn of_several_set_aside_entries_of_a_key_the_newest_is_left_and_a_copy_set
     open.journal.complete(work, Facts::default()).await;
     assert_eq!(figures(&open.journal).await, Figures::default());
     open.crash();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_says_why_the_mirror_refused_and_says_so_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    put(&run.journal, "k").await;
+    let row = claim_row(&run.journal).await;
+    assert_eq!((row.mirrored, row.error.as_deref()), (false, None));
+    run.journal.row_written(&row).await;
+    let work = claim(&run.journal).await;
+    run.journal.park(work, "no room".into()).await;
+    let row = claim_row(&run.journal).await;
+    assert_eq!((row.mirrored, row.error.as_deref()), (false, Some("no room")));
+    assert_eq!(figures(&run.journal).await.pending_rows, 1);
+    run.crash();
+
+    let run = open(directory.path(), true).await;
+    let row = claim_row(&run.journal).await;
+    assert_eq!((row.mirrored, row.error.as_deref()), (false, Some("no room")));
+    run.journal.row_written(&row).await;
+    let left = figures(&run.journal).await;
+    assert_eq!((left.pending_rows, left.parked), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_row_relieves_an_older_one_that_could_not_be_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    for (key, mirrored) in [("mirrored", true), ("pending", false)] {
+        put(&run.journal, key).await;
+        let row = claim_row(&run.journal).await;
+        run.journal.row_parked(&row, "refused".into()).await;
+        if mirrored {
+            let work = claim(&run.journal).await;
+            run.journal.complete(work, Facts::default()).await;
+            let row = claim_row(&run.journal).await;
+            run.journal.row_parked(&row, "refused".into()).await;
+        }
+    }
+    put(&run.journal, "other").await;
+    let row = claim_row(&run.journal).await;
+    run.journal.row_written(&row).await;
+    assert_eq!(figures(&run.journal).await.parked_rows, 2);
+    // After a restart too the newer rows are known to matter.
+    run.journal.flush().await;
+    run.crash();
+    let run = open(directory.path(), true).await;
+    put(&run.journal, "mirrored").await;
+    let row = claim_row(&run.journal).await;
+    run.journal.row_written(&row).await;
+    assert_eq!(figures(&run.journal).await.parked_rows, 1);
+    put(&run.journal, "pending").await;
+    let row = claim_row(&run.journal).await;
+    run.journal.row_parked(&row, "refused again".into()).await;
+    assert_eq!(figures(&run.journal).await.parked_rows, 1);
+}
+
+async fn claim_row(journal: &Journal) -> RowWork {
+    let rows = timeout(Duration::from_secs(5), journal.claim_rows(1)).await;
+    rows.expect("a row within five seconds").remove(0)
 }

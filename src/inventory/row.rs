@@ -22,6 +22,9 @@ pub struct Row {
     pub state: RowState,
     /// Whether the mirror has confirmed exactly this state; it becomes `is_backed_up`.
     pub mirrored: bool,
+    /// Nothing is known to have happened to the key: where the table says exactly this state
+    /// already, `is_backed_up` stays as it is.
+    pub unsure: bool,
     /// Why the mirror does not have it yet, for a person; `None` clears an older reason.
     pub last_error: Option<String>,
 }
@@ -133,6 +136,7 @@ mod tests {
                 version_id: None,
             },
             mirrored: false,
+            unsure: false,
             last_error: None,
         }
     }

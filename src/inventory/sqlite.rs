@@ -218,30 +218,48 @@ impl Backend for Sqlite {
 impl Statements {
     fn for_table(table: &str) -> Self {
         let name = quoted(table);
+        // What the row says already, where that is what is given; see `Row::unsure`. The transaction
+        // holds the write lock, so that nothing changes in between.
+        let kept = |column: &str, same: &str| {
+            format!("(SELECT t.{column} FROM {name} t WHERE t.path = g.value ->> 0 AND {same})")
+        };
+        let same = "NOT t.deleted AND t.size = g.value ->> 1 AND t.content_type = g.value ->> 2
+             AND t.last_modified = g.value ->> 3 AND t.etag IS g.value ->> 4
+             AND t.version_id IS g.value ->> 5";
+        let values = |same: &str| {
+            let (flag, time) = (kept("is_backed_up", same), kept("mirrored_at", same));
+            let error = kept("last_error", same);
+            format!(
+                "coalesce(g.value ->> 6, {flag}, FALSE),
+                 CASE WHEN g.value ->> 6 THEN {SQLITE_NOW}
+                      WHEN g.value ->> 6 IS NULL THEN {time} END,
+                 CASE WHEN g.value ->> 6 IS NULL THEN {error} ELSE g.value ->> 7 END"
+            )
+        };
         let present = format!(
             "INSERT INTO {name} (path, size, content_type, last_modified, etag, version_id, deleted,
                  is_backed_up, mirrored_at, last_error, created_at, updated_at)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-                 FALSE, value ->> 6, CASE WHEN value ->> 6 THEN {SQLITE_NOW} END, value ->> 7,
-                 {SQLITE_NOW}, {SQLITE_NOW}
-             FROM json_each(?1) WHERE TRUE
+             SELECT g.value ->> 0, g.value ->> 1, g.value ->> 2, g.value ->> 3, g.value ->> 4,
+                 g.value ->> 5, FALSE, {}, {SQLITE_NOW}, {SQLITE_NOW}
+             FROM json_each(?1) AS g WHERE TRUE
              ON CONFLICT (path) DO UPDATE SET
                  size = excluded.size, content_type = excluded.content_type,
                  last_modified = excluded.last_modified, etag = excluded.etag,
                  version_id = excluded.version_id, deleted = FALSE,
                  is_backed_up = excluded.is_backed_up, mirrored_at = excluded.mirrored_at,
-                 last_error = excluded.last_error, updated_at = excluded.updated_at"
+                 last_error = excluded.last_error, updated_at = excluded.updated_at",
+            values(same)
         );
         let absent = format!(
             "INSERT INTO {name} (path, size, content_type, last_modified, deleted, is_backed_up,
                  mirrored_at, last_error, created_at, updated_at)
-             SELECT g.value ->> 0, 0, '{TOMBSTONE_TYPE}', {SQLITE_NOW}, TRUE, g.value ->> 6,
-                 CASE WHEN g.value ->> 6 THEN {SQLITE_NOW} END, g.value ->> 7, {SQLITE_NOW},
+             SELECT g.value ->> 0, 0, '{TOMBSTONE_TYPE}', {SQLITE_NOW}, TRUE, {}, {SQLITE_NOW},
                  {SQLITE_NOW}
              FROM json_each(?1) AS g WHERE TRUE
              ON CONFLICT (path) DO UPDATE SET deleted = TRUE,
                  is_backed_up = excluded.is_backed_up, mirrored_at = excluded.mirrored_at,
-                 last_error = excluded.last_error, updated_at = excluded.updated_at"
+                 last_error = excluded.last_error, updated_at = excluded.updated_at",
+            values("t.deleted")
         );
         Self { present, absent }
     }
@@ -325,6 +343,7 @@ async fn make_views(transaction: &mut Transaction<'_, Database>) -> Result<(), s
 /// A row as the statements expect it. Sizes beyond `i64` were turned away before.
 fn json(row: &Row) -> serde_json::Value {
     let error = row.last_error_text();
+    let mirrored = if row.unsure { None } else { Some(row.mirrored) };
     match &row.state {
         RowState::Present { size, content_type, last_modified, etag, version_id } => {
             let time = timestamp(*last_modified);
@@ -335,12 +354,12 @@ fn json(row: &Row) -> serde_json::Value {
                 time,
                 etag,
                 version_id,
-                row.mirrored,
+                mirrored,
                 error
             ])
         }
         RowState::Absent => {
-            serde_json::json!([row.key, null, null, null, null, null, row.mirrored, error])
+            serde_json::json!([row.key, null, null, null, null, null, mirrored, error])
         }
     }
 }

@@ -266,6 +266,7 @@ mod tests {
             key: key.into(),
             state: RowState::Absent,
             mirrored: false,
+            unsure: false,
             last_error: None,
         }
     }

@@ -22,6 +22,10 @@ pub(super) struct Batch {
     pub(super) mirrored: Vec<serde_json::Value>,
     /// `[sequence, inventory, error]`
     pub(super) written: Vec<serde_json::Value>,
+    /// `sequence`; none whose row was written after it was parked
+    pub(super) reasoned: Vec<Sequence>,
+    /// `[sequence, bucket, key]`
+    pub(super) rows_relieved: Vec<serde_json::Value>,
     /// `sequence`
     pub(super) closed: Vec<Sequence>,
     /// `[due_ms, bucket, key]`
@@ -58,6 +62,18 @@ const RELIEVED: &str = "DELETE FROM entry WHERE sequence IN (
 const WRITTEN: &str =
     "UPDATE entry SET inventory = max(inventory, value->>1), error = coalesce(value->>2, error)
     FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
+// The row of a key that the mirror has parked is written once more, with the reason.
+const REASONED: &str = "UPDATE entry SET inventory = 0 WHERE inventory = 1
+    AND sequence IN (SELECT value FROM json_each(?1))";
+// A parked row of a key whose newer row has been settled says nothing any more.
+const ROW_RELIEVED: &str = "UPDATE entry SET inventory = 2 WHERE sequence IN (
+    SELECT e.sequence FROM json_each(?1) j CROSS JOIN entry e
+    WHERE e.inventory = 3 AND e.bucket = j.value->>1 AND e.key = j.value->>2
+      AND e.sequence < CAST(j.value->>0 AS INTEGER))";
+const ROW_RELIEVED_LEAVES: &str = "DELETE FROM entry WHERE sequence IN (
+    SELECT e.sequence FROM json_each(?1) j CROSS JOIN entry e
+    WHERE e.inventory = 3 AND e.mirror = 1 AND e.bucket = j.value->>1 AND e.key = j.value->>2
+      AND e.sequence < CAST(j.value->>0 AS INTEGER))";
 const CLOSE: &str = "DELETE FROM entry WHERE sequence IN (SELECT value FROM json_each(?1))";
 const LEAVE: &str = "DELETE FROM entry WHERE mirror = 1 AND inventory = 2
     AND sequence IN (SELECT value->>0 FROM json_each(?1))";
@@ -114,6 +130,9 @@ impl Batch {
         run(db, RELIEVED, &self.mirrored).await?;
         run(db, RELIEVED, &self.held).await?;
         run(db, WRITTEN, &self.written).await?;
+        run(db, REASONED, &self.reasoned).await?;
+        run(db, ROW_RELIEVED_LEAVES, &self.rows_relieved).await?;
+        run(db, ROW_RELIEVED, &self.rows_relieved).await?;
         run(db, CLOSE, &self.closed).await?;
         run(db, LEAVE, &self.mirrored).await?;
         run(db, LEAVE, &self.written).await?;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::entry::{Entry, Facts, ObjectKey};
 use super::lane::Offered;
 use super::writer::Command;
-use super::{Journal, Work, lock, now_ms, row};
+use super::{Journal, RowWork, Work, lock, now_ms, row};
 
 impl Journal {
     /// Takes the key that has waited longest; waits until there is one. Cancel-safe.
@@ -56,11 +56,15 @@ impl Journal {
         let command = if work.entry.ripe {
             // It stays set aside on disk, so that a restart knows that its time was over.
             let object = work.entry.object.clone();
-            Command::Hold { sequence, object, attempts, due_ms, error }
+            Command::Hold { sequence, object, attempts, due_ms, error: error.clone() }
         } else {
-            Command::Retry { sequence, attempts, due_ms, error }
+            Command::Retry { sequence, attempts, due_ms, error: error.clone() }
         };
         self.send(command).await;
+        if attempts.is_power_of_two() {
+            // Not at every try: the table is for people, and they look at it less often.
+            self.offer_reason(&work.entry, error).await;
+        }
         let offered = lock(&self.shared.mirror).rest(work, Instant::now() + pause);
         if let Offered::SupersededBy(old) | Offered::Supersedes(old) = offered {
             self.superseded(&old.entry).await;
@@ -69,9 +73,18 @@ impl Journal {
 
     /// A permanent failure: the key stays with its reason until it is written anew or retried.
     pub async fn park(&self, work: Work, error: String) {
-        let Entry { sequence, object, attempts, .. } = work.entry;
-        self.send(Command::Park { sequence, attempts: attempts + 1, error }).await;
-        self.release(&object);
+        let Entry { sequence, attempts, .. } = work.entry;
+        let command = Command::Park { sequence, attempts: attempts + 1, error: error.clone() };
+        self.send(command).await;
+        self.offer_reason(&work.entry, error).await;
+        self.release(&work.entry.object);
+    }
+
+    /// Has the inventory say why the mirror does not have this state, unless a newer one waits.
+    async fn offer_reason(&self, entry: &Entry, error: String) {
+        if !lock(&self.shared.mirror).newer_waits(&entry.object, entry.sequence) {
+            self.offer_row(RowWork { error: Some(error), ..row(entry, false) }).await;
+        }
     }
 
     pub(super) fn release(&self, object: &ObjectKey) {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::entry::{Entry, Facts, NewIntent, ObjectKey, Sequence};
 use super::writer::Command;
-use super::{Journal, REFILL, Shared, Work, held, lock, now_ms, row, store};
+use super::{Journal, REFILL, SECOND_LOOK, Shared, Work, held, lock, now_ms, row, store};
 use crate::s3::operation::Change;
 
 /// Failed entries wake up in memory; from disk come those that memory had no room for, or that a
@@ -85,13 +85,14 @@ impl Journal {
             })?;
             self.refilled(
                 found.len(),
-                found.last().map(|(entry, _)| entry.sequence),
+                found.last().map(|(entry, ..)| entry.sequence),
                 |lane, at| {
                     lock(&lane.rows).refill_continues(at);
                 },
             );
-            for (entry, mirrored) in found {
-                let row = row(&entry, mirrored);
+            for (entry, mirrored, error) in found {
+                let mut row = row(&entry, mirrored);
+                row.error = error.filter(|_| !mirrored);
                 if self.has_row(&row.object) {
                     let offered = lock(&self.shared.rows).offer_from_disk(row);
                     self.row_offered(offered).await;
@@ -141,7 +142,7 @@ impl Journal {
         let intent = NewIntent {
             object: object.clone(),
             change: Change::Other,
-            request_id: "recheck".into(),
+            request_id: SECOND_LOOK.into(),
             accepted_ms: now_ms(),
             facts: Facts::default(),
         };

@@ -1,5 +1,7 @@
 //! The inventory's side of the journal: claiming rows and settling them.
 
+use std::sync::atomic::Ordering;
+
 use super::entry::ObjectKey;
 use super::lane::Offered;
 use super::writer::Command;
@@ -29,13 +31,25 @@ impl Journal {
     pub async fn row_written(&self, row: &RowWork) {
         let level = if row.mirrored { 2 } else { 1 };
         self.send(Command::Written { sequence: row.sequence, level, error: None }).await;
+        self.relieve_rows(row).await;
         self.release_row(&row.object);
     }
 
     /// The inventory can never hold this row.
     pub async fn row_parked(&self, row: &RowWork, error: String) {
         self.send(Command::Written { sequence: row.sequence, level: 3, error: Some(error) }).await;
+        self.shared.rows_parked.store(true, Ordering::Relaxed);
+        self.relieve_rows(row).await;
         self.release_row(&row.object);
+    }
+
+    /// Older parked rows of the key are settled with this one. Nothing is looked for where no row
+    /// has ever been parked, which is nearly everywhere.
+    async fn relieve_rows(&self, row: &RowWork) {
+        if self.shared.rows_parked.load(Ordering::Relaxed) {
+            let (sequence, object) = (row.sequence, row.object.clone());
+            self.send(Command::RowRelieved { sequence, object }).await;
+        }
     }
 
     /// The inventory is away: the rows wait.

@@ -36,6 +36,8 @@ const SCHEMA: &[&str] = &[
         inventory   INTEGER NOT NULL DEFAULT 0
     )",
     "CREATE INDEX IF NOT EXISTS entry_due ON entry(due_ms) WHERE mirror = 2",
+    "CREATE INDEX IF NOT EXISTS entry_row_parked ON entry(bucket, key, sequence)
+        WHERE inventory = 3",
     "CREATE INDEX IF NOT EXISTS entry_trouble ON entry(bucket, key, sequence) WHERE mirror >= 2",
     super::held::INDEX,
     // Keys whose request may still take effect although its answer never came.
@@ -112,6 +114,8 @@ pub struct Recovered {
     pub unsettled: u64,
     /// Highest sequence ever given.
     pub last: Sequence,
+    /// Are there rows the inventory could not store?
+    pub rows_parked: bool,
 }
 
 /// Turns every intent of a previous run into an entry of unknown outcome, due for one more
@@ -156,8 +160,12 @@ pub(super) async fn recover(
         .await?;
     let last: Option<i64> =
         sqlx::query_scalar("SELECT max(sequence) FROM entry").fetch_one(&mut *db).await?;
+    let rows_parked: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM entry WHERE inventory = 3)")
+            .fetch_one(&mut *db)
+            .await?;
     sqlx::query("COMMIT").execute(&mut *db).await?;
-    Ok(Recovered { unsettled, last: last.unwrap_or(0) })
+    Ok(Recovered { unsettled, last: last.unwrap_or(0), rows_parked })
 }
 
 pub(super) const COLUMNS: &str = "sequence, bucket, key, change, state, accepted_ms, request_id, facts, \
@@ -211,18 +219,22 @@ pub(super) async fn due(
 }
 
 /// Entries after `from` whose row the inventory has not written, with whether the mirror has
-/// confirmed them.
+/// confirmed them, or why it has not.
 pub(super) async fn unwritten(
     db: &mut SqliteConnection,
     from: Sequence,
     limit: i64,
-) -> Result<Vec<(Entry, bool)>, sqlx::Error> {
+) -> Result<Vec<(Entry, bool, Option<String>)>, sqlx::Error> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM entry WHERE sequence > ?1 AND state > 0 \
+        "SELECT {COLUMNS}, error FROM entry WHERE sequence > ?1 AND state > 0 \
          AND (inventory = 0 OR (inventory = 1 AND mirror = 1)) ORDER BY sequence LIMIT ?2"
     );
     let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(from).bind(limit).fetch_all(db).await?;
-    rows.iter().map(entry).collect()
+    rows.iter()
+        .map(|row| {
+            entry(row).and_then(|(entry, mirrored)| Ok((entry, mirrored, row.try_get("error")?)))
+        })
+        .collect()
 }
 
 /// Keys to look at once more: `(due_ms, key)`.

@@ -60,6 +60,7 @@ pub(super) enum Command {
     Unhold { bucket: String, delay_ms: i64 },
     Mirrored { sequence: Sequence, object: ObjectKey, facts: Facts },
     Written { sequence: Sequence, level: i64, error: Option<String> },
+    RowRelieved { sequence: Sequence, object: ObjectKey },
     Recheck { object: ObjectKey, due_ms: i64 },
     Rechecked { object: ObjectKey, due_ms: i64 },
     Part { upload_id: String, number: u32, etag: String, size: u64, at_ms: i64 },
@@ -224,6 +225,7 @@ fn batch(commands: &[Command], inventory: bool) -> Batch {
             Command::Park { sequence, attempts, error } => {
                 // A parked entry is never due: its time says when it was parked.
                 batch.troubled.push(json!([sequence, 3, attempts, super::now_ms(), error]));
+                batch.reasoned.push(*sequence);
             }
             Command::Hold { sequence, object, attempts, due_ms, error } => {
                 batch.troubled.push(json!([sequence, held::HELD, attempts, due_ms, error]));
@@ -233,7 +235,11 @@ fn batch(commands: &[Command], inventory: bool) -> Batch {
                 batch.mirrored.push(json!([sequence, &*object.bucket, &*object.key, text(facts)]));
             }
             Command::Written { sequence, level, error } => {
+                batch.reasoned.retain(|parked| parked != sequence);
                 batch.written.push(json!([sequence, level, error]));
+            }
+            Command::RowRelieved { sequence, object } => {
+                batch.rows_relieved.push(json!([sequence, &*object.bucket, &*object.key]));
             }
             Command::Recheck { object, due_ms } => {
                 batch.rechecks.push(json!([due_ms, &*object.bucket, &*object.key]));

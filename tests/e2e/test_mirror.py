@@ -282,6 +282,33 @@ def test_a_key_the_mirror_will_never_take_is_parked_and_others_go_on(lab):
     )
     assert set(lab.keys_on_mirror(bucket)) == {str(number) for number in range(5)}
     assert "InvalidArgument" in proxy.process.stdout(), "the reason is nowhere to be read"
+    rows = {row["path"]: row for row in lab.sqlite(proxy).rows(bucket)}
+    assert "InvalidArgument" in rows["refused"]["last_error"]
+    assert not rows["refused"]["is_backed_up"]
+    assert all(row["last_error"] is None for path, row in rows.items() if path != "refused")
+
+
+def test_the_inventory_says_why_a_key_is_not_mirrored_yet_and_forgets_it_afterwards(lab):
+    sick = [True]
+
+    def rule(request):
+        if sick and request.target.split("?")[0].endswith("/k") and request.method == "PUT":
+            return s3_error(403, "Forbidden", "AccessDenied")
+        return None
+
+    relay = lab.closing(HttpFaultProxy(lab.mirror.address, rule))
+    inventory = lab.postgres()
+    proxy = lab.proxy(inventory.settings(), mirror_endpoint=relay.endpoint)
+    bucket = lab.bucket("reason")
+    lab.client(proxy).put_object(Bucket=bucket, Key="k", Body=b"x")
+    until(
+        lambda: any("AccessDenied" in (row["last_error"] or "") for row in inventory.rows(bucket)),
+        lambda: f"the reason: {inventory.rows(bucket)}",
+    )
+    assert not inventory.rows(bucket)[0]["is_backed_up"]
+    sick.clear()
+    lab.assert_converged(proxy, bucket, inventory=inventory)
+    assert inventory.rows(bucket)[0]["last_error"] is None
 
 
 def _only_parked(figures):

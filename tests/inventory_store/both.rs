@@ -28,6 +28,7 @@ macro_rules! over_both_stores {
 over_both_stores! {
     a_row_follows_its_key_through_its_life
     an_absent_key_without_a_row_leaves_a_tombstone
+    a_second_look_changes_the_flag_only_of_a_row_that_was_wrong
     hostile_bucket_names_get_tables_of_their_own
     buckets_that_want_one_name_get_two_tables
     two_processes_make_one_table
@@ -87,6 +88,42 @@ async fn an_absent_key_without_a_row_leaves_a_tombstone(database: Database) {
     let rows = seen(&database, "bucket_b").await;
     let told: Vec<_> = rows.iter().map(|row| (row.path.as_str(), row.deleted, row.size)).collect();
     assert!(told.contains(&("never", true, 0)) && told.contains(&("there", false, 1)), "{told:?}");
+}
+
+async fn a_second_look_changes_the_flag_only_of_a_row_that_was_wrong(database: Database) {
+    let store = database.store().await;
+    let mut mirrored = [present("b", "same", 1), present("b", "other", 1), absent("b", "gone")];
+    mirrored.iter_mut().for_each(|row| row.mirrored = true);
+    let mut refused = present("b", "refused", 1);
+    refused.last_error = Some("why".to_owned());
+    store.write(&mirrored).await.unwrap();
+    store.write(&[refused]).await.unwrap();
+    let before = seen(&database, "bucket_b").await;
+    let mut looked = [
+        present("b", "same", 1),
+        present("b", "other", 2),
+        absent("b", "gone"),
+        present("b", "refused", 1),
+        present("b", "new", 1),
+    ];
+    looked.iter_mut().for_each(|row| row.unsure = true);
+    assert_eq!(store.write(&looked).await.unwrap(), []);
+    let after = seen(&database, "bucket_b").await;
+    let told = |path: &str| {
+        let find = |rows: &[Seen]| rows.iter().find(|row| row.path == path).cloned();
+        (find(&before), find(&after).unwrap())
+    };
+    for path in ["same", "gone"] {
+        let (before, after) = told(path);
+        assert!(after.is_backed_up, "{path}");
+        assert_eq!(before.unwrap().mirrored_at, after.mirrored_at);
+    }
+    assert!(!told("other").1.is_backed_up && !told("new").1.is_backed_up);
+    assert_eq!(told("other").1.mirrored_at, None);
+    assert_eq!(told("refused").1.last_error.as_deref(), Some("why"));
+    looked.iter_mut().for_each(|row| row.unsure = false);
+    store.write(&looked).await.unwrap();
+    assert!(seen(&database, "bucket_b").await.iter().all(|row| !row.is_backed_up));
 }
 
 async fn hostile_bucket_names_get_tables_of_their_own(database: Database) {

@@ -170,6 +170,7 @@ pub fn present(bucket: &str, key: &str, size: u64) -> Row {
             version_id: None,
         },
         mirrored: false,
+        unsure: false,
         last_error: None,
     }
 }
@@ -181,6 +182,7 @@ pub fn absent(bucket: &str, key: &str) -> Row {
         key: key.to_owned(),
         state: RowState::Absent,
         mirrored: false,
+        unsure: false,
         last_error: None,
     }
 }

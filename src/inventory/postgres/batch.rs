@@ -20,6 +20,13 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
     let name = format!("{}.{}", quoted(schema), quoted(table));
     let writer = "CASE WHEN $10::bigint IS NULL THEN -abs(t.writer)
                       WHEN coalesce(t.writer, $10) = $10 THEN $10 ELSE -$10 END";
+    // The row says what is given. NULL, of a column that a person emptied, counts as no.
+    let same = "coalesce(CASE WHEN g.present
+                    THEN NOT t.deleted AND t.size = g.size AND t.content_type = g.content_type
+                        AND t.last_modified = g.last_modified
+                        AND t.etag IS NOT DISTINCT FROM g.etag
+                        AND t.version_id IS NOT DISTINCT FROM g.version_id
+                    ELSE t.deleted END, FALSE)";
     format!(
         "WITH given AS (
              SELECT * FROM unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[],
@@ -35,9 +42,11 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
                  etag = CASE WHEN g.present THEN g.etag ELSE t.etag END,
                  version_id = CASE WHEN g.present THEN g.version_id ELSE t.version_id END,
                  deleted = NOT g.present,
-                 is_backed_up = g.mirrored,
-                 mirrored_at = CASE WHEN g.mirrored THEN now() AT TIME ZONE 'UTC' END,
-                 last_error = g.last_error,
+                 is_backed_up = coalesce(g.mirrored, t.is_backed_up AND {same}),
+                 mirrored_at = CASE WHEN g.mirrored THEN now() AT TIME ZONE 'UTC'
+                                    WHEN g.mirrored IS NULL AND {same} THEN t.mirrored_at END,
+                 last_error = CASE WHEN g.mirrored IS NULL AND {same} THEN t.last_error
+                              ELSE g.last_error END,
                  updated_at = now() AT TIME ZONE 'UTC',
                  writer = {writer}
              FROM given g WHERE t.path = g.path
@@ -48,7 +57,7 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
               mirrored_at, last_error, created_at, updated_at, writer)
          SELECT g.path, coalesce(g.size, 0), coalesce(g.content_type, '{TOMBSTONE_TYPE}'),
                 coalesce(g.last_modified, now() AT TIME ZONE 'UTC'), g.etag, g.version_id,
-                NOT g.present, g.mirrored, CASE WHEN g.mirrored THEN now() AT TIME ZONE 'UTC' END,
+                NOT g.present, coalesce(g.mirrored, FALSE), CASE WHEN g.mirrored THEN now() AT TIME ZONE 'UTC' END,
                 g.last_error, now() AT TIME ZONE 'UTC', now() AT TIME ZONE 'UTC', $10::bigint
          FROM given g
          WHERE NOT EXISTS (SELECT 1 FROM updated u WHERE u.path = g.path)
@@ -83,7 +92,8 @@ pub(super) struct Batch<'a> {
     last_modified: Vec<Option<PrimitiveDateTime>>,
     etag: Vec<Option<&'a str>>,
     version_id: Vec<Option<&'a str>>,
-    mirrored: Vec<bool>,
+    /// `None`: as it is, if the row says this state already.
+    mirrored: Vec<Option<bool>>,
     last_error: Vec<Option<String>>,
     writer: Option<i64>,
 }
@@ -99,7 +109,7 @@ impl<'a> Batch<'a> {
 
     fn push(&mut self, row: &'a Row) {
         self.path.push(&row.key);
-        self.mirrored.push(row.mirrored);
+        self.mirrored.push(if row.unsure { None } else { Some(row.mirrored) });
         self.last_error.push(row.last_error_text());
         match &row.state {
             RowState::Present { size, content_type, last_modified, etag, version_id } => {
