@@ -20,10 +20,8 @@ pub(super) struct Batch {
     pub(super) held: Vec<serde_json::Value>,
     /// `[sequence, bucket, key, facts]`
     pub(super) mirrored: Vec<serde_json::Value>,
-    /// `[sequence, inventory, error]`
+    /// `[sequence, inventory, error, does the row hold the reason]`
     pub(super) written: Vec<serde_json::Value>,
-    /// `sequence`; none whose row was written after it was parked
-    pub(super) reasoned: Vec<Sequence>,
     /// `[sequence, bucket, key]`
     pub(super) rows_relieved: Vec<serde_json::Value>,
     /// `sequence`
@@ -49,7 +47,9 @@ const SETTLE: &str = "UPDATE entry SET state = value->>1, bytes = value->>2, fac
 const MERGE: &str = "UPDATE entry SET accepted_ms = value->>1, state = value->>2, facts = value->>3
     FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
 const TROUBLE: &str = "UPDATE entry SET mirror = value->>1, attempts = value->>2,
-    due_ms = value->>3, error = value->>4
+    due_ms = value->>3, error = value->>4,
+    -- The row of a key that the mirror has parked is written once more, with the reason.
+    inventory = CASE WHEN value->>1 = 3 AND inventory = 1 THEN 0 ELSE inventory END
     FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
 const MIRRORED: &str = "UPDATE entry SET mirror = 1, error = NULL, facts = value->>3
     FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
@@ -60,11 +60,11 @@ const RELIEVED: &str = "DELETE FROM entry WHERE sequence IN (
     WHERE e.mirror >= 2 AND e.bucket = j.value->>1 AND e.key = j.value->>2
       AND e.sequence < CAST(j.value->>0 AS INTEGER))";
 const WRITTEN: &str =
-    "UPDATE entry SET inventory = max(inventory, value->>1), error = coalesce(value->>2, error)
+    // Of a parked key only the row with the reason counts.
+    "UPDATE entry SET error = coalesce(value->>2, error), inventory = CASE
+        WHEN mirror = 3 AND value->>1 = 1 AND NOT value->>3 THEN inventory
+        ELSE max(inventory, value->>1) END
     FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
-// The row of a key that the mirror has parked is written once more, with the reason.
-const REASONED: &str = "UPDATE entry SET inventory = 0 WHERE inventory = 1
-    AND sequence IN (SELECT value FROM json_each(?1))";
 // A parked row of a key whose newer row has been settled says nothing any more.
 const ROW_RELIEVED: &str = "UPDATE entry SET inventory = 2 WHERE sequence IN (
     SELECT e.sequence FROM json_each(?1) j CROSS JOIN entry e
@@ -130,7 +130,6 @@ impl Batch {
         run(db, RELIEVED, &self.mirrored).await?;
         run(db, RELIEVED, &self.held).await?;
         run(db, WRITTEN, &self.written).await?;
-        run(db, REASONED, &self.reasoned).await?;
         run(db, ROW_RELIEVED_LEAVES, &self.rows_relieved).await?;
         run(db, ROW_RELIEVED, &self.rows_relieved).await?;
         run(db, CLOSE, &self.closed).await?;

@@ -36,7 +36,8 @@ impl Journal {
             .await;
         if self.has_row(&object) {
             if superseded {
-                self.send(Command::Written { sequence, level: 2, error: None }).await;
+                self.send(Command::Written { sequence, level: 2, error: None, reasoned: false })
+                    .await;
             } else {
                 let mut done = row(&entry, true);
                 done.facts = facts;

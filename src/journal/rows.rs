@@ -30,14 +30,21 @@ impl Journal {
     /// The inventory holds this row.
     pub async fn row_written(&self, row: &RowWork) {
         let level = if row.mirrored { 2 } else { 1 };
-        self.send(Command::Written { sequence: row.sequence, level, error: None }).await;
+        let (sequence, reasoned) = (row.sequence, row.error.is_some());
+        self.send(Command::Written { sequence, level, error: None, reasoned }).await;
         self.relieve_rows(row).await;
         self.release_row(&row.object);
     }
 
     /// The inventory can never hold this row.
     pub async fn row_parked(&self, row: &RowWork, error: String) {
-        self.send(Command::Written { sequence: row.sequence, level: 3, error: Some(error) }).await;
+        self.send(Command::Written {
+            sequence: row.sequence,
+            level: 3,
+            error: Some(error),
+            reasoned: false,
+        })
+        .await;
         self.shared.rows_parked.store(true, Ordering::Relaxed);
         self.relieve_rows(row).await;
         self.release_row(&row.object);
@@ -90,7 +97,8 @@ impl Journal {
             Offered::Supersedes(old) | Offered::SupersededBy(old) => {
                 // The newer row tells more recent news of the same key.
                 let sequence = old.sequence;
-                self.send(Command::Written { sequence, level: 2, error: None }).await;
+                self.send(Command::Written { sequence, level: 2, error: None, reasoned: false })
+                    .await;
                 self.shared.rows_ready.notify_one();
             }
             Offered::Known | Offered::Full => {}

@@ -59,7 +59,7 @@ pub(super) enum Command {
     Hold { sequence: Sequence, object: ObjectKey, attempts: u32, due_ms: i64, error: String },
     Unhold { bucket: String, delay_ms: i64 },
     Mirrored { sequence: Sequence, object: ObjectKey, facts: Facts },
-    Written { sequence: Sequence, level: i64, error: Option<String> },
+    Written { sequence: Sequence, level: i64, error: Option<String>, reasoned: bool },
     RowRelieved { sequence: Sequence, object: ObjectKey },
     Recheck { object: ObjectKey, due_ms: i64 },
     Rechecked { object: ObjectKey, due_ms: i64 },
@@ -225,7 +225,6 @@ fn batch(commands: &[Command], inventory: bool) -> Batch {
             Command::Park { sequence, attempts, error } => {
                 // A parked entry is never due: its time says when it was parked.
                 batch.troubled.push(json!([sequence, 3, attempts, super::now_ms(), error]));
-                batch.reasoned.push(*sequence);
             }
             Command::Hold { sequence, object, attempts, due_ms, error } => {
                 batch.troubled.push(json!([sequence, held::HELD, attempts, due_ms, error]));
@@ -234,9 +233,8 @@ fn batch(commands: &[Command], inventory: bool) -> Batch {
             Command::Mirrored { sequence, object, facts } => {
                 batch.mirrored.push(json!([sequence, &*object.bucket, &*object.key, text(facts)]));
             }
-            Command::Written { sequence, level, error } => {
-                batch.reasoned.retain(|parked| parked != sequence);
-                batch.written.push(json!([sequence, level, error]));
+            Command::Written { sequence, level, error, reasoned } => {
+                batch.written.push(json!([sequence, level, error, reasoned]));
             }
             Command::RowRelieved { sequence, object } => {
                 batch.rows_relieved.push(json!([sequence, &*object.bucket, &*object.key]));
