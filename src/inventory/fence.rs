@@ -38,6 +38,9 @@ use crate::journal::Journal;
 /// thirty seconds, and so much again is for the way there.
 pub(super) const LATE: Duration = Duration::from_mins(1);
 
+/// Name of the journal's note that holds the number.
+const WRITER: &str = "inventory.writer";
+
 /// [`LATE`] from now. Whole ten seconds, so that a database that goes silent again and again leaves
 /// one such note a key and not one a try.
 pub(super) fn late_ms(now_ms: i64) -> i64 {
@@ -46,9 +49,21 @@ pub(super) fn late_ms(now_ms: i64) -> i64 {
     now_ms.saturating_add(late_ms) / STEP_MS * STEP_MS + STEP_MS
 }
 
-/// The number this journal writes under.
-pub(super) async fn writer(_journal: &Journal) -> i64 {
-    fastrand::i64(1..)
+/// The number this journal writes under; made once, and kept with the journal. One that cannot be
+/// kept is as good for as long as the process lives: the rows of the next one are contested then.
+pub(super) async fn writer(journal: &Journal) -> i64 {
+    let kept = journal.note(WRITER).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the inventory's number cannot be read from the journal");
+        None
+    });
+    if let Some(number) = kept.and_then(|text| text.parse().ok()).filter(|number| *number > 0) {
+        return number;
+    }
+    let number = fastrand::i64(1..);
+    if let Err(error) = journal.set_note(WRITER, Some(&number.to_string())).await {
+        tracing::warn!(%error, "the inventory's number cannot be kept in the journal");
+    }
+    number
 }
 
 /// What to do about a contested row that was just written.

@@ -82,7 +82,7 @@ impl Store {
 
     /// As [`Store::write`], in the name of `writer`, a positive number that no other process of
     /// this inventory uses: rows that others have written too are told, so that the caller makes
-    /// sure that they are true ([`super::fence`]).
+    /// sure that they are true (`inventory::fence`).
     ///
     /// # Errors
     /// As for [`Store::write`].

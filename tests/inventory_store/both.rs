@@ -93,7 +93,9 @@ async fn an_absent_key_without_a_row_leaves_a_tombstone(database: Database) {
 async fn a_second_look_changes_the_flag_only_of_a_row_that_was_wrong(database: Database) {
     let store = database.store().await;
     let mut mirrored = [present("b", "same", 1), present("b", "other", 1), absent("b", "gone")];
-    mirrored.iter_mut().for_each(|row| row.mirrored = true);
+    for row in &mut mirrored {
+        row.mirrored = true;
+    }
     let mut refused = present("b", "refused", 1);
     refused.last_error = Some("why".to_owned());
     store.write(&mirrored).await.unwrap();
@@ -106,7 +108,9 @@ async fn a_second_look_changes_the_flag_only_of_a_row_that_was_wrong(database: D
         present("b", "refused", 1),
         present("b", "new", 1),
     ];
-    looked.iter_mut().for_each(|row| row.unsure = true);
+    for row in &mut looked {
+        row.unsure = true;
+    }
     assert_eq!(store.write(&looked).await.unwrap(), []);
     let after = seen(&database, "bucket_b").await;
     let told = |path: &str| {
@@ -121,7 +125,9 @@ async fn a_second_look_changes_the_flag_only_of_a_row_that_was_wrong(database: D
     assert!(!told("other").1.is_backed_up && !told("new").1.is_backed_up);
     assert_eq!(told("other").1.mirrored_at, None);
     assert_eq!(told("refused").1.last_error.as_deref(), Some("why"));
-    looked.iter_mut().for_each(|row| row.unsure = false);
+    for row in &mut looked {
+        row.unsure = false;
+    }
     store.write(&looked).await.unwrap();
     assert!(seen(&database, "bucket_b").await.iter().all(|row| !row.is_backed_up));
 }
