@@ -79,6 +79,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
             prefix: config.mirror_bucket_prefix.clone(),
             fence: config.fence,
             mirroring: config.mirroring.clone(),
+            workers: config.mirror_concurrency,
             known_keys: store.clone().map(known_keys),
         },
     );

@@ -13,7 +13,9 @@
 mod brake;
 mod breaker;
 mod deletes;
+mod large;
 mod layout;
+mod pace;
 mod pause;
 mod replicate;
 mod retry;
@@ -31,6 +33,8 @@ use crate::upstream::Upstream;
 use breaker::Breaker;
 use deletes::Deletes;
 pub use deletes::{Brake, KnownKeys};
+use large::{Entered, LARGE_BYTES, Large};
+use pace::Pace;
 pub use pause::Paused;
 use replicate::{Done, Replicated, Replicator};
 use retry::Failure;
@@ -48,6 +52,8 @@ pub struct Settings {
     pub fence: Fence,
     /// What becomes of deletes, and budgets.
     pub mirroring: Mirroring,
+    /// Workers that there will be.
+    pub workers: usize,
     /// How many keys a bucket has, if anybody knows.
     pub known_keys: Option<KnownKeys>,
 }
@@ -59,6 +65,7 @@ pub struct Mirror {
     replicator: Replicator,
     breaker: Breaker,
     gate: pause::Gate,
+    large: Large,
 }
 
 impl Mirror {
@@ -70,13 +77,15 @@ impl Mirror {
         mirror: Arc<Upstream>,
         settings: Settings,
     ) -> Arc<Self> {
-        let Settings { prefix, fence, mirroring, known_keys } = settings;
-        let writer = Writer::new(mirror.clone());
+        let Settings { prefix, fence, mirroring, workers, known_keys } = settings;
+        let pace = Pace::new(mirroring.bytes_per_second, mirroring.requests_per_second);
+        let writer = Writer::new(mirror.clone(), pace, workers);
         let default_type = ArcSwapOption::empty();
         let deletes = Deletes::new(journal.clone(), &mirroring, known_keys);
         let replicator = Replicator { main, mirror, writer, prefix, fence, default_type, deletes };
         let (breaker, gate) = (Breaker::default(), pause::Gate::new());
-        Arc::new(Self { journal, metrics, replicator, breaker, gate })
+        let large = Large::new(workers);
+        Arc::new(Self { journal, metrics, replicator, breaker, gate, large })
     }
 
     /// One worker; runs until it is dropped.
@@ -93,7 +102,36 @@ impl Mirror {
                     work = self.journal.claim() => break work,
                 }
             };
-            self.settle(work).await;
+            let work = if expected_bytes(&work) < LARGE_BYTES {
+                self.settle(work, false).await
+            } else {
+                Some(work)
+            };
+            if let Some(work) = work {
+                self.work_large(work).await;
+            }
+        }
+    }
+
+    /// Copies a large object, and those that have queued up behind it, if it is this worker's turn.
+    async fn work_large(&self, work: Work) {
+        let mut work = match self.large.enter(work) {
+            Entered::Now(work) => work,
+            Entered::Queued => return self.breaker.stood_back(),
+            Entered::Full(work, pause) => {
+                self.breaker.stood_back();
+                let pause = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+                return self.journal.defer(work, pause, "waits behind other large objects").await;
+            }
+        };
+        loop {
+            self.settle(work, true).await;
+            match self.large.leave() {
+                Some(next) => work = next,
+                None => return,
+            }
+            self.gate.pass().await;
+            self.breaker.pass().await;
         }
     }
 
@@ -113,8 +151,8 @@ impl Mirror {
     }
 
     /// Lets the held deletes of a bucket go; false when it has no brake on.
-    pub fn release(&self, bucket: &str) -> bool {
-        self.replicator.deletes.release(bucket)
+    pub async fn release(&self, bucket: &str) -> bool {
+        self.replicator.deletes.release(bucket).await
     }
 
     /// Finds the brakes and the pause of the previous run; to be called before the first worker
@@ -144,8 +182,9 @@ impl Mirror {
         self.gate.resume(&self.journal).await
     }
 
-    async fn settle(&self, work: Work) {
-        let (result, late) = match self.replicator.replicate(&work).await {
+    /// One try. Gives work back that turns out to be a large object, unless those are this worker's.
+    async fn settle(&self, work: Work, large: bool) -> Option<Work> {
+        let (result, late) = match self.replicator.replicate(&work, large).await {
             Ok(done) => (Ok(done), false),
             Err(failure) => {
                 let (failure, late) = failure.split();
@@ -172,6 +211,7 @@ impl Mirror {
                 );
                 self.journal.hold(work, due_ms, reason).await;
             }
+            Err(Failure::Large) => return Some(work),
             Err(failure) if failure.is_permanent() => {
                 let reason = failure.to_string();
                 self.metrics.mirror_errors.inc();
@@ -210,7 +250,9 @@ impl Mirror {
                 self.journal.retry(work, pause, failure.to_string()).await;
             }
         }
+        None
     }
+
     async fn completed(&self, work: Work, done: Replicated) {
         let latency_ms = (now_ms() - work.entry.since_ms).max(0);
         // What was set aside was late on purpose.
@@ -232,4 +274,12 @@ impl Mirror {
         );
         self.journal.complete(work, done.facts).await;
     }
+}
+
+/// Size of the object, as far as it can be known before main is asked.
+fn expected_bytes(work: &Work) -> u64 {
+    let facts = &work.entry.facts;
+    let kept = work.body.as_ref().map(crate::tee::TeedBody::length);
+    let listed = || facts.layout.as_ref().map(crate::journal::entry::PartLayout::total);
+    kept.or(facts.size).or_else(listed).unwrap_or(0)
 }

@@ -150,7 +150,7 @@ pub(super) async fn release(
     braked: Result<Json<Braked>, JsonRejection>,
 ) -> Result<Json<Value>, Fault> {
     let bucket = braked?.0.bucket;
-    if !admin.inner.parts.mirror.release(&bucket) {
+    if !admin.inner.parts.mirror.release(&bucket).await {
         return Err(Fault::missing(format!("the deletes of {bucket} are not held back")));
     }
     tracing::warn!(bucket, "an operator released the held deletes of a bucket");

@@ -30,6 +30,8 @@ pub struct Environment {
     pub mirror_delete_brake_keys: Option<String>,
     pub mirror_delete_brake_percent: Option<String>,
     pub mirror_delete_brake_window: Option<String>,
+    pub mirror_bandwidth_bytes_per_second: Option<String>,
+    pub mirror_requests_per_second: Option<String>,
     pub postgres_url: Option<String>,
     pub postgres_host: Option<String>,
     pub postgres_port: Option<String>,

@@ -49,6 +49,10 @@ pub struct Mirroring {
     pub deletes: DeletePolicy,
     /// The mass-delete brake.
     pub brake: DeleteBrake,
+    /// Most bytes of bodies sent to the mirror per second; 0 for no limit.
+    pub bytes_per_second: u64,
+    /// Most requests to the mirror per second; 0 for no limit.
+    pub requests_per_second: u64,
 }
 
 impl Mirroring {
@@ -80,7 +84,18 @@ impl Mirroring {
                 Duration::from_secs(1)..=DURATION_MAX,
             ),
         };
-        Self { deletes, brake }
+        let bytes_per_second = read.bytes(
+            "MIRROR_BANDWIDTH_BYTES_PER_SECOND",
+            env.mirror_bandwidth_bytes_per_second.as_deref(),
+            0,
+        );
+        let requests_per_second = read.number(
+            "MIRROR_REQUESTS_PER_SECOND",
+            env.mirror_requests_per_second.as_deref(),
+            0,
+            0..=1_000_000,
+        );
+        Self { deletes, brake, bytes_per_second, requests_per_second }
     }
 }
 

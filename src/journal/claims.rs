@@ -72,6 +72,20 @@ impl Journal {
         }
     }
 
+    /// It is not this key's turn: it waits on disk, which is no failure.
+    pub async fn defer(&self, work: Work, pause: Duration, reason: &str) {
+        let Entry { sequence, object, attempts, ripe, .. } = work.entry;
+        let due_ms = now_ms().saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+        let (kept, error) = (object.clone(), reason.to_owned());
+        let command = if ripe {
+            Command::Hold { sequence, object: kept, attempts, due_ms, error }
+        } else {
+            Command::Retry { sequence, attempts, due_ms, error }
+        };
+        self.send(command).await;
+        self.release(&object);
+    }
+
     /// A permanent failure: the key stays with its reason until it is written anew or retried.
     pub async fn park(&self, work: Work, error: String) {
         let Entry { sequence, attempts, .. } = work.entry;

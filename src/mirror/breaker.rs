@@ -46,6 +46,11 @@ impl Breaker {
         }
     }
 
+    /// Whoever was let through has not tried after all.
+    pub(super) fn stood_back(&self) {
+        self.lock().knocking = false;
+    }
+
     /// Somebody answered. True: the breaker was open and is closed now.
     pub(super) fn answered(&self) -> bool {
         let mut state = self.lock();

@@ -9,8 +9,9 @@
 //! - **P8** Nothing is dropped: what is held is in the journal until it is released or obsolete.
 //!
 //! # Crash
-//! A brake is as durable as what it holds: after a restart every bucket with deletes that wait for
-//! a person is braked. Counting begins anew.
+//! Brakes are a note of the journal, written at each change. Beside that every bucket with
+//! deletes that wait for a person is braked after a restart, so that a note which came too late
+//! lets nothing go. Counting begins anew.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
@@ -19,10 +20,14 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::brake::{Verdict, Window};
 use crate::config::{DeleteBrake, DeletePolicy, Mirroring};
 use crate::journal::{FOREVER, Journal, Work, now_ms};
 
+/// Name of the note.
+const NOTE: &str = "mirror.delete-brakes";
 /// Buckets whose deletes are counted; when there are more, those with the fewest lately are
 /// forgotten all together.
 const BUCKETS_MAX: usize = 10_000;
@@ -40,7 +45,7 @@ pub type KnownKeys = Arc<
 >;
 
 /// A bucket whose deletes wait for a person.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Brake {
     /// Bucket on main.
     pub bucket: String,
@@ -76,6 +81,8 @@ pub(super) struct Deletes {
 struct State {
     windows: HashMap<Arc<str>, Window>,
     brakes: BTreeMap<String, Brake>,
+    /// The note does not tell the present brakes.
+    unwritten: bool,
 }
 
 impl Deletes {
@@ -114,6 +121,7 @@ impl Deletes {
         };
         if let Some(reason) = self.too_many(&object.bucket, verdict).await {
             self.brake(&object.bucket, reason, now);
+            self.write_note().await;
             return braked();
         }
         match self.policy {
@@ -160,22 +168,34 @@ impl Deletes {
             "deletes of this bucket are held back on the mirror until they are released"
         );
         state.brakes.insert(bucket.to_owned(), brake);
+        state.unwritten = true;
     }
 
-    /// Lets a bucket's deletes go; false when it is not braked.
-    pub(super) fn release(&self, bucket: &str) -> bool {
-        let mut state = self.lock();
-        state.windows.remove(bucket);
-        let released = state.brakes.remove(bucket).is_some();
-        drop(state);
+    /// Lets a bucket's deletes go; false when it is not braked. On disk when it answers, unless the
+    /// disk fails.
+    pub(super) async fn release(&self, bucket: &str) -> bool {
+        let released = {
+            let mut state = self.lock();
+            state.windows.remove(bucket);
+            let released = state.brakes.remove(bucket).is_some();
+            state.unwritten |= released;
+            released
+        };
         if released {
-            tracing::warn!(bucket, "the held deletes of this bucket were released");
+            self.write_note().await;
         }
         released
     }
 
-    /// Brakes every bucket that has deletes waiting for a person: after a restart.
+    /// Puts the brakes of the previous run on, and one on every bucket that has deletes waiting
+    /// for a person.
     pub(super) async fn recover(&self) -> Result<(), sqlx::Error> {
+        let note = self.journal.note(NOTE).await?;
+        // One that cannot be read is covered by what is held.
+        let brakes = note.and_then(|note| serde_json::from_str::<Vec<Brake>>(&note).ok());
+        for Brake { bucket, since_ms, reason } in brakes.unwrap_or_default() {
+            self.brake(&bucket, reason, since_ms);
+        }
         for bucket in self.journal.buckets_held().await? {
             let (_, oldest_ms) = self.journal.held_in(&bucket).await?;
             let reason = "deletes were held when the previous run ended".to_owned();
@@ -197,7 +217,23 @@ impl Deletes {
         }
     }
 
+    async fn write_note(&self) {
+        let brakes: Vec<Brake> = {
+            let mut state = self.lock();
+            if !std::mem::take(&mut state.unwritten) {
+                return;
+            }
+            state.brakes.values().cloned().collect()
+        };
+        let note = (!brakes.is_empty()).then(|| serde_json::to_string(&brakes).unwrap_or_default());
+        if let Err(error) = self.journal.set_note(NOTE, note.as_deref()).await {
+            tracing::debug!(%error, "the note of the delete brakes waits");
+            self.lock().unwritten = true;
+        }
+    }
+
     async fn sweep_once(&self) -> Result<(), sqlx::Error> {
+        self.write_note().await;
         for _ in 0..CHUNKS {
             let held = self.journal.buckets_held().await?;
             let free: Vec<String> = {

@@ -19,6 +19,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 
 use super::deletes::{Deletes, Judgement};
+use super::large::LARGE_BYTES;
 use super::layout::{default_layout, equal_parts};
 use super::retry::Failure;
 use super::write::{Place, Tags, Writer, bucket_missing};
@@ -37,7 +38,7 @@ const ROUNDS: u32 = 4;
 /// Tries to remove a bucket that is not empty yet, before it is parked.
 const EMPTY_BUCKET_TRIES: u32 = 8;
 /// Parts of one object copied at a time.
-const PARTS_AT_ONCE: usize = 4;
+pub(super) const PARTS_AT_ONCE: usize = 4;
 /// Largest object one request may write (Amazon S3 limits).
 const PUT_BYTES_MAX: u64 = 5 << 30;
 
@@ -87,8 +88,8 @@ pub(super) struct Replicated {
 }
 
 impl Replicator {
-    /// Brings the key of `work` to main's current state.
-    pub(super) async fn replicate(&self, work: &Work) -> Result<Done, Failure> {
+    /// Brings the key of `work` to main's current state. `large`: whatever its size.
+    pub(super) async fn replicate(&self, work: &Work, large: bool) -> Result<Done, Failure> {
         if work.entry.object.is_bucket() {
             return self.replicate_bucket(work).await;
         }
@@ -109,7 +110,7 @@ impl Replicator {
             {
                 return Ok(done);
             }
-            let applied = match self.apply(work, body, state.as_ref()).await {
+            let applied = match self.apply(work, body, state.as_ref(), large).await {
                 Ok(applied) => applied,
                 Err(Failure::Moved) => continue,
                 Err(failure) => return Err(failure),
@@ -236,6 +237,7 @@ impl Replicator {
         work: &Work,
         body: Option<&TeedBody>,
         state: Option<&ObjectState>,
+        large: bool,
     ) -> Result<Applied, Failure> {
         let bucket = format!("{}{}", self.prefix, work.entry.object.bucket);
         let key = &*work.entry.object.key;
@@ -243,10 +245,11 @@ impl Replicator {
             self.writer.delete(Place { bucket: &bucket, key }).await?;
             return Ok(Applied::default());
         };
-        match self.apply_present(work, body, state, Place { bucket: &bucket, key }).await {
+        let place = Place { bucket: &bucket, key };
+        match self.apply_present(work, body, state, place, large).await {
             Err(failure) if bucket_missing(&failure) => {
                 self.writer.create_bucket(&bucket).await?;
-                self.apply_present(work, body, state, Place { bucket: &bucket, key }).await
+                self.apply_present(work, body, state, place, large).await
             }
             result => result,
         }
@@ -258,6 +261,7 @@ impl Replicator {
         body: Option<&TeedBody>,
         state: &ObjectState,
         place: Place<'_>,
+        large: bool,
     ) -> Result<Applied, Failure> {
         let kept = body.filter(|_| work.entry.facts.etag.as_ref() == Some(&state.etag));
         let tags = match kept {
@@ -282,6 +286,9 @@ impl Replicator {
             }
             return Ok(Applied { bytes: 0, tags });
         }
+        if !large && state.size >= LARGE_BYTES {
+            return Err(Failure::Large);
+        }
         if let Some(parts) = kept.and_then(TeedBody::parts) {
             let layout = PartLayout::new(parts.iter().map(TeedBody::length), None);
             self.copy_parts(work, state, &layout, Some(parts), (place, &tags)).await?;
@@ -303,6 +310,7 @@ impl Replicator {
     }
 
     async fn mirror_state(&self, Place { bucket, key }: Place<'_>) -> Result<Presence, Failure> {
+        self.writer.pace.request().await;
         let mirror = Reader { upstream: &self.mirror, who: "mirror", bucket, key: Some(key) };
         Ok(mirror.head().await?)
     }

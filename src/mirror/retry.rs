@@ -35,6 +35,9 @@ pub(super) enum Failure {
     /// again later, because that may land over something newer.
     #[error("{0}")]
     Late(Box<Self>),
+    /// The object is large, and only those whose turn it is copy large ones.
+    #[error("the object is large")]
+    Large,
     /// Main moved on while its state was being copied: copied anew at once.
     #[error("the object changed on main while it was copied")]
     Moved,
@@ -55,7 +58,7 @@ impl Failure {
             Self::Permanent(_) => true,
             Self::Refused { permanent, .. } => *permanent,
             Self::Late(failure) => failure.is_permanent(),
-            Self::Transient(_) | Self::Down(_) | Self::Moved => false,
+            Self::Transient(_) | Self::Down(_) | Self::Large | Self::Moved => false,
         }
     }
 

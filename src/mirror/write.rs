@@ -22,6 +22,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use md5::Digest as _;
 
+use super::pace::Pace;
+use super::replicate::PARTS_AT_ONCE;
 use super::retry::Failure;
 use crate::s3::address::{Query, path_style};
 use crate::s3::state::unquoted;
@@ -62,6 +64,9 @@ pub(super) struct Writer {
     mirror: Arc<Upstream>,
     buckets: Client,
     region: String,
+    pub(super) pace: Pace,
+    /// Bodies that may be under way at a time.
+    bodies_max: usize,
 }
 
 /// A request to the mirror.
@@ -75,7 +80,7 @@ struct Call<'a> {
 }
 
 impl Writer {
-    pub(super) fn new(mirror: Arc<Upstream>) -> Self {
+    pub(super) fn new(mirror: Arc<Upstream>, pace: Pace, workers: usize) -> Self {
         let endpoint = mirror.endpoint();
         let connect = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).build();
         let config = aws_sdk_s3::Config::builder()
@@ -89,7 +94,8 @@ impl Writer {
             .timeout_config(connect)
             .build();
         let region = endpoint.region.clone();
-        Self { mirror, buckets: Client::from_conf(config), region }
+        let bodies_max = workers.saturating_mul(PARTS_AT_ONCE);
+        Self { mirror, buckets: Client::from_conf(config), region, pace, bodies_max }
     }
 
     /// Writes an object in one request. `length` is exact.
@@ -198,6 +204,8 @@ impl Writer {
 
     async fn call(&self, place: Place<'_>, call: Call<'_>) -> Result<(HeaderMap, Bytes), Failure> {
         let Call { what, method, query, headers, length, body } = call;
+        self.pace.request().await;
+        let body = self.pace.body(body, length).await;
         let mut parameters = Query::default();
         for (name, value) in query {
             parameters.push(name, value);
@@ -221,7 +229,8 @@ impl Writer {
             })?;
             answer(what, response).await
         };
-        let limit = ANSWER_TIMEOUT + Duration::from_secs(length / RATE_MIN);
+        let limit = (ANSWER_TIMEOUT + Duration::from_secs(length / RATE_MIN))
+            .saturating_add(self.pace.longest(length, self.bodies_max));
         tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
             Err(Failure::Down(format!("mirror: no answer to {what} in time")).late())
         })
@@ -236,6 +245,7 @@ impl Writer {
         });
         let request =
             self.buckets.create_bucket().bucket(bucket).set_create_bucket_configuration(location);
+        self.pace.request().await;
         match with_sdk("CreateBucket", request.send()).await {
             Ok(_) => {
                 tracing::info!(bucket, "made the bucket on the mirror");
@@ -252,6 +262,7 @@ impl Writer {
     /// not empty may be soon.
     pub(super) async fn delete_bucket(&self, bucket: &str, patience: bool) -> Result<(), Failure> {
         let request = self.buckets.delete_bucket().bucket(bucket);
+        self.pace.request().await;
         match with_sdk("DeleteBucket", request.send()).await {
             Ok(_) => Ok(()),
             Err(failure) if bucket_missing(&failure) => Ok(()),

@@ -1,12 +1,16 @@
 """What becomes on the mirror of keys that main has deleted: MIRROR_DELETES and the brake."""
 
+import json
+import urllib.request
+
 import pytest
 
 from support import compare
 from support.http_fault import HttpFaultProxy, s3_error
 from support.poll import until
 
-BRAKE = {"MIRROR_DELETE_BRAKE_KEYS": 5}
+TOKEN = "a-token-for-the-admin-port"
+BRAKE = {"MIRROR_DELETE_BRAKE_KEYS": 5, "ADMIN_TOKEN": TOKEN}
 
 
 def put(client, bucket, keys, body=b"x"):
@@ -29,6 +33,16 @@ def held(proxy, number):
 
 def braked(proxy):
     return [each["bucket"] for each in proxy.status()["mirror"]["brakes"]]
+
+
+def release(proxy, bucket):
+    request = urllib.request.Request(
+        f"http://{proxy.host}:{proxy.admin_port}/api/v1/release",
+        data=json.dumps({"bucket": bucket}).encode(),
+        headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert response.status == 200
 
 
 @pytest.fixture
@@ -125,6 +139,32 @@ def test_a_brake_survives_a_restart(lab, filled):
     held(proxy, len(left))
     proxy.wait_drained()
     assert lab.keys_on_mirror(bucket) == left
+
+
+def test_released_deletes_reach_the_mirror_and_counting_begins_anew(lab, filled):
+    proxy, client, bucket, keys = filled
+    delete(client, bucket, keys)
+    until(lambda: braked(proxy) == [bucket], "the brake")
+    release(proxy, bucket)
+    until(lambda: lab.keys_on_mirror(bucket) == set(), "the deletes on the mirror")
+    held(proxy, 0)
+    put(client, bucket, keys)
+    delete(client, bucket, keys[:5])
+    lab.assert_converged(proxy, bucket, inventory=lab.sqlite(proxy))
+    assert braked(proxy) == []
+    delete(client, bucket, keys[5:])
+    until(lambda: braked(proxy) == [bucket], "the brake again")
+    # It stays on although nothing is held any more, over a restart too.
+    put(client, bucket, keys)
+    held(proxy, 0)
+    lab.assert_converged(proxy, bucket)
+    proxy.stop()
+    proxy.start()
+    assert braked(proxy) == [bucket]
+    release(proxy, bucket)
+    proxy.stop()
+    proxy.start()
+    assert braked(proxy) == []
 
 
 def test_the_same_few_keys_deleted_over_and_over_are_no_mass_delete(lab):
