@@ -7,6 +7,7 @@
 pub mod env;
 mod mirroring;
 pub mod parse;
+mod quirks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub use env::Environment;
 pub use mirroring::{DeleteBrake, DeletePolicy, Mirroring};
 use parse::Reader;
+pub use quirks::{Quirk, Quirks};
 
 /// A text that cannot be printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub struct Endpoint {
     pub region: String,
     /// Static keys; without them the standard AWS credential chain is used.
     pub keys: Option<StaticKeys>,
+    /// What this service wants otherwise than S3 does.
+    pub quirks: Quirks,
 }
 
 impl Endpoint {
@@ -191,12 +195,17 @@ impl Config {
         let main = read.endpoint(
             "MAIN",
             env.main_s3_endpoint.as_deref().or(Some("https://s3.amazonaws.com")),
-            [&env.main_access_key, &env.main_secret_key, &env.main_region],
+            [&env.main_access_key, &env.main_secret_key, &env.main_region, &env.main_quirks],
         );
         let mirror = read.endpoint(
             "MIRROR",
             env.mirror_s3_endpoint.as_deref(),
-            [&env.mirror_access_key, &env.mirror_secret_key, &env.mirror_region],
+            [
+                &env.mirror_access_key,
+                &env.mirror_secret_key,
+                &env.mirror_region,
+                &env.mirror_quirks,
+            ],
         );
         let prefix = env.mirror_bucket_prefix.clone().unwrap_or_default();
         if !prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')) {
@@ -335,6 +344,7 @@ mod tests {
         let faults = config(&[
             ("MAIN_S3_ENDPOINT", "ftp://hunter2"),
             ("MAIN_ACCESS_KEY", "only-half"),
+            ("MIRROR_QUIRKS", "hunter2"),
             ("FENCE", "hunter2"),
             ("LISTEN_ADDR", "hunter2"),
             ("TEE_MEMORY_BYTES", "-5"),
@@ -346,6 +356,7 @@ mod tests {
             "MAIN_S3_ENDPOINT",
             "MAIN_SECRET_KEY",
             "MIRROR_S3_ENDPOINT",
+            "MIRROR_QUIRKS",
             "FENCE",
             "LISTEN_ADDR",
             "TEE_MEMORY_BYTES",

@@ -15,6 +15,7 @@
 pub mod access;
 mod answer;
 mod deletes;
+mod digest;
 mod document;
 mod error;
 mod exchange;
@@ -37,6 +38,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::config::Quirk;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::s3::address::Address;
@@ -172,7 +174,9 @@ impl Proxy {
             let verifier = caller.chunk_verifier();
             decoder = Some(ChunkedDecoder::new(form, length, &trailers, verifier)?);
             strip_framing_headers(&mut parts.headers);
-            if let Some(algorithm) = algorithm {
+            // The decoder has checked it, which is all that is left of it where main knows none.
+            let sent_on = !self.main.endpoint().quirks.has(Quirk::NoTrailers);
+            if let Some(algorithm) = algorithm.filter(|_| sent_on) {
                 framing = Framing::OneChunk(algorithm);
             }
             length

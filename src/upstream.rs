@@ -10,6 +10,7 @@
 //! Dropping the future of [`Upstream::send`] closes the connection it used.
 
 pub mod credentials;
+mod quirks;
 pub mod read;
 pub mod redirect;
 pub mod sign;
@@ -235,11 +236,14 @@ impl Upstream {
         };
         let elsewhere = self.elsewhere.of(&path);
         let site = elsewhere.as_ref().unwrap_or(&self.home);
-        headers.insert(header::HOST, site.host.clone());
+        let quirks = self.endpoint.quirks;
+        quirks::strip(quirks, &mut headers);
+        let (host, path) = quirks::address(quirks, &site.host, &path);
+        headers.insert(header::HOST, host);
         let now = SystemTime::now();
         let unsigned = Unsigned { method: &method, path: &path, query: &query, payload };
         site.signer.sign(&credentials, now, unsigned, &mut headers)?;
-        let target = if query.is_empty() { path } else { format!("{path}?{query}") };
+        let target = if query.is_empty() { path.into_owned() } else { format!("{path}?{query}") };
         let target = PathAndQuery::from_maybe_shared(target).map_err(|_| SendError::Target)?;
         let uri = Uri::builder()
             .scheme(self.endpoint.scheme.clone())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::uri::{Authority, Scheme};
 use tracing::level_filters::LevelFilter;
 
-use super::{AdminToken, Endpoint, Secret, StaticKeys};
+use super::{AdminToken, Endpoint, Quirks, Secret, StaticKeys};
 
 /// Shortest admin token, in bytes: with ten tries a minute even sixteen letters are never guessed.
 pub const TOKEN_BYTES_MIN: usize = 16;
@@ -170,7 +170,7 @@ impl Reader {
         &mut self,
         who: &str,
         url: Option<&str>,
-        [access, secret, region]: [&Option<String>; 3],
+        [access, secret, region, quirks]: [&Option<String>; 4],
     ) -> Option<Endpoint> {
         let keys = match (access, secret) {
             (Some(access), Some(secret)) => Some(StaticKeys {
@@ -188,12 +188,17 @@ impl Reader {
             }
         };
         let region = region.as_deref().map_or("us-east-1", str::trim).to_owned();
+        let quirks = Quirks::parse(quirks.as_deref().unwrap_or_default()).unwrap_or_else(|| {
+            let words = Quirks::words();
+            self.fault(format!("{who}_QUIRKS must be words from {words}, separated by commas"));
+            Quirks::default()
+        });
         let Some(url) = url else {
             self.fault(format!("{who}_S3_ENDPOINT is required, such as https://s3.example.com"));
             return None;
         };
         if let Some((scheme, authority)) = split_url(url.trim()) {
-            Some(Endpoint { scheme, authority, region, keys })
+            Some(Endpoint { scheme, authority, region, keys, quirks })
         } else {
             self.fault(format!(
                 "{who}_S3_ENDPOINT must be http:// or https:// with a host and no path"
@@ -266,6 +271,7 @@ pub(super) fn nowhere() -> Endpoint {
         authority: Authority::from_static("localhost"),
         region: String::new(),
         keys: None,
+        quirks: Quirks::default(),
     }
 }
 

@@ -25,6 +25,7 @@ use md5::Digest as _;
 use super::pace::Pace;
 use super::replicate::PARTS_AT_ONCE;
 use super::retry::Failure;
+use crate::config::Quirk;
 use crate::s3::address::{Query, path_style};
 use crate::s3::state::unquoted;
 use crate::s3::xml;
@@ -87,7 +88,7 @@ impl Writer {
             .behavior_version(BehaviorVersion::latest())
             .endpoint_url(endpoint.url())
             .region(Region::new(endpoint.region.clone()))
-            .force_path_style(true)
+            .force_path_style(!endpoint.quirks.has(Quirk::VirtualHosted))
             .credentials_provider(mirror.provider().for_sdk())
             .http_client(sdk_http_client())
             .retry_config(RetryConfig::disabled())

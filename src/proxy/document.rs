@@ -9,7 +9,8 @@ use super::error::S3Error;
 
 /// Longest body of `DeleteObjects` (1000 keys of 1 KiB, escaped) and `CompleteMultipartUpload`
 /// (10 000 parts with checksums).
-const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Gathers a document of bounded size.
 pub(super) async fn collect<B>(mut body: B) -> Result<Bytes, S3Error>
 where

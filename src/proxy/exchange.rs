@@ -41,11 +41,15 @@ impl Proxy {
     /// Runs a request that can change something to its outcome.
     pub(super) async fn mutate(
         self: Arc<Self>,
-        admitted: Admitted,
+        mut admitted: Admitted,
         body: Source,
         record: Record,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
+        let body = match self.with_checks(&mut admitted, body).await {
+            Ok(body) => body,
+            Err(error) => return refuse(&error, &resource, record),
+        };
         let result = match admitted.operation.effect {
             Effect::Key(_) if admitted.operation.name == form::OPERATION => {
                 self.post_object(admitted, body, record).await

@@ -12,6 +12,7 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+use super::digest::Checked;
 use super::error::S3Error;
 use super::patience::Patience;
 use crate::s3::form::{FormEvent, FormReader};
@@ -31,6 +32,7 @@ pub(super) struct Source(Kind);
 enum Kind {
     Client(Incoming, Patience, Expectation),
     Form(Box<FormFile>),
+    Checked(Box<Checked>),
     Whole(Option<Bytes>),
     Gone,
 }
@@ -77,6 +79,11 @@ impl Source {
     /// The file of a form.
     pub(super) fn form(file: FormFile) -> Self {
         Self(Kind::Form(Box::new(file)))
+    }
+
+    /// A body whose checksum is compared at its end.
+    pub(super) fn checked(body: Checked) -> Self {
+        Self(Kind::Checked(Box::new(body)))
     }
 
     /// Bytes that are here already.
@@ -141,6 +148,7 @@ impl Body for Source {
                 polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
             }
             Kind::Form(file) => file.poll(context).map(|piece| piece.map(|p| p.map(Frame::data))),
+            Kind::Checked(body) => body.poll(context),
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Gone => Poll::Ready(None),
         }
@@ -150,6 +158,7 @@ impl Body for Source {
         match &self.0 {
             Kind::Client(body, ..) => body.is_end_stream(),
             Kind::Form(_) => false,
+            Kind::Checked(body) => body.is_end_stream(),
             Kind::Whole(bytes) => bytes.is_none(),
             Kind::Gone => true,
         }

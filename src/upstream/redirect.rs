@@ -202,6 +202,7 @@ mod tests {
             authority: host.parse().unwrap(),
             region: region.into(),
             keys: None,
+            quirks: crate::config::Quirks::default(),
         }
     }
 
