@@ -10,6 +10,7 @@ mod configuration;
 mod explain;
 pub mod guard;
 mod history;
+mod jobs;
 mod page;
 mod parked;
 mod status;
@@ -38,6 +39,7 @@ use crate::inventory::browse::Browser;
 use crate::journal::{Figures, Journal, now_ms};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
+use crate::reconcile::jobs::Jobs;
 use crate::upstream::Upstream;
 use guard::Guard;
 
@@ -79,6 +81,8 @@ pub struct Parts {
     pub guard: Guard,
     /// What was set, secrets masked.
     pub settings: Shown,
+    /// Backfills and verifications.
+    pub jobs: Jobs,
 }
 
 struct Inner {
@@ -109,6 +113,10 @@ impl Admin {
         }
     }
 
+    fn jobs(&self) -> &Jobs {
+        &self.inner.parts.jobs
+    }
+
     /// Says whether traffic is wanted.
     pub fn set_ready(&self, ready: bool) {
         self.inner.ready.store(ready, Ordering::Relaxed);
@@ -134,7 +142,8 @@ impl Admin {
             .route("/parked/discard", post(parked::discard))
             .route("/pause", post(parked::pause))
             .route("/resume", post(parked::resume))
-            .route("/release", post(parked::release));
+            .route("/release", post(parked::release))
+            .merge(jobs::routes());
         let router = Router::new()
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(readyz))

@@ -25,6 +25,8 @@ use crate::journal::{self, Figures, Journal, OpenError};
 use crate::metrics::Metrics;
 use crate::mirror::{self, KnownKeys, Mirror};
 use crate::proxy::{self, AccessRules, Proxy};
+use crate::reconcile::World;
+use crate::reconcile::jobs::Jobs;
 use crate::tee::Tee;
 use crate::upstream::Upstream;
 
@@ -84,6 +86,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         },
     );
     mirror.recover().await?;
+    let (jobs, mut background) =
+        jobs(&config, &journal, [&main, &mirror_service], store.clone()).await?;
     let mut workers = JoinSet::new();
     if let Some(store) = store {
         let inventory = Inventory::new(journal.clone(), metrics.clone(), main.clone(), store).await;
@@ -108,6 +112,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         journal_required: config.journal_required,
         guard: Guard::new(&config.admin_token).await?,
         settings: config.shown.clone(),
+        jobs,
     });
     let access = access_rules(&config, &mut workers).await?;
     let admin_listener = listen(config.admin_addr).await?;
@@ -147,6 +152,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     if !finished {
         tracing::warn!("requests were still under way when the time to drain was over");
     }
+    // They go on at the next start; until then they must not add to what drains.
+    background.shutdown().await;
     let left = drain(&journal, &mirror, deadline.unwrap_or_else(Instant::now)).await;
     workers.shutdown().await;
     journal.flush().await;
@@ -156,6 +163,29 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         tracing::debug!("requests still hold the journal");
     }
     Ok(left)
+}
+
+/// Finds the jobs of the previous run and lets them go on.
+async fn jobs(
+    config: &Config,
+    journal: &Journal,
+    [main, mirror]: [&Arc<Upstream>; 2],
+    store: Option<Arc<Store>>,
+) -> Result<(Jobs, JoinSet<()>), sqlx::Error> {
+    let world = World {
+        journal: journal.clone(),
+        main: main.clone(),
+        mirror: mirror.clone(),
+        prefix: config.mirror_bucket_prefix.clone(),
+        store,
+        reports: config.data_dir.join("reports"),
+    };
+    // Some workers are always free for live changes.
+    journal.limit_background(config.mirror_concurrency.saturating_mul(3) / 4);
+    let jobs = Jobs::open(world).await?;
+    let mut background = JoinSet::new();
+    background.spawn(jobs.clone().work());
+    Ok((jobs, background))
 }
 
 /// Opens the journal and starts its writer.

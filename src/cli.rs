@@ -1,5 +1,6 @@
 //! The command line. `serve` is the default; exit codes follow `sysexits.h` where one fits.
 
+mod jobs;
 mod operate;
 mod print;
 mod service;
@@ -24,8 +25,12 @@ const CONFIG_FAULT: u8 = 64;
 const CANNOT_START: u8 = 69;
 /// The service wants another token (`EX_NOPERM`).
 const FORBIDDEN: u8 = 77;
+/// What was compared differs.
+const DIFFERENT: u8 = 1;
 /// It could not be done, or not for every key.
 const FAILED: u8 = 3;
+/// A person ended it.
+const CANCELLED: u8 = 4;
 
 /// A streaming S3 proxy that brings every accepted write to a second S3 and to an SQL inventory.
 ///
@@ -64,6 +69,12 @@ enum Command {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
     },
+    /// Bring to mirror and inventory what was on main before the proxy
+    Backfill(jobs::BackfillArgs),
+    /// Compare main, mirror and inventory, and repair what differs
+    Verify(jobs::VerifyArgs),
+    /// List, watch and cancel backfills and verifications
+    Jobs(jobs::JobsArgs),
     /// Run one embedded S3 store, for tests and compose files
     Store(StoreArgs),
 }
@@ -135,6 +146,9 @@ pub fn run() -> ExitCode {
                 clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
                 ExitCode::SUCCESS
             }
+            Command::Backfill(args) => told(jobs::backfill(args).await),
+            Command::Verify(args) => told(jobs::verify(args).await),
+            Command::Jobs(args) => told(jobs::jobs(args).await),
         }
     })
 }

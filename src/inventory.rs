@@ -15,6 +15,7 @@
 pub mod browse;
 mod fence;
 pub mod postgres;
+pub mod read;
 pub mod row;
 pub mod schema;
 pub mod sqlite;

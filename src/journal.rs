@@ -24,6 +24,7 @@
 //! and completions of the last moments may be lost; that repeats idempotent work. Requests that
 //! may still take effect at main after the restart are looked at again (`RECHECK_AFTER_MS`).
 
+mod background;
 mod batch;
 mod claims;
 pub mod entry;
@@ -49,6 +50,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::config::JournalSync;
 use crate::s3::operation::Change;
 use crate::tee::TeedBody;
+pub use background::Window;
 use entry::{Entry, Facts, NewIntent, ObjectKey, PartLayout, Sequence};
 pub use held::FOREVER;
 use intake::Landing;
@@ -148,6 +150,7 @@ struct Shared {
     rows_ready: Notify,
     /// Rows have been parked, in this run or before it.
     rows_parked: AtomicBool,
+    tickets: background::Tickets,
     flights: Mutex<HashMap<ObjectKey, Flight>>,
     health: Arc<Health>,
     runtime: tokio::runtime::Handle,
@@ -329,6 +332,7 @@ impl Journal {
             rows: Mutex::new(Lane::new(LANE_CAPACITY)),
             rows_ready: Notify::new(),
             rows_parked: AtomicBool::new(recovered.rows_parked),
+            tickets: background::Tickets::default(),
             flights: Mutex::new(HashMap::new()),
             health: health.clone(),
             runtime: tokio::runtime::Handle::current(),

@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod outcome;
 pub mod proxy;
+pub mod reconcile;
 pub mod s3;
 pub mod shutdown;
 pub mod tee;

@@ -9,6 +9,7 @@ pub mod chunked;
 pub mod encode;
 pub mod form;
 pub mod headers;
+pub mod listing;
 pub mod operation;
 pub mod state;
 pub mod xml;

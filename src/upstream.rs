@@ -9,6 +9,7 @@
 //! # Cancellation
 //! Dropping the future of [`Upstream::send`] closes the connection it used.
 
+pub mod ask;
 pub mod credentials;
 mod quirks;
 pub mod read;

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth", "upstream", "tee"],
     &["journal"],
     &["proxy", "mirror", "inventory"],
+    &["reconcile"],
     &["admin"],
     &["app"],
     &["dev"],

@@ -223,7 +223,7 @@ fn split_url(url: &str) -> Option<(Scheme, Authority)> {
 }
 
 /// `12`, `64KiB`, `64MiB`, `1GiB`.
-fn bytes(text: &str) -> Option<u64> {
+pub fn bytes(text: &str) -> Option<u64> {
     const UNITS: &[(&str, u64)] =
         &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
     for (unit, factor) in UNITS {

@@ -17,6 +17,7 @@ mod connect;
 mod count;
 mod fault;
 mod iam;
+mod read;
 mod settings;
 mod tables;
 mod tls;

@@ -7,6 +7,7 @@
 //! - Another program's lock is waited for five seconds; then the store counts as unavailable.
 
 pub(super) mod browse;
+mod read;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

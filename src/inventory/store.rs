@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::postgres::{Postgres, PostgresSettings};
+use super::read::StoredRow;
 use super::row::{Row, RowFault};
 use super::sqlite::Sqlite;
 use super::write;
@@ -116,6 +117,48 @@ impl Store {
         match self {
             Self::Postgres(store) => store.known_keys(bucket, limit, window).await,
             Self::Sqlite(store) => store.known_keys(bucket, limit, window).await,
+        }
+    }
+
+    /// Opens an inventory file that another process may be writing, for reading only.
+    ///
+    /// # Errors
+    /// As for [`Store::sqlite`].
+    pub async fn sqlite_read_only(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::Sqlite(Sqlite::open_read_only(path).await?))
+    }
+
+    /// The buckets that have a table, sorted.
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    pub async fn buckets(&self) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Postgres(store) => store.buckets().await,
+            Self::Sqlite(store) => store.buckets().await,
+        }
+    }
+
+    /// The rows of these keys of a bucket, in any order; a key without a row has none.
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    pub async fn lookup(&self, bucket: &str, keys: &[&str]) -> Result<Vec<StoredRow>, StoreError> {
+        match self {
+            Self::Postgres(store) => store.lookup(bucket, keys).await,
+            Self::Sqlite(store) => store.lookup(bucket, keys).await,
+        }
+    }
+
+    /// The next page of a bucket's rows behind number `after`, at most
+    /// [`PAGE_ROWS`](super::read::PAGE_ROWS) in the order of their numbers; empty at the end.
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    pub async fn scan(&self, bucket: &str, after: i64) -> Result<Vec<StoredRow>, StoreError> {
+        match self {
+            Self::Postgres(store) => store.scan(bucket, after).await,
+            Self::Sqlite(store) => store.scan(bucket, after).await,
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::background::End;
 use super::entry::{Entry, Facts, ObjectKey};
 use super::lane::Offered;
 use super::writer::Command;
@@ -46,6 +47,7 @@ impl Journal {
             }
         }
         self.release(&object);
+        self.background_ended(sequence, End::Confirmed);
     }
 
     /// A transient failure: the key is tried again after `pause`. Its body is kept, and a newer
@@ -54,6 +56,7 @@ impl Journal {
         work.entry.attempts = work.entry.attempts.saturating_add(1);
         let (sequence, attempts) = (work.entry.sequence, work.entry.attempts);
         let due_ms = now_ms().saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+        self.background_failed(sequence, attempts, &error);
         let command = if work.entry.ripe {
             // It stays set aside on disk, so that a restart knows that its time was over.
             let object = work.entry.object.clone();
@@ -88,6 +91,7 @@ impl Journal {
 
     /// A permanent failure: the key stays with its reason until it is written anew or retried.
     pub async fn park(&self, work: Work, error: String) {
+        self.background_ended(work.entry.sequence, End::Parked(&error));
         let Entry { sequence, attempts, .. } = work.entry;
         let command = Command::Park { sequence, attempts: attempts + 1, error: error.clone() };
         self.send(command).await;
@@ -152,5 +156,6 @@ impl Journal {
             .await;
         }
         self.send(Command::Close { sequence: old.sequence }).await;
+        self.background_ended(old.sequence, End::Covered);
     }
 }

@@ -7,9 +7,10 @@
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
+use super::background::End;
 use super::entry::Entry;
 use super::writer::Command;
-use super::{Journal, Work, store};
+use super::{Journal, Work, row, store};
 
 /// `due_ms` of what waits until it is let go.
 pub const FOREVER: i64 = i64::MAX;
@@ -28,6 +29,9 @@ const BUCKETS_MAX: usize = 1000;
 impl Journal {
     /// Sets a claimed entry aside until `due_ms`, or until it is let go ([`FOREVER`]).
     pub async fn hold(&self, work: Work, due_ms: i64, reason: String) {
+        if self.background_ended(work.entry.sequence, End::Covered) {
+            self.offer_row(row(&work.entry, false)).await;
+        }
         let Entry { sequence, object, attempts, .. } = work.entry;
         let held = object.clone();
         self.send(Command::Hold { sequence, object: held, attempts, due_ms, error: reason }).await;

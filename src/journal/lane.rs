@@ -5,6 +5,10 @@
 //! lane is full an item stays on disk only, and `refill_from` remembers where reading has to
 //! start once there is room. So memory does not grow with the backlog, and a hot key cannot
 //! crowd out others.
+//!
+//! Keys that a job brings (backfill, verify) wait in a line of their own: they are claimed when
+//! no live key is ready, and never by all workers at once. A live item of such a key makes it
+//! live.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -42,11 +46,18 @@ struct Slot<T> {
     claimed: Option<Sequence>,
     /// What waits is not to be claimed before.
     resting: Option<Instant>,
+    /// Has only a job asked for it?
+    background: bool,
 }
 
 pub(super) struct Lane<T> {
     slots: HashMap<ObjectKey, Slot<T>>,
     ready: VecDeque<ObjectKey>,
+    /// Keys of jobs that can be claimed.
+    background: VecDeque<ObjectKey>,
+    /// How many keys of jobs are claimed, and may be.
+    background_claimed: usize,
+    background_max: usize,
     /// Keys that rest, by when they may be claimed; the number keeps equal times apart.
     resting: BTreeMap<(Instant, u64), ObjectKey>,
     rests: u64,
@@ -62,6 +73,9 @@ impl<T: Item> Lane<T> {
         Self {
             slots: HashMap::new(),
             ready: VecDeque::new(),
+            background: VecDeque::new(),
+            background_claimed: 0,
+            background_max: 1,
             resting: BTreeMap::new(),
             rests: 0,
             capacity,
@@ -70,14 +84,73 @@ impl<T: Item> Lane<T> {
         }
     }
 
-    pub(super) fn offer(&mut self, mut item: T) -> Offered<T> {
+    /// Bounds how many keys of jobs are claimed at a time.
+    pub(super) fn limit_background(&mut self, claims: usize) {
+        self.background_max = claims.max(1);
+    }
+
+    /// Offers an item that can wait until no live one is ready.
+    pub(super) fn offer_background(&mut self, item: T) -> Offered<T> {
+        let key = item.object().clone();
+        let is_new = !self.slots.contains_key(&key);
+        let offered = self.offer(item);
+        if is_new
+            && matches!(offered, Offered::Ready)
+            && let Some(slot) = self.slots.get_mut(&key)
+        {
+            slot.background = true;
+            // It was put at the end of the live line just now.
+            self.ready.pop_back();
+            self.background.push_back(key);
+        }
+        offered
+    }
+
+    /// Is anything of this key here?
+    pub(super) fn knows(&self, key: &ObjectKey) -> bool {
+        self.slots.contains_key(key)
+    }
+
+    /// A live item of the key has come: what a job asked for is live from now on.
+    fn make_live(&mut self, key: &ObjectKey) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        if !std::mem::take(&mut slot.background) {
+            return;
+        }
+        if slot.claimed.is_some() {
+            self.background_claimed -= 1;
+        } else if slot.resting.is_none() {
+            self.ready.push_back(key.clone());
+        }
+    }
+
+    /// Puts a key in line to be claimed.
+    fn line_up(&mut self, key: ObjectKey) {
+        if self.slots.get(&key).is_some_and(|slot| slot.background) {
+            self.background.push_back(key);
+        } else {
+            self.ready.push_back(key);
+        }
+    }
+
+    pub(super) fn offer(&mut self, item: T) -> Offered<T> {
+        let key = item.object().clone();
+        let offered = self.offer_live(item);
+        if !matches!(offered, Offered::Known | Offered::Full) {
+            self.make_live(&key);
+        }
+        offered
+    }
+
+    fn offer_live(&mut self, mut item: T) -> Offered<T> {
         if let Some(slot) = self.slots.get_mut(item.object()) {
             if slot.claimed == Some(item.sequence()) && !item.tells_more(None) {
                 return Offered::Known;
             }
             return match slot.waiting.take() {
                 None => {
-                    if slot.claimed.is_none() && slot.resting.is_none() {
+                    // The key of a job lines up as it becomes live.
+                    if slot.claimed.is_none() && slot.resting.is_none() && !slot.background {
                         self.ready.push_back(item.object().clone());
                     }
                     slot.waiting = Some(item);
@@ -107,24 +180,44 @@ impl<T: Item> Lane<T> {
         self.ready.push_back(item.object().clone());
         self.slots.insert(
             item.object().clone(),
-            Slot { waiting: Some(item), claimed: None, resting: None },
+            Slot { waiting: Some(item), claimed: None, resting: None, background: false },
         );
         Offered::Ready
     }
 
-    /// The key that has waited longest.
+    /// The live key that has waited longest, or, where none is ready, that of a job.
     pub(super) fn claim(&mut self) -> Option<T> {
         while let Some(key) = self.ready.pop_front() {
-            if let Some(slot) = self.slots.get_mut(&key)
-                && slot.claimed.is_none()
-                && slot.resting.is_none()
-                && let Some(item) = slot.waiting.take()
-            {
-                slot.claimed = Some(item.sequence());
+            if let Some(item) = self.claim_key(&key) {
+                return Some(item);
+            }
+        }
+        while self.background_claimed < self.background_max {
+            let key = self.background.pop_front()?;
+            if let Some(item) = self.claim_key(&key) {
                 return Some(item);
             }
         }
         None
+    }
+
+    fn claim_key(&mut self, key: &ObjectKey) -> Option<T> {
+        let slot = self.slots.get_mut(key)?;
+        if slot.claimed.is_some() || slot.resting.is_some() {
+            return None;
+        }
+        let item = slot.waiting.take()?;
+        slot.claimed = Some(item.sequence());
+        self.background_claimed += usize::from(slot.background);
+        Some(item)
+    }
+
+    /// Ends the claim of a key, if there is one; yields what was claimed.
+    fn unclaim(&mut self, key: &ObjectKey) -> Option<Sequence> {
+        let slot = self.slots.get_mut(key)?;
+        let claimed = slot.claimed.take()?;
+        self.background_claimed -= usize::from(slot.background);
+        Some(claimed)
     }
 
     /// The item of a key that waits.
@@ -139,16 +232,16 @@ impl<T: Item> Lane<T> {
 
     /// Ends a claim. True: a newer item of the key became ready.
     pub(super) fn release(&mut self, key: &ObjectKey) -> bool {
-        let Some(slot) = self.slots.get_mut(key) else {
-            return false;
-        };
-        let over = slot.claimed.take();
+        let over = self.unclaim(key);
         if let (Some(released), Some(over)) = (&mut self.released, over) {
             let newest = released.entry(key.clone()).or_insert(over);
             *newest = over.max(*newest);
         }
+        let Some(slot) = self.slots.get(key) else {
+            return false;
+        };
         if slot.waiting.is_some() {
-            self.ready.push_back(key.clone());
+            self.line_up(key.clone());
             true
         } else {
             self.slots.remove(key);
@@ -159,11 +252,9 @@ impl<T: Item> Lane<T> {
     /// Gives a claimed item back, to be claimed again.
     pub(super) fn put_back(&mut self, item: T) -> Offered<T> {
         let key = item.object().clone();
-        if let Some(slot) = self.slots.get_mut(&key) {
-            slot.claimed = None;
-            if slot.waiting.is_some() {
-                self.ready.push_back(key);
-            }
+        self.unclaim(&key);
+        if self.slots.get(&key).is_some_and(|slot| slot.waiting.is_some()) {
+            self.line_up(key);
         }
         self.offer(item)
     }
@@ -174,8 +265,8 @@ impl<T: Item> Lane<T> {
     pub(super) fn rest(&mut self, item: T, until: Instant) -> Offered<T> {
         let crowded = self.slots.len() > self.capacity / 4 * 3;
         let key = item.object().clone();
+        self.unclaim(&key);
         let Some(slot) = self.slots.get_mut(&key) else { return Offered::Full };
-        slot.claimed = None;
         let mut item = item;
         let offered = match slot.waiting.take() {
             Some(mut newer) if newer.sequence() > item.sequence() => {
@@ -216,7 +307,7 @@ impl<T: Item> Lane<T> {
                 && slot.resting == Some(until)
             {
                 slot.resting = None;
-                self.ready.push_back(key);
+                self.line_up(key);
                 woken += 1;
             }
         }
@@ -370,6 +461,53 @@ mod tests {
         lane.offer(work(3, "a"));
         assert_eq!(lane.rest(item.clone(), until), Offered::SupersededBy(item));
         assert_eq!((lane.wake_all(), lane.claim().unwrap().0), (1, 3));
+    }
+
+    #[test]
+    fn keys_of_jobs_come_behind_every_live_key_and_never_take_all_workers() {
+        let mut lane = Lane::new(8);
+        lane.limit_background(2);
+        for (sequence, key) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
+            assert_eq!(lane.offer_background(work(sequence, key)), Offered::Ready);
+        }
+        lane.offer(work(5, "live"));
+        assert_eq!(lane.claim().unwrap().0, 5, "live first");
+        let first = lane.claim().unwrap();
+        let second = lane.claim().unwrap();
+        assert_eq!((first.0, second.0), (1, 2));
+        assert!(lane.claim().is_none(), "two at a time");
+        lane.offer(work(6, "more"));
+        assert_eq!(lane.claim().unwrap().0, 6, "there is room for live keys");
+        lane.release(&first.1);
+        assert_eq!(lane.claim().unwrap().0, 3);
+        // What fails rests and comes back to the line of jobs.
+        let until = Instant::now();
+        assert_eq!(lane.rest(second, until), Offered::Ready);
+        assert_eq!(lane.claim().unwrap().0, 4);
+        lane.wake(until);
+        assert!(lane.claim().is_none());
+        lane.release(&ObjectKey::new("b", "c"));
+        assert_eq!(lane.claim().unwrap().0, 2);
+    }
+
+    #[test]
+    fn a_live_item_makes_the_key_of_a_job_live() {
+        let mut lane = Lane::new(8);
+        lane.limit_background(1);
+        lane.offer_background(work(1, "a"));
+        lane.offer_background(work(2, "b"));
+        let a = lane.claim().unwrap();
+        assert!(lane.claim().is_none());
+        assert_eq!(lane.offer(work(3, "b")), Offered::Supersedes(work(2, "b")));
+        assert_eq!(lane.claim().unwrap().0, 3, "claimed as a live key");
+        // A live item while the key is claimed for the job: the claim counts as live.
+        assert_eq!(lane.offer(work(4, "a")), Offered::Ready);
+        lane.offer_background(work(5, "c"));
+        assert_eq!(lane.claim().unwrap().0, 5);
+        assert!(lane.release(&a.1));
+        assert_eq!(lane.claim().unwrap().0, 4);
+        assert!(!lane.release(&a.1));
+        assert_eq!(lane.offer_background(work(6, "b")), Offered::Ready, "behind the claimed one");
     }
 
     #[test]

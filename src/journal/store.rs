@@ -253,6 +253,25 @@ pub(super) async fn rechecks_due(
         .collect()
 }
 
+/// Which of these keys have an entry that is not parked. One pass over the entries, however many
+/// keys are asked about.
+pub(super) async fn pending_among(
+    db: &mut SqliteConnection,
+    bucket: &str,
+    keys: &[&str],
+) -> Result<std::collections::HashSet<String>, sqlx::Error> {
+    let keys = serde_json::to_string(keys).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let found: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT key FROM entry WHERE bucket = ?1 AND mirror <> 3 AND inventory <> 3
+         AND key IN (SELECT value FROM json_each(?2))",
+    )
+    .bind(bucket)
+    .bind(keys)
+    .fetch_all(db)
+    .await?;
+    Ok(found.into_iter().collect())
+}
+
 /// Recorded parts of an upload: `(number, etag, size)`.
 pub(super) async fn parts(
     db: &mut SqliteConnection,

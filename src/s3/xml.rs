@@ -19,7 +19,7 @@ pub struct MalformedXml;
 
 /// A flat view of a document: calls `visit(path, text)` at the end of every element, `path`
 /// being the local names from the root down.
-fn walk(
+pub(super) fn walk(
     xml: &[u8],
     mut visit: impl FnMut(&[String], &str) -> Result<(), MalformedXml>,
 ) -> Result<String, MalformedXml> {
@@ -78,7 +78,7 @@ fn walk(
     if path.is_empty() { root.ok_or(MalformedXml) } else { Err(MalformedXml) }
 }
 
-fn ends_with(path: &[String], tail: &[&str]) -> bool {
+pub(super) fn ends_with(path: &[String], tail: &[&str]) -> bool {
     path.len() == tail.len() && path.iter().zip(tail).all(|(a, b)| a == b)
 }
 
