@@ -8,6 +8,7 @@ pub mod env;
 mod mirroring;
 pub mod parse;
 mod quirks;
+mod storage_class;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub use env::Environment;
 pub use mirroring::{DeleteBrake, DeletePolicy, Mirroring};
 use parse::Reader;
 pub use quirks::{Quirk, Quirks};
+pub use storage_class::{STANDARD, StorageClasses};
 
 /// A text that cannot be printed.
 #[derive(Clone, PartialEq, Eq)]

@@ -82,7 +82,17 @@ impl Mirror {
         let writer = Writer::new(mirror.clone(), pace, workers);
         let default_type = ArcSwapOption::empty();
         let deletes = Deletes::new(journal.clone(), &mirroring, known_keys);
-        let replicator = Replicator { main, mirror, writer, prefix, fence, default_type, deletes };
+        let replicator = Replicator {
+            main,
+            mirror,
+            writer,
+            prefix,
+            fence,
+            default_type,
+            deletes,
+            storage_classes: mirroring.storage_classes,
+            put_bytes_max: mirroring.put_bytes_max,
+        };
         let (breaker, gate) = (Breaker::default(), pause::Gate::new());
         let large = Large::new(workers);
         Arc::new(Self { journal, metrics, replicator, breaker, gate, large })

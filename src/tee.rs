@@ -99,6 +99,8 @@ pub struct KeptHeaders {
     pub replicated: Vec<(HeaderName, HeaderValue)>,
     /// `x-amz-tagging`.
     pub tagging: Option<String>,
+    /// `x-amz-storage-class`.
+    pub storage_class: Option<String>,
 }
 
 impl KeptHeaders {
@@ -112,16 +114,18 @@ impl KeptHeaders {
             *name =
                 HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone());
         }
-        let tagging = request.get("x-amz-tagging").and_then(|value| value.to_str().ok());
-        Self { replicated, tagging: tagging.map(str::to_owned) }
+        let text = |name: &str| request.get(name)?.to_str().ok().map(str::to_owned);
+        let (tagging, storage_class) = (text("x-amz-tagging"), text("x-amz-storage-class"));
+        Self { replicated, tagging, storage_class }
     }
 
     /// Bytes that [`KeptHeaders::of`] this request would take.
     fn weight(request: &HeaderMap) -> u64 {
         let kept = request.iter().filter(|(name, _)| replicated(name));
         let sizes = kept.map(|(name, value)| name.as_str().len() + value.len() + 80);
-        let tagging = request.get("x-amz-tagging").map_or(0, HeaderValue::len);
-        u64::try_from(sizes.sum::<usize>() + tagging).unwrap_or(u64::MAX)
+        let length = |name: &str| request.get(name).map_or(0, HeaderValue::len);
+        let others = length("x-amz-tagging") + length("x-amz-storage-class");
+        u64::try_from(sizes.sum::<usize>() + others).unwrap_or(u64::MAX)
     }
 
     /// The media type, if one was sent.

@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use super::env::Environment;
 use super::parse::Reader;
+use super::storage_class::StorageClasses;
 
 /// Longest delay and window: a year.
 const DURATION_MAX: Duration = Duration::from_hours(365 * 24);
 /// Most keys the mass-delete brake can be told to count; 16 bytes of memory each and per bucket.
 const BRAKE_KEYS_MAX: u64 = 1_000_000;
+
+/// Largest object that one request may write on Amazon S3.
+const PUT_BYTES_MAX: u64 = 5 << 30;
+/// Smallest part of an upload on Amazon S3, the last one excepted.
+const PUT_BYTES_MAX_LEAST: u64 = 5 << 20;
 
 /// What becomes on the mirror of a key that main no longer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +59,10 @@ pub struct Mirroring {
     pub bytes_per_second: u64,
     /// Most requests to the mirror per second; 0 for no limit.
     pub requests_per_second: u64,
+    /// Storage classes of the copies.
+    pub storage_classes: StorageClasses,
+    /// Largest object that is sent in one request, in bytes.
+    pub put_bytes_max: u64,
 }
 
 impl Mirroring {
@@ -95,7 +105,31 @@ impl Mirroring {
             0,
             0..=1_000_000,
         );
-        Self { deletes, brake, bytes_per_second, requests_per_second }
+        let classes = env.mirror_storage_class.as_deref();
+        let storage_classes = match classes.map(StorageClasses::parse) {
+            Some(Some(classes)) => classes,
+            Some(None) => {
+                read.fault(
+                    "MIRROR_STORAGE_CLASS must be a storage class, or pairs such as \
+                     GLACIER_IR=STANDARD_IA,*=STANDARD",
+                );
+                StorageClasses::default()
+            }
+            None => StorageClasses::default(),
+        };
+        let put_bytes_max =
+            read.bytes("MIRROR_PUT_BYTES_MAX", env.mirror_put_bytes_max.as_deref(), PUT_BYTES_MAX);
+        if !(PUT_BYTES_MAX_LEAST..=PUT_BYTES_MAX).contains(&put_bytes_max) {
+            read.fault("MIRROR_PUT_BYTES_MAX must be from 5MiB to 5GiB");
+        }
+        Self {
+            deletes,
+            brake,
+            bytes_per_second,
+            requests_per_second,
+            storage_classes,
+            put_bytes_max,
+        }
     }
 }
 

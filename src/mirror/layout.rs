@@ -8,8 +8,9 @@ const PARTS_MAX: u64 = 10_000;
 const PART_BYTES: u64 = 8 << 20;
 
 /// Parts of an object that was not uploaded in parts but is too large for one request.
-pub(super) fn default_layout(size: u64) -> PartLayout {
-    let part = PART_BYTES.max(size.div_ceil(PARTS_MAX));
+/// `part_bytes_max`: the mirror takes no larger ones, unless there would be too many.
+pub(super) fn default_layout(size: u64, part_bytes_max: u64) -> PartLayout {
+    let part = PART_BYTES.min(part_bytes_max).max(size.div_ceil(PARTS_MAX));
     PartLayout::new(cut(size, part), None)
 }
 
@@ -47,7 +48,10 @@ mod tests {
 
     #[test]
     fn an_object_of_any_size_fits_into_ten_thousand_parts() {
-        let layout = default_layout(48 << 40);
+        let layout = default_layout(48 << 40, 5 << 30);
         assert!(layout.count() <= 10_000 && layout.total() == 48 << 40);
+        let layout = default_layout((12 << 20) + 1, 5 << 20);
+        let sizes: Vec<u64> = layout.sizes().collect();
+        assert_eq!(sizes, [5 << 20, 5 << 20, (2 << 20) + 1]);
     }
 }

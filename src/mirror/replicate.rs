@@ -10,11 +10,12 @@
 //! # Idempotent
 //! Every step may be repeated at any time by anybody: it only ever writes what main is now.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http_body::Frame;
 use http_body_util::StreamBody;
 
@@ -22,8 +23,8 @@ use super::deletes::{Deletes, Judgement};
 use super::large::LARGE_BYTES;
 use super::layout::{default_layout, equal_parts};
 use super::retry::Failure;
-use super::write::{Place, Tags, Writer, bucket_missing};
-use crate::config::Fence;
+use super::write::{Headers, Place, Tags, Writer, bucket_missing};
+use crate::config::{Fence, STANDARD, StorageClasses};
 use crate::journal::Work;
 use crate::journal::entry::{Facts, PartLayout};
 use crate::s3::address::Query;
@@ -39,8 +40,6 @@ const ROUNDS: u32 = 4;
 const EMPTY_BUCKET_TRIES: u32 = 8;
 /// Parts of one object copied at a time.
 pub(super) const PARTS_AT_ONCE: usize = 4;
-/// Largest object one request may write (Amazon S3 limits).
-const PUT_BYTES_MAX: u64 = 5 << 30;
 
 /// The object, or `None` where there is none.
 type Presence = Option<ObjectState>;
@@ -55,6 +54,9 @@ pub(super) struct Replicator {
     /// The media type main stores when a client names none, once that has been seen.
     pub(super) default_type: ArcSwapOption<HeaderValue>,
     pub(super) deletes: Deletes,
+    pub(super) storage_classes: StorageClasses,
+    /// Largest object that is sent in one request.
+    pub(super) put_bytes_max: u64,
 }
 
 /// What one copy wrote.
@@ -129,7 +131,9 @@ impl Replicator {
             self.learn_default_type(work, body, now.as_ref());
             let still = match (&state, &now) {
                 (Some(state), Some(now)) => {
-                    state.same_content(now) && self.tags_still(work, now, &applied.tags).await?
+                    state.same_content(now)
+                        && self.class(state) == self.class(now)
+                        && self.tags_still(work, now, &applied.tags).await?
                 }
                 (None, None) => true,
                 _ => false,
@@ -213,6 +217,7 @@ impl Replicator {
                     version_id: None,
                     headers,
                     tag_count: u32::try_from(sent_tags(body).len()).ok()?,
+                    storage_class: body.headers().storage_class.clone().filter(|c| c != STANDARD),
                 }))
             }
             _ => None,
@@ -279,6 +284,7 @@ impl Replicator {
             && let Some(there) = self.mirror_state(place).await?
             && there.same_bytes(state)
             && there.headers == state.headers
+            && self.class(state).is_none_or(|wanted| wanted == class(&there))
         {
             // Where neither has tags there is nothing to write, and perhaps no tagging at all.
             if there.tag_count > 0 || !tags.is_empty() {
@@ -294,9 +300,9 @@ impl Replicator {
             self.copy_parts(work, state, &layout, Some(parts), (place, &tags)).await?;
             return Ok(Applied { bytes: state.size, tags });
         }
-        if let Some(body) = kept {
+        if let Some(body) = kept.filter(|body| body.length() <= self.put_bytes_max) {
             let bytes = kept_body(body);
-            self.writer.put(place, &state.headers, &tags, state.size, bytes).await?;
+            self.writer.put(place, &self.headers(state)?, &tags, state.size, bytes).await?;
             return Ok(Applied { bytes: state.size, tags });
         }
         if let Some(layout) = self.layout(work, state).await? {
@@ -304,9 +310,24 @@ impl Replicator {
         } else {
             let response = self.main(work).get(&state.etag, None).await?;
             let body = sized(response.into_body(), state.size);
-            self.writer.put(place, &state.headers, &tags, state.size, body).await?;
+            self.writer.put(place, &self.headers(state)?, &tags, state.size, body).await?;
         }
         Ok(Applied { bytes: state.size, tags })
+    }
+
+    /// The storage class of the copy; `None` for the mirror's own choice.
+    fn class(&self, main: &ObjectState) -> Option<&str> {
+        self.storage_classes.of(class(main))
+    }
+
+    /// What is sent beside the bytes.
+    fn headers<'s>(&self, state: &'s ObjectState) -> Result<Cow<'s, Headers>, Failure> {
+        let Some(class) = self.class(state) else { return Ok(Cow::Borrowed(&state.headers)) };
+        let value = HeaderValue::try_from(class)
+            .map_err(|_| Failure::Permanent("the storage class cannot be sent".into()))?;
+        let mut headers = state.headers.clone();
+        headers.push((HeaderName::from_static("x-amz-storage-class"), value));
+        Ok(Cow::Owned(headers))
     }
 
     async fn mirror_state(&self, Place { bucket, key }: Place<'_>) -> Result<Presence, Failure> {
@@ -333,7 +354,8 @@ impl Replicator {
         state: &ObjectState,
     ) -> Result<Option<PartLayout>, Failure> {
         let Some(parts) = state.parts() else {
-            let by_size = (state.size > PUT_BYTES_MAX).then(|| default_layout(state.size));
+            let by_size = (state.size > self.put_bytes_max)
+                .then(|| default_layout(state.size, self.put_bytes_max));
             return Ok(by_size);
         };
         if let Some(layout) = &work.entry.facts.layout
@@ -374,7 +396,7 @@ impl Replicator {
         kept: Option<&[TeedBody]>,
         (place, tags): (Place<'_>, &Tags),
     ) -> Result<(), Failure> {
-        let upload_id = self.writer.begin(place, &state.headers, tags).await?;
+        let upload_id = self.writer.begin(place, &self.headers(state)?, tags).await?;
         let mut first = 0;
         let pieces: Vec<(u32, u64, u64)> = (1..)
             .zip(layout.sizes())
@@ -407,6 +429,11 @@ impl Replicator {
         }
         completed
     }
+}
+
+/// The storage class of an object by its name.
+fn class(state: &ObjectState) -> &str {
+    state.storage_class.as_deref().unwrap_or(STANDARD)
 }
 
 /// A kept body on its way to the mirror.

@@ -21,6 +21,8 @@ pub struct ObjectState {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Number of tags.
     pub tag_count: u32,
+    /// Storage class, where it is not the standard one.
+    pub storage_class: Option<String>,
 }
 
 impl ObjectState {
@@ -38,6 +40,9 @@ impl ObjectState {
             version_id: text("x-amz-version-id").filter(|id| *id != "null").map(str::to_owned),
             headers: replicated_headers(headers),
             tag_count,
+            storage_class: text("x-amz-storage-class")
+                .filter(|class| *class != "STANDARD")
+                .map(str::to_owned),
         })
     }
 
