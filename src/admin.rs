@@ -150,6 +150,8 @@ impl Admin {
             .route("/metrics", get(metrics))
             .nest("/api/v1", api)
             .layer(middleware::from_fn_with_state(self.inner.parts.guard.clone(), guard::stand))
+            // The page itself is free: a link to it may be on another page.
+            .merge(page::routes())
             .layer(middleware::map_response(page::harden))
             .layer(limits)
             .with_state(self);

@@ -16,6 +16,8 @@ use store::{Store, StoreConfig};
 /// Key pair of both stores; they listen on loopback only.
 const ACCESS_KEY: &str = "dev";
 const SECRET_KEY: &str = "dev-secret";
+/// The admin port listens on loopback only, too.
+const ADMIN_TOKEN: &str = "s3-mirror-dev-token";
 
 /// Where everything is.
 #[derive(Debug, Clone)]
@@ -108,6 +110,7 @@ fn config(settings: &Settings) -> Result<Config, DevError> {
         ("ADMIN_ADDR", settings.admin.to_string()),
         ("DATA_DIR", settings.data_dir.join("proxy").display().to_string()),
         ("PROXY_DOMAIN", "localhost".to_owned()),
+        ("ADMIN_TOKEN", ADMIN_TOKEN.to_owned()),
     ];
     let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
     let environment = Environment::from_pairs(pairs).map_err(DevError::Config)?;
@@ -124,6 +127,7 @@ fn welcome(settings: &Settings) {
 s3-mirror dev is ready
 
   S3 endpoint   http://{listen}   (any credentials, or none)
+  operator      http://{admin}/   token for changes: {ADMIN_TOKEN}
   status        http://{admin}/api/v1/status
   metrics       http://{admin}/metrics
   main store    http://{main}   access key {ACCESS_KEY}, secret key {SECRET_KEY}

@@ -139,16 +139,29 @@ pub(super) fn findings(known: &Known, late_seconds: f64) -> Vec<Finding> {
     if known.parked + known.parked_rows > 0 {
         add(
             State::Parked,
-            format!(
-                "{} keys are not on the mirror and {} rows not in the inventory, for good",
-                known.parked, known.parked_rows
-            ),
+            parked(known.parked, known.parked_rows),
             known.parking.clone().unwrap_or_else(|| "not recorded".into()),
             "s3-mirror failed lists them; mend the cause, then s3-mirror retry --all",
         );
     }
     found.sort_by_key(|finding| std::cmp::Reverse(finding.state));
     found
+}
+
+fn parked(keys: i64, rows: i64) -> String {
+    let of = |count: i64, one: &str, more: &str| {
+        if count == 1 { one.to_owned() } else { format!("{count} {more}") }
+    };
+    let keys_text =
+        of(keys, "one change will not reach the mirror", "changes will not reach the mirror");
+    let rows_text =
+        of(rows, "one row will not reach the inventory", "rows will not reach the inventory");
+    let alone = if keys + rows == 1 { "by itself" } else { "by themselves" };
+    match (keys, rows) {
+        (_, 0) => format!("{keys_text} {alone}"),
+        (0, _) => format!("{rows_text} {alone}"),
+        _ => format!("{keys_text}, and {rows_text}, {alone}"),
+    }
 }
 
 fn why_late(known: &Known) -> (String, &'static str) {
@@ -228,6 +241,12 @@ mod tests {
         };
         assert_eq!(states(&known), [State::Failing, State::Stopped, State::Parked]);
         assert_eq!(state(&findings(&known, 60.0)), State::Failing);
+    }
+
+    #[test]
+    fn what_is_parked_is_counted_in_words() {
+        assert_eq!(parked(1, 0), "one change will not reach the mirror by itself");
+        assert_eq!(parked(0, 2), "2 rows will not reach the inventory by themselves");
     }
 
     #[test]

@@ -127,8 +127,8 @@ impl Postgres {
         bucket: &str,
     ) -> Result<Option<(String, bool)>, tokio_postgres::Error> {
         let registry = self.named(REGISTRY);
-        let exists = "SELECT to_regclass($1) IS NOT NULL, datcollate IN ('C', 'POSIX')
-                      FROM pg_database WHERE datname = current_database()";
+        // Asked of the collation itself: its name may be that of libc while ICU does the sorting.
+        let exists = "SELECT to_regclass($1) IS NOT NULL, NOT ('a'::text < 'B'::text)";
         let rows = client.query_typed(exists, &[(&registry, Type::TEXT)]).await?;
         let Some((true, byte_order)) = rows.first().map(|row| (row.get(0), row.get(1))) else {
             return Ok(None);

@@ -37,12 +37,12 @@ impl SqliteReader {
     ) -> Result<Vec<Found>, StoreError> {
         self.ask(async |db| {
             let Some(table) = table(db, &wanted.bucket).await? else { return Ok(Vec::new()) };
-            let mut sql = format!("SELECT {} FROM {table} WHERE path >= ?1", FOUND.join(", "));
+            // One lower bound: of two SQLite would start at either.
+            let after = wanted.after.as_ref().filter(|after| **after >= wanted.prefix);
+            let begin = if after.is_some() { "path > ?3" } else { "path >= ?1" };
+            let mut sql = format!("SELECT {} FROM {table} WHERE {begin}", FOUND.join(", "));
             if behind(&wanted.prefix).is_some() {
                 sql.push_str(" AND path < ?2");
-            }
-            if wanted.after.is_some() {
-                sql.push_str(" AND path > ?3");
             }
             if !wanted.deleted {
                 sql.push_str(" AND NOT deleted");
@@ -54,7 +54,7 @@ impl SqliteReader {
             let rows = sqlx::query(AssertSqlSafe(sql))
                 .bind(&wanted.prefix)
                 .bind(behind(&wanted.prefix))
-                .bind(&wanted.after)
+                .bind(after)
                 .bind(limit)
                 .fetch_all(db)
                 .await?;

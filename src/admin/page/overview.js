@@ -1,0 +1,115 @@
+// How it stands: the verdict, figures, who can be reached, the last hours.
+
+import { get } from "./api.js";
+import { chart } from "./chart.js";
+import { el, field, live } from "./dom.js";
+import { STATES, bytes, duration, number, rate } from "./words.js";
+
+export const title = "Overview";
+export const period = 5000;
+
+const RANGES = [[15, "15 minutes"], [60, "1 hour"], [360, "6 hours"]];
+const HEADLINES = {
+  in_step: "The mirror is in step with main",
+  behind: "The mirror is behind",
+  parked: "Some keys will not arrive by themselves",
+  stopped: "Something is stopped",
+  failing: "The service is not well",
+};
+
+export function open(area, { change, ask, again }) {
+  const verdict = live(area.appendChild(el("div", {})));
+  const tiles = live(area.appendChild(el("div", {})));
+  const peers = live(area.appendChild(el("div", {})));
+  const select = el("select", { id: "range", onchange: () => draw() },
+    RANGES.map(([minutes, text]) => el("option", { value: minutes, selected: minutes === 60 }, text)));
+  const perSecond = (name) => (point) => point.rates[name];
+  const charts = [
+    chart("Keys waiting for the mirror", [{ name: "keys", of: (point) => point.pending_operations }], number),
+    chart("Oldest waiting change", [{ name: "age", of: (point) => point.oldest_pending_seconds }], duration),
+    chart("Per second", [{ name: "requests", of: perSecond("requests") }, { name: "keys mirrored", of: perSecond("mirrored") }], rate),
+    chart("Bytes mirrored per second", [{ name: "bytes", of: perSecond("mirrored_bytes") }], bytes),
+    chart("Errors per second", [{ name: "failed requests", of: perSecond("failed_requests") }, { name: "failed tries", of: perSecond("errors") }], rate),
+    chart("Rows waiting for the inventory", [{ name: "rows", of: (point) => point.pending_rows }], number),
+  ];
+  area.append(el("div", { class: "toolbar" }, el("h2", {}, "The last hours"), field("Show", select)),
+    el("div", { class: "charts" }, charts.map((each) => each.figure)));
+  let samples = [];
+
+  function draw() {
+    const end = Date.now();
+    const begin = end - Number(select.value) * 60000;
+    const points = samples.map(rated).filter((point) => point.at_ms >= begin);
+    for (const each of charts) each.draw(points, [begin, end]);
+  }
+
+  const pause = async () => {
+    const input = el("input", { id: "reason", maxlength: 200 });
+    const yes = await ask({
+      title: "Pause mirroring?",
+      body: [el("p", {}, "Clients notice nothing. Changes wait in the journal, also over a restart, until you resume."), field("Why (whoever looks will see it)", input)],
+      yes: "Pause",
+    });
+    if (yes && await change("pause", { reason: input.value }, () => "Mirroring is paused.")) again();
+  };
+  const resume = async () => { if (await change("resume", {}, () => "Mirroring goes on.")) again(); };
+  const release = async (brake) => {
+    const yes = await ask({
+      title: `Release the deletes of ${brake.bucket}?`,
+      body: el("p", {}, `${brake.reason}. Released, they are made on the mirror and cannot be taken back.`),
+      yes: "Release", danger: true,
+    });
+    if (yes && await change("release", { bucket: brake.bucket }, () => `The deletes of ${brake.bucket} go to the mirror.`)) again();
+  };
+
+  return async () => {
+    const [status, health, history] = await Promise.all([get("status"), get("health"), get("history")]);
+    const { mirror, inventory, pace } = status;
+    verdict([health.state, health.findings, mirror.paused, mirror.brakes], () => {
+      const [, kind] = STATES[health.state];
+      return el("section", { class: `card verdict is-${kind}` },
+        el("div", { class: "head" }, el("h1", {}, HEADLINES[health.state]),
+          el("div", { class: "actions" },
+            (mirror.brakes ?? []).map((brake) => el("button", { type: "button", class: "danger", "data-mark": `release-${brake.bucket}`, onclick: () => release(brake) }, `Release ${brake.bucket}`)),
+            mirror.paused
+              ? el("button", { type: "button", "data-mark": "pause", onclick: resume }, "Resume mirroring")
+              : el("button", { type: "button", class: "quiet", "data-mark": "pause", onclick: pause }, "Pause mirroring"))),
+        health.findings.map((finding) => el("div", { class: "finding" },
+          el("h2", {}, finding.what),
+          el("p", {}, el("span", { class: "term" }, "Why"), finding.why),
+          el("p", {}, el("span", { class: "term" }, "Do"), finding.todo))));
+    });
+    tiles([mirror, inventory, pace], () => el("dl", { class: "tiles" }, [
+      ["Waiting for the mirror", number(mirror.pending_operations), bytes(mirror.pending_bytes)],
+      ["Oldest waiting change", duration(mirror.oldest_pending_seconds), "your recovery point"],
+      ["Parked", number(mirror.parked + inventory.parked_rows), `${number(mirror.held_deletes ?? 0)} deletes held`],
+      ["Rows waiting", inventory.enabled ? number(inventory.pending_rows) : "none", inventory.enabled ? "for the inventory" : "the inventory is switched off"],
+      ["Requests", `${rate(pace.requests)}/s`, `${rate(pace.failed_requests)}/s failed`],
+      ["Mirrored", `${rate(pace.mirrored)}/s`, `${bytes(pace.mirrored_bytes)}/s; ${rate(pace.mirror_errors)}/s failed tries`],
+    ].map(([name, value, more]) => el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, value, el("small", {}, more))))));
+    const reached = ["main", "mirror", "database"].map((name) => [name, health[name]]).filter(([, reach]) => reach);
+    reached.push(["journal", { address: "DATA_DIR", reachable: !status.journal.failing, error: "cannot be written" }]);
+    peers(reached.map(([name, reach]) => [name, reach.reachable, reach.error]), () => el("section", { class: "card" },
+      el("h2", {}, "Who can be reached"),
+      el("ul", { class: "peers" }, reached.map(([name, reach]) => el("li", {},
+        el("span", { class: `badge ${reach.reachable ? "good" : "bad"}` }, reach.reachable ? "ok" : "away"),
+        el("span", {}, el("span", { class: "who" }, name), " ",
+          el("span", { class: "how" }, reach.reachable ? reach.address : `${reach.address}: ${reach.error}`)))))));
+    samples = history;
+    draw();
+  };
+}
+
+/** A sample with averages since the one before. A restart begins its counters anew. */
+function rated(sample, at, all) {
+  const before = all[at - 1];
+  const seconds = before ? (sample.at_ms - before.at_ms) / 1000 : 0;
+  const of = (name) => (seconds > 0 ? Math.max(0, sample[name] - before[name]) / seconds : 0);
+  return {
+    ...sample,
+    rates: {
+      requests: of("requests"), failed_requests: of("failed_requests"), mirrored: of("mirrored"),
+      mirrored_bytes: of("mirrored_bytes"), errors: of("mirror_errors") + of("database_errors"),
+    },
+  };
+}
