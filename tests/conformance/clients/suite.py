@@ -59,6 +59,7 @@ def _python(script, *arguments):
 
 _JS = ("node", str(HERE / "js" / "clients.js"))
 _GO = (str(paths.CACHE / "bin" / "go-clients"),)
+_RUST = (str(HERE / "rust" / "target" / "debug" / "rust-client"),)
 
 #: In the order of the table. s3fs needs a kernel with FUSE.
 CLIENTS = (
@@ -67,6 +68,8 @@ CLIENTS = (
     Client("aws-cli v2", _python("with_commands.py", "aws2")),
     Client("AWS SDK for JavaScript v3", (*_JS, "aws"), keys=True),
     Client("AWS SDK for Go v2", (*_GO, "aws"), keys=True),
+    # Without keys its signer panics as soon as it sends a file over http.
+    Client("AWS SDK for Rust", _RUST, anonymous=False, keys=True),
     Client("rclone", _python("with_commands.py", "rclone"), metadata=False),
     Client("s3cmd", _python("with_commands.py", "s3cmd"), anonymous=False),
     Client(

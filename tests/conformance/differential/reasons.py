@@ -26,7 +26,7 @@ REASONS = {
     ),
     "refused": Reason(
         "With client authentication every request must be signed. What main would show to "
-        "anonymous readers (public ACLs and policies, CORS preflights) is refused.",
+        "anonymous readers (public ACLs and policies) is refused, but for preflights.",
         (VERIFIED,),
     ),
     "unverified": Reason(
@@ -53,9 +53,9 @@ REASONS = {
         "does; this server lets some of them pass.",
         (VERIFIED,),
     ),
-    "form": Reason(
-        "Form uploads (POST of multipart/form-data) are answered 501: their signature covers a "
-        "policy and cannot be replaced."
+    "form answer": Reason(
+        "The answer to a form upload tells ETag and Location, as AWS's does; this server's tells "
+        "neither."
     ),
     "payload value": Reason(
         "A value of x-amz-content-sha256 that S3 does not define is refused as AWS refuses it; "

@@ -59,8 +59,8 @@ def forms(s):
     s.make_bucket()
     kind, body = query_auth.form(s, s.bucket, "form", b"from a form")
     headers = [("Host", s.host), ("Content-Type", kind), ("Content-Length", str(len(body)))]
-    s.send_raw("form upload", "POST", s.path(), headers, body, differs="form")
-    s.get("what it made", "form", differs="form")
+    s.send_raw("form upload", "POST", s.path(), headers, body, differs="form answer")
+    s.get("what it made", "form")
 
 
 def identities(s):
