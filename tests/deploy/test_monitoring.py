@@ -2,9 +2,10 @@
 
 import json
 import re
+import subprocess
 
 import promql_parser
-from deploylib.render import CHART, plain
+from deploylib.render import CHART, REPOSITORY, plain
 
 ALERTS = "charts/s3-mirror/files/alerts.yaml"
 DASHBOARD = json.loads((CHART / "files/dashboard.json").read_text())
@@ -36,6 +37,23 @@ def test_every_alert_says_what_is_wrong_and_how_bad():
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in ("warning", "critical")
             assert {"summary", "description"} <= set(rule["annotations"])
+
+
+def promtool(*arguments):
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_fires_when_it_should_and_not_before():
+    promtool("check", "rules", ALERTS)
+    promtool("test", "rules", "tests/deploy/alerts_test.yaml")
+    known = {rule["alert"] for group in plain(ALERTS)[0]["groups"] for rule in group["rules"]}
+    cases = [case for test in plain("tests/deploy/alerts_test.yaml")[0]["tests"] for case in test["alert_rule_test"]]
+    for fires in (True, False):
+        seen = {case["alertname"] for case in cases if bool(case["exp_alerts"]) == fires}
+        assert seen == known, f"{'firing' if fires else 'silent'}: {sorted(known - seen)}"
 
 
 def test_the_dashboard_fits_its_grid():

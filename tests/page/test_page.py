@@ -200,3 +200,20 @@ def test_it_is_usable_on_a_small_screen(scene, browser):
             "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
         )
         assert wide <= screen, f"{page} is {wide} wide on a screen of {screen}"
+
+
+def test_a_job_is_started_and_its_end_is_seen(scene, browser):
+    proxy = scene.proxy
+    scene.lab.s3_main.put_object(Bucket=scene.bucket, Key="old/behind-the-proxy", Body=b"1")
+    browser.open(proxy, "jobs")
+    sign_in(browser)
+    browser.wait_text("No job has run yet")
+    browser.type("#bucket", scene.bucket)
+    browser.click("Start")
+    browser.wait_text("The job is started", selector="#notice")
+    until(lambda: "done" in browser.text(".card table"), lambda: browser.text())
+    assert "old/behind-the-proxy" in scene.lab.keys_on_mirror(scene.bucket)
+    browser.wait_text("121")
+    browser.screenshot("jobs-done")
+    assert browser.violations() == []
+    assert browser.complaints() == []
