@@ -100,7 +100,7 @@ impl Proxy {
     /// Answers one request.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
-        let mut record = Record::new(self.metrics.clone(), parts.method.clone());
+        let mut record = Record::new(self.metrics.clone(), parts.method.clone(), &parts.headers);
         let resource = parts.uri.path().to_owned();
         let expectation = Expectation::of(&parts.headers);
         let body = Source::client(body, self.client_timeout, expectation.clone());

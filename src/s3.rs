@@ -12,4 +12,5 @@ pub mod headers;
 pub mod listing;
 pub mod operation;
 pub mod state;
+pub mod trace;
 pub mod xml;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::s3::operation::{Effect, Operation};
+use crate::s3::trace::trace_id;
 
 /// What is known of a request; written once, when dropped.
 #[derive(Debug)]
@@ -25,10 +26,12 @@ pub(super) struct Record {
     pub(super) bytes: u64,
     /// Error code or cause, if the request failed here.
     pub(super) error: Option<String>,
+    /// The trace it belongs to, if the client says so.
+    trace_id: Option<Box<str>>,
 }
 
 impl Record {
-    pub(super) fn new(metrics: Metrics, method: Method) -> Self {
+    pub(super) fn new(metrics: Metrics, method: Method, headers: &HeaderMap) -> Self {
         Self {
             metrics,
             started: Instant::now(),
@@ -40,6 +43,7 @@ impl Record {
             status: StatusCode::OK,
             bytes: 0,
             error: None,
+            trace_id: trace_id(headers).map(Into::into),
         }
     }
 
@@ -69,6 +73,7 @@ impl Drop for Record {
             status = self.status.as_u16(),
             duration_ms = took.as_secs_f64() * 1e3,
             request_id = &*self.id,
+            trace_id = self.trace_id.as_deref(),
             error = self.error.as_deref().unwrap_or_default(),
             message = "request",
         );

@@ -3,6 +3,7 @@
 import json
 
 from support import raw, s3
+from support.http_fault import HttpFaultProxy
 from support.poll import until
 from support.process import accepts
 from support.proxy import gauges
@@ -172,6 +173,27 @@ def test_one_log_line_per_request_with_the_documented_fields(lab):
     assert listing["key"] in ("", None)
     assert delete["key"] == "dir/file ü.txt"
     assert missing["key"] == "none"
+
+
+def test_the_trace_of_a_client_is_logged_and_its_header_passed_on(lab):
+    seen = []
+    relay = lab.closing(HttpFaultProxy(lab.main.address, lambda request: seen.append(request)))
+    proxy = lab.proxy(main_endpoint=relay.endpoint)
+    bucket = lab.bucket("traced")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    header = f"00-{trace}-00f067aa0ba902b7-01"
+    headers = [("Host", "h"), ("Content-Length", "1")]
+    for more in ([("traceparent", header), ("tracestate", "a=b")], [("traceparent", "password")], []):
+        answer = raw.exchange(proxy.address, "PUT", f"/{bucket}/k", headers + more, b"x")
+        assert answer.status == 200
+    lines = until(
+        lambda: (found := request_lines(proxy, bucket)) and len(found) == 3 and found,
+        "three request lines",
+    )
+    assert [line.get("trace_id") for line in lines] == [trace, None, None]
+    puts = [dict(request.headers) for request in seen if request.method == "PUT"]
+    assert (puts[0]["traceparent"], puts[0]["tracestate"]) == (header, "a=b")
+    assert "traceparent" not in puts[2]
 
 
 def test_log_level_off_says_nothing_and_debug_says_more(lab):
