@@ -10,6 +10,7 @@
 //! # Cancellation
 //! A worker may be stopped at any point. The entry it had claimed is still in the journal.
 
+mod acl;
 mod brake;
 mod breaker;
 mod deletes;
@@ -91,6 +92,7 @@ impl Mirror {
             default_type,
             deletes,
             storage_classes: mirroring.storage_classes,
+            acl: mirroring.acl,
             put_bytes_max: mirroring.put_bytes_max,
         };
         let (breaker, gate) = (Breaker::default(), pause::Gate::new());

@@ -3,6 +3,7 @@
 //! Everything here is a pure function or a state machine fed by its caller. Parsed once, each
 //! request travels on as these types.
 
+pub mod acl;
 pub mod address;
 pub mod checksum;
 pub mod chunked;

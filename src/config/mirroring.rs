@@ -61,6 +61,8 @@ pub struct Mirroring {
     pub requests_per_second: u64,
     /// Storage classes of the copies.
     pub storage_classes: StorageClasses,
+    /// Are access control lists copied?
+    pub acl: bool,
     /// Largest object that is sent in one request, in bytes.
     pub put_bytes_max: u64,
 }
@@ -128,6 +130,7 @@ impl Mirroring {
             bytes_per_second,
             requests_per_second,
             storage_classes,
+            acl: read.flag("MIRROR_ACL", env.mirror_acl.as_deref()),
             put_bytes_max,
         }
     }

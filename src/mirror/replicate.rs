@@ -55,6 +55,8 @@ pub(super) struct Replicator {
     pub(super) default_type: ArcSwapOption<HeaderValue>,
     pub(super) deletes: Deletes,
     pub(super) storage_classes: StorageClasses,
+    /// Are access control lists copied?
+    pub(super) acl: bool,
     /// Largest object that is sent in one request.
     pub(super) put_bytes_max: u64,
 }
@@ -63,6 +65,8 @@ pub(super) struct Replicator {
 #[derive(Debug, Default)]
 struct Applied {
     bytes: u64,
+    /// Was the object made anew?
+    written: bool,
     tags: Vec<(String, String)>,
 }
 
@@ -118,6 +122,14 @@ impl Replicator {
                 Err(failure) => return Err(failure),
             };
             bytes += applied.bytes;
+            let acl = match &state {
+                Some(_) => match self.copy_acl(work, applied.written).await {
+                    Ok(acl) => acl,
+                    Err(Failure::Moved) => continue,
+                    Err(failure) => return Err(failure),
+                },
+                None => None,
+            };
             let alone = self.fence == Fence::Overlap && !work.entry.overlapped;
             if alone && trusted && round == 0 {
                 let mut facts = work.entry.facts.clone();
@@ -134,6 +146,7 @@ impl Replicator {
                     state.same_content(now)
                         && self.class(state) == self.class(now)
                         && self.tags_still(work, now, &applied.tags).await?
+                        && self.acl_still(work, acl).await?
                 }
                 (None, None) => true,
                 _ => false,
@@ -184,7 +197,7 @@ impl Replicator {
         }
     }
 
-    fn main<'a>(&'a self, work: &'a Work) -> Reader<'a> {
+    pub(super) fn main<'a>(&'a self, work: &'a Work) -> Reader<'a> {
         let object = &work.entry.object;
         Reader { upstream: &self.main, who: "main", bucket: &object.bucket, key: Some(&object.key) }
     }
@@ -290,7 +303,7 @@ impl Replicator {
             if there.tag_count > 0 || !tags.is_empty() {
                 self.writer.tag(place, &tags).await?;
             }
-            return Ok(Applied { bytes: 0, tags });
+            return Ok(Applied { bytes: 0, written: false, tags });
         }
         if !large && state.size >= LARGE_BYTES {
             return Err(Failure::Large);
@@ -298,12 +311,12 @@ impl Replicator {
         if let Some(parts) = kept.and_then(TeedBody::parts) {
             let layout = PartLayout::new(parts.iter().map(TeedBody::length), None);
             self.copy_parts(work, state, &layout, Some(parts), (place, &tags)).await?;
-            return Ok(Applied { bytes: state.size, tags });
+            return Ok(Applied { bytes: state.size, written: true, tags });
         }
         if let Some(body) = kept.filter(|body| body.length() <= self.put_bytes_max) {
             let bytes = kept_body(body);
             self.writer.put(place, &self.headers(state)?, &tags, state.size, bytes).await?;
-            return Ok(Applied { bytes: state.size, tags });
+            return Ok(Applied { bytes: state.size, written: true, tags });
         }
         if let Some(layout) = self.layout(work, state).await? {
             self.copy_parts(work, state, &layout, None, (place, &tags)).await?;
@@ -312,7 +325,7 @@ impl Replicator {
             let body = sized(response.into_body(), state.size);
             self.writer.put(place, &self.headers(state)?, &tags, state.size, body).await?;
         }
-        Ok(Applied { bytes: state.size, tags })
+        Ok(Applied { bytes: state.size, written: true, tags })
     }
 
     /// The storage class of the copy; `None` for the mirror's own choice.

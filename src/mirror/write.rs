@@ -134,6 +134,13 @@ impl Writer {
         self.call(place, call).await.map(drop)
     }
 
+    /// Sets the access control list of an object by its short name.
+    pub(super) async fn acl(&self, place: Place<'_>, name: &'static str) -> Result<(), Failure> {
+        let mut call = Call::bare("PutObjectAcl", Method::PUT, &[("acl", "")]);
+        call.headers.insert("x-amz-acl", HeaderValue::from_static(name));
+        self.call(place, call).await.map(drop)
+    }
+
     /// Begins a multipart upload; yields its ID.
     pub(super) async fn begin(
         &self,

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use super::sign::UNSIGNED_PAYLOAD;
 use super::{Outgoing, SendError, Upstream, empty};
+use crate::s3::acl::CannedAcl;
 use crate::s3::address::{Query, path_style};
 use crate::s3::state::ObjectState;
 use crate::s3::xml;
@@ -151,6 +152,21 @@ impl Reader<'_> {
             }
             StatusCode::NOT_FOUND => Ok(Vec::new()),
             status => Err(self.refused("GetObjectTagging", status.as_u16(), "")),
+        }
+    }
+
+    /// The access control list of the object. A service without lists keeps all private.
+    pub async fn acl(&self) -> Result<CannedAcl, ReadError> {
+        let response = self.request(Method::GET, &[("acl", "")], HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => {
+                let document = self.document(response).await?;
+                CannedAcl::from_document(&document)
+                    .map_err(|error| ReadError::Unreachable(error.to_string()))
+            }
+            StatusCode::NOT_FOUND => Err(ReadError::Moved),
+            StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED => Ok(CannedAcl::Private),
+            status => Err(self.refused("GetObjectAcl", status.as_u16(), "")),
         }
     }
 

@@ -141,3 +141,73 @@ def test_an_upload_of_a_thousand_parts_keeps_every_boundary(lab, tee):
     assert mirror.there and mirror.received == main.received == main.sizes()
     reads = [request for request in main.relay.requests if request.method == "GET"]
     assert len(reads) == (0 if tee is TEES["kept"] else Pretended.COUNT)
+
+
+class WithLists:
+    """A relay that keeps one access control list per key, for a store that has none."""
+
+    def __init__(self, lab, store):
+        self.lists = {}
+        self.asked = 0
+        self.relay = lab.closing(HttpFaultProxy(store.address, self.rule))
+
+    def rule(self, request):
+        path, _, query = request.target.partition("?")
+        key = path.rsplit("/", 1)[1]
+        named, query = dict(request.headers).get("x-amz-acl"), query.rstrip("=")
+        if query == "acl" and request.method == "PUT":
+            self.lists[key] = named
+            return answer(b"")
+        if query == "acl":
+            self.asked += 1
+            return answer(self.document(self.lists.get(key, "private")))
+        if request.method == "PUT":
+            # A new object has no list of the old one. What is sent with it this store does not know.
+            self.lists.pop(key, None)
+        return None
+
+    @staticmethod
+    def document(name):
+        grants = "<Grant><Grantee><ID>o</ID></Grantee><Permission>FULL_CONTROL</Permission></Grant>"
+        if name == "public-read":
+            uri = "http://acs.amazonaws.com/groups/global/AllUsers"
+            grants += f"<Grant><Grantee><URI>{uri}</URI></Grantee><Permission>READ</Permission></Grant>"
+        return (
+            "<AccessControlPolicy><Owner><ID>o</ID></Owner><AccessControlList>"
+            f"{grants}</AccessControlList></AccessControlPolicy>"
+        ).encode()
+
+
+def test_access_control_lists_follow_where_that_is_wanted(lab):
+    main, mirror = WithLists(lab, lab.main), WithLists(lab, lab.mirror)
+    proxy = lab.proxy(
+        main_endpoint=main.relay.endpoint, mirror_endpoint=mirror.relay.endpoint, MIRROR_ACL="true"
+    )
+    bucket = lab.bucket("lists")
+    client = lab.client(proxy)
+
+    def put(key):
+        client.put_object(Bucket=bucket, Key=key, Body=b"x", ContentType="a/b")
+
+    for key in ("open", "closed", "anew", "private"):
+        put(key)
+    for key in ("open", "closed", "anew"):
+        client.put_object_acl(Bucket=bucket, Key=key, ACL="public-read")
+    lab.assert_converged(proxy, bucket)
+    public = dict.fromkeys(("open", "closed", "anew"), "public-read")
+    assert {k: v for k, v in mirror.lists.items() if v != "private"} == public
+    client.put_object_acl(Bucket=bucket, Key="closed", ACL="private")
+    put("anew")
+    lab.assert_converged(proxy, bucket)
+    assert {k for k, v in mirror.lists.items() if v != "private"} == {"open"}
+
+
+def test_access_control_lists_are_left_alone_by_default(lab):
+    main, mirror = WithLists(lab, lab.main), WithLists(lab, lab.mirror)
+    proxy = lab.proxy(main_endpoint=main.relay.endpoint, mirror_endpoint=mirror.relay.endpoint)
+    bucket = lab.bucket("lists")
+    client = lab.client(proxy)
+    client.put_object(Bucket=bucket, Key="k", Body=b"x")
+    client.put_object_acl(Bucket=bucket, Key="k", ACL="public-read")
+    lab.assert_converged(proxy, bucket)
+    assert main.asked == 0 and mirror.lists == {}
