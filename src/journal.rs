@@ -33,6 +33,7 @@ mod held;
 mod intake;
 mod lane;
 pub mod operator;
+mod pending;
 mod rows;
 mod store;
 mod writer;
@@ -139,6 +140,7 @@ impl Health {
 pub struct Journal {
     shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
+    urgent: Arc<Notify>,
 }
 
 struct Shared {
@@ -322,6 +324,7 @@ impl Journal {
         let reader = store::open_reader(&path).await.map_err(unreadable)?;
         let (commands, receiver) = mpsc::channel(writer::QUEUE);
         let health = Arc::new(Health::default());
+        let urgent = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
             // Microseconds of the clock, so that sequences grow over restarts even when the file
             // has been emptied meanwhile; the maximum guards against a clock that went back.
@@ -347,8 +350,9 @@ impl Journal {
             health,
             db: Some(db),
             commands: receiver,
+            urgent: urgent.clone(),
         };
-        Ok((Self { shared, commands }, recovered, writer.run()))
+        Ok((Self { shared, commands, urgent }, recovered, writer.run()))
     }
 
     /// Does the disk take what it is given?
@@ -366,9 +370,13 @@ impl Journal {
     }
 
     async fn send(&self, command: Command) {
+        let urgent = command.urgent();
         // The writer outlives every handle; if it has panicked the intent rows on disk speak.
         if self.commands.send(command).await.is_err() {
             tracing::error!("the journal writer is gone");
+        }
+        if urgent {
+            self.urgent.notify_one();
         }
     }
 
@@ -377,8 +385,9 @@ impl Journal {
         self.shared.runtime.spawn(settlement);
     }
 
-    /// What the journal holds, counted now.
+    /// What the journal holds, counted now: everything said before is part of it.
     pub async fn figures(&self) -> Result<Figures, sqlx::Error> {
+        self.flush().await;
         let mut reader = self.shared.reader.lock().await;
         store::figures(&mut reader).await
     }

@@ -49,8 +49,8 @@ use crate::s3::chunked::{
 use crate::s3::headers::hop_by_hop;
 use crate::s3::operation::{Effect, Operation};
 use crate::tee::Tee;
-use crate::upstream::Upstream;
 use crate::upstream::sign::UNSIGNED_PAYLOAD;
+use crate::upstream::{Received, Upstream};
 pub use access::AccessRules;
 use access::Caller;
 use error::S3Error;
@@ -93,7 +93,7 @@ struct Admitted {
     /// Bytes of the object or document, if announced.
     length: Option<u64>,
     framing: Framing,
-    decoder: Option<ChunkedDecoder>,
+    decoder: Option<Box<ChunkedDecoder>>,
 }
 
 impl Proxy {
@@ -118,7 +118,8 @@ impl Proxy {
         if admitted.operation.effect == Effect::Read {
             return self.read(admitted, body, record).await;
         }
-        let task = tokio::spawn(self.mutate(admitted, body, record));
+        // Boxed, because spawning moves its future several times.
+        let task = tokio::spawn(Box::pin(self.mutate(admitted, body, record)));
         task.await.unwrap_or_else(|panic| {
             tracing::error!(%panic, "a request failed unexpectedly");
             let mut response = Response::new(ResponseBody::lost());
@@ -128,7 +129,7 @@ impl Proxy {
     }
 
     /// Understands a request or refuses it. Pure but for the record.
-    fn admit(&self, mut parts: Parts, record: &mut Record) -> Result<Admitted, S3Error> {
+    fn admit(&self, mut parts: Parts, record: &mut Record) -> Result<Box<Admitted>, S3Error> {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = parts.uri.host().or(host).unwrap_or_default();
         let mut address = Address::parse(host, parts.uri.path(), parts.uri.query(), &self.domains)?;
@@ -172,7 +173,7 @@ impl Proxy {
             let algorithm =
                 trailers.iter().find_map(|name| ChecksumAlgorithm::from_header_name(name));
             let verifier = caller.chunk_verifier();
-            decoder = Some(ChunkedDecoder::new(form, length, &trailers, verifier)?);
+            decoder = Some(Box::new(ChunkedDecoder::new(form, length, &trailers, verifier)?));
             strip_framing_headers(&mut parts.headers);
             // The decoder has checked it, which is all that is left of it where main knows none.
             let sent_on = !self.main.endpoint().quirks.has(Quirk::NoTrailers);
@@ -204,7 +205,10 @@ impl Proxy {
             request_id = &*record.id,
             "forwarding"
         );
-        Ok(Admitted { caller, address, operation, parts, payload, length, framing, decoder })
+        let admitted =
+            Admitted { caller, address, operation, parts, payload, length, framing, decoder };
+        // It is handed on many times.
+        Ok(Box::new(admitted))
     }
 }
 
@@ -255,7 +259,7 @@ fn refuse_unsupported(address: &Address, parts: &Parts) -> Result<(), S3Error> {
 }
 
 /// An error of our own.
-fn refuse(error: &S3Error, resource: &str, mut record: Record) -> Response<ResponseBody> {
+fn refuse(error: &S3Error, resource: &str, mut record: Box<Record>) -> Response<ResponseBody> {
     record.status = error.status;
     record.error = Some(format!("{}: {}", error.code, error.message));
     let head = record.method == Method::HEAD;
@@ -265,8 +269,8 @@ fn refuse(error: &S3Error, resource: &str, mut record: Record) -> Response<Respo
 
 /// Main's response with what belongs to the connection taken out.
 fn pass_on(
-    response: Response<Incoming>,
-    mut record: Record,
+    response: Response<Received>,
+    mut record: Box<Record>,
     judge: Option<response::Judge>,
 ) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();

@@ -7,49 +7,36 @@
 //! where it belongs ([`redirect`]).
 //!
 //! # Cancellation
-//! Dropping the future of [`Upstream::send`] closes the connection it used.
+//! Dropping the future of [`Upstream::send`], or the body of its response before its end, closes
+//! the connection that was used.
 
 pub mod ask;
+mod body;
 pub mod credentials;
+mod pool;
 mod quirks;
 pub mod read;
 pub mod redirect;
 pub mod sign;
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::config::Endpoint;
-use crate::s3::headers::HEADERS_MAX;
+pub use body::{Body, BoxError, empty, full, sized, stream};
 use credentials::{Credentials, NoCredentials, Provider};
+pub use pool::Received;
+use pool::{Failed, Pool};
 use redirect::{Elsewhere, Learnt, Site, Sites};
 use sign::{Unsigned, UnusableCredentials};
 
-/// Error type of request bodies.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// A request body on its way upstream.
-pub type Body = UnsyncBoxBody<Bytes, BoxError>;
-
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// S3 services close idle connections after some five seconds; a shorter time of our own makes
-/// it rare that a request meets a connection that is just being closed.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Idle connections kept per host: as many as ordinary bursts have requests under way.
-const POOL_IDLE_MAX: usize = 512;
 
 /// One S3 service.
 pub struct Upstream {
@@ -58,8 +45,7 @@ pub struct Upstream {
     home: Arc<Site>,
     elsewhere: Arc<Sites>,
     provider: Arc<Provider>,
-    tls: rustls::ClientConfig,
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+    pool: Pool,
 }
 
 /// A request to be signed and sent.
@@ -100,62 +86,16 @@ pub enum SendError {
     Connection(String),
 }
 
-/// An empty body.
-pub fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
-/// A body in memory.
-pub fn full(bytes: Bytes) -> Body {
-    http_body_util::Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
-}
-
-/// A stream of exactly `length` bytes, sent with that `Content-Length`. A shorter one breaks the
-/// connection and never ends up as an object.
-pub fn sized<B>(body: B, length: u64) -> Body
-where
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    Sized { body, length }.boxed_unsync()
-}
-
-struct Sized<B> {
-    body: B,
-    length: u64,
-}
-
-impl<B> http_body::Body for Sized<B>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(context).map_err(Into::into)
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::with_exact(self.length)
-    }
-}
-
 impl Upstream {
     /// Makes the client; connects to nothing yet.
     pub async fn new(endpoint: &Endpoint) -> Result<Self, std::io::Error> {
-        let tls = tls_config();
+        let pool = Pool::new(connector(tls_config()), endpoint.scheme.clone());
         Ok(Self {
             endpoint: endpoint.clone(),
             home: Arc::new(Site::new(endpoint.authority.clone(), &endpoint.region)?),
             elsewhere: Arc::default(),
             provider: Arc::new(Provider::new(endpoint).await),
-            client: client(tls.clone()),
-            tls,
+            pool,
         })
     }
 
@@ -168,8 +108,7 @@ impl Upstream {
             home: self.home.clone(),
             elsewhere: self.elsewhere.clone(),
             provider: self.provider.clone(),
-            tls: self.tls.clone(),
-            client: client(self.tls.clone()),
+            pool: self.pool.sibling(),
         }
     }
 
@@ -184,7 +123,7 @@ impl Upstream {
     }
 
     /// Signs and sends a request; resolves with the head of the response.
-    pub async fn send(&self, outgoing: Outgoing) -> Result<Response<Incoming>, SendError> {
+    pub async fn send(&self, outgoing: Outgoing) -> Result<Response<Received>, SendError> {
         let mut outgoing = outgoing;
         let bodyless = http_body::Body::is_end_stream(&outgoing.body);
         if bodyless && (outgoing.method == Method::PUT || outgoing.method == Method::POST) {
@@ -203,7 +142,9 @@ impl Upstream {
             keys: outgoing.keys.clone(),
         });
         match (self.send_once(outgoing).await, repeat) {
-            (Err(SendError::Connection(_)), Some(repeat)) if again => self.send_once(repeat).await,
+            (Err(Failed { stale: true, .. }), Some(repeat)) if again => {
+                self.send_once(repeat).await
+            }
             (Ok(mut response), repeat) => {
                 let told = Elsewhere::told_by(response.status(), response.headers());
                 let learnt =
@@ -220,6 +161,15 @@ impl Upstream {
             }
             (result, _) => result,
         }
+        .map_err(|failed| failed.error)
+    }
+
+    async fn send_once(&self, outgoing: Outgoing) -> Result<Response<Received>, Failed> {
+        let elsewhere = self.elsewhere.of(&outgoing.path);
+        let site = elsewhere.as_deref().unwrap_or(&self.home);
+        let request = self.signed(outgoing, site).await;
+        let request = request.map_err(|error| Failed { error, stale: false })?;
+        self.pool.request(&site.authority, request).await
     }
 
     /// Takes over what an error document tells about where the bucket of `path` is. True: the next
@@ -229,14 +179,12 @@ impl Upstream {
         told.is_some_and(|told| self.elsewhere.learn(&self.endpoint, path, &told))
     }
 
-    async fn send_once(&self, outgoing: Outgoing) -> Result<Response<Incoming>, SendError> {
+    async fn signed(&self, outgoing: Outgoing, site: &Site) -> Result<Request<Body>, SendError> {
         let Outgoing { method, path, query, mut headers, payload, body, keys } = outgoing;
         let credentials = match keys {
             Some(keys) => keys,
             None => self.provider.current().await?,
         };
-        let elsewhere = self.elsewhere.of(&path);
-        let site = elsewhere.as_ref().unwrap_or(&self.home);
         let quirks = self.endpoint.quirks;
         quirks::strip(quirks, &mut headers);
         let (host, path) = quirks::address(quirks, &site.host, &path);
@@ -246,39 +194,24 @@ impl Upstream {
         site.signer.sign(&credentials, now, unsigned, &mut headers)?;
         let target = if query.is_empty() { path.into_owned() } else { format!("{path}?{query}") };
         let target = PathAndQuery::from_maybe_shared(target).map_err(|_| SendError::Target)?;
-        let uri = Uri::builder()
-            .scheme(self.endpoint.scheme.clone())
-            .authority(site.authority.clone())
-            .path_and_query(target)
-            .build()
-            .map_err(|_| SendError::Target)?;
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = Uri::from(target);
         *request.headers_mut() = headers;
-        self.client.request(request).await.map_err(|error| {
-            let text = describe(&error);
-            if error.is_connect() { SendError::Connect(text) } else { SendError::Connection(text) }
-        })
+        Ok(request)
     }
 }
 
-fn client(tls: rustls::ClientConfig) -> Client<HttpsConnector<HttpConnector>, Body> {
+fn connector(tls: rustls::ClientConfig) -> HttpsConnector<HttpConnector> {
     let mut http = HttpConnector::new();
     http.set_nodelay(true);
     http.enforce_http(false);
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let https = hyper_rustls::HttpsConnectorBuilder::new()
+    hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(http);
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .pool_max_idle_per_host(POOL_IDLE_MAX)
-        .http1_max_headers(HEADERS_MAX)
-        .build(https)
+        .wrap_connector(http)
 }
 
 /// An error with its causes in one line.

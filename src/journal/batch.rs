@@ -1,62 +1,37 @@
-//! Writing the journal: changes in batches, as JSON arrays, so that each kind of change is one
-//! statement however many there are.
+//! Writing the journal: one call of the database per transaction.
+//!
+//! Every kind of change is one statement over a JSON array, however many there are, and all
+//! statements of a transaction go to `SQLite`'s thread as one text: each hand-over between
+//! threads costs more than a statement. Facts stand in rows as JSON objects, of which `->>` makes
+//! text again.
 
+use serde::Serialize;
+use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
-use super::entry::Sequence;
-
-/// A batch of changes, by kind; each field is applied by one statement.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    /// `[sequence, bucket, key, change, accepted_ms, request_id, facts, inventory]`
-    pub(super) inserts: Vec<serde_json::Value>,
-    /// `[sequence, state, bytes, facts, overlapped]`
-    pub(super) settled: Vec<serde_json::Value>,
-    /// `[sequence, accepted_ms, state, facts]`
-    pub(super) merged: Vec<serde_json::Value>,
-    /// `[sequence, mirror, attempts, due_ms, error]`
-    pub(super) troubled: Vec<serde_json::Value>,
-    /// `[sequence, bucket, key]`
-    pub(super) held: Vec<serde_json::Value>,
-    /// `[sequence, bucket, key, facts]`
-    pub(super) mirrored: Vec<serde_json::Value>,
-    /// `[sequence, inventory, error, does the row hold the reason]`
-    pub(super) written: Vec<serde_json::Value>,
-    /// `[sequence, bucket, key]`
-    pub(super) rows_relieved: Vec<serde_json::Value>,
-    /// `sequence`
-    pub(super) closed: Vec<Sequence>,
-    /// `[due_ms, bucket, key]`
-    pub(super) rechecks: Vec<serde_json::Value>,
-    /// `[due_ms, bucket, key]`
-    pub(super) rechecked: Vec<serde_json::Value>,
-    /// `[upload_id, number, etag, size, at_ms]`
-    pub(super) parts: Vec<serde_json::Value>,
-    /// `upload_id`
-    pub(super) uploads_ended: Vec<String>,
-    /// What operators asked for; it comes last.
-    pub(super) operations: Vec<super::operator::Operation>,
-}
+use super::entry::{NewIntent, Sequence};
+use super::operator::{self, Operation};
+use super::pending::{Later, Trouble, Written};
 
 const INSERT: &str = "INSERT OR REPLACE INTO entry
     (sequence, bucket, key, change, accepted_ms, request_id, facts, inventory)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
-    FROM json_each(?1)";
+    FROM json_each(?)";
 const SETTLE: &str = "UPDATE entry SET state = value->>1, bytes = value->>2, facts = value->>3
-    FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
+    FROM json_each(?) WHERE sequence = CAST(value->>0 AS INTEGER)";
 const MERGE: &str = "UPDATE entry SET accepted_ms = value->>1, state = value->>2, facts = value->>3
-    FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
+    FROM json_each(?) WHERE sequence = CAST(value->>0 AS INTEGER)";
 const TROUBLE: &str = "UPDATE entry SET mirror = value->>1, attempts = value->>2,
     due_ms = value->>3, error = value->>4,
     -- The row of a key that the mirror has parked is written once more, with the reason.
     inventory = CASE WHEN value->>1 = 3 AND inventory = 1 THEN 0 ELSE inventory END
-    FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
-const MIRRORED: &str = "UPDATE entry SET mirror = 1, error = NULL, facts = value->>3
-    FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
+    FROM json_each(?) WHERE sequence = CAST(value->>0 AS INTEGER)";
+const MIRRORED: &str = "UPDATE entry SET mirror = 1, error = NULL, facts = value->>1
+    FROM json_each(?) WHERE sequence = CAST(value->>0 AS INTEGER)";
 // A parked, retrying or held older entry of a key that has now been mirrored, or whose absence is
 // what is now held, is settled with the newer one.
 const RELIEVED: &str = "DELETE FROM entry WHERE sequence IN (
-    SELECT e.sequence FROM json_each(?1) j CROSS JOIN entry e
+    SELECT e.sequence FROM json_each(?) j CROSS JOIN entry e
     WHERE e.mirror >= 2 AND e.bucket = j.value->>1 AND e.key = j.value->>2
       AND e.sequence < CAST(j.value->>0 AS INTEGER))";
 const WRITTEN: &str =
@@ -64,82 +39,198 @@ const WRITTEN: &str =
     "UPDATE entry SET error = coalesce(value->>2, error), inventory = CASE
         WHEN mirror = 3 AND value->>1 = 1 AND NOT value->>3 THEN inventory
         ELSE max(inventory, value->>1) END
-    FROM json_each(?1) WHERE sequence = CAST(value->>0 AS INTEGER)";
+    FROM json_each(?) WHERE sequence = CAST(value->>0 AS INTEGER)";
 // A parked row of a key whose newer row has been settled says nothing any more.
 const ROW_RELIEVED: &str = "UPDATE entry SET inventory = 2 WHERE sequence IN (
-    SELECT e.sequence FROM json_each(?1) j CROSS JOIN entry e
+    SELECT e.sequence FROM json_each(?) j CROSS JOIN entry e
     WHERE e.inventory = 3 AND e.bucket = j.value->>1 AND e.key = j.value->>2
       AND e.sequence < CAST(j.value->>0 AS INTEGER))";
 const ROW_RELIEVED_LEAVES: &str = "DELETE FROM entry WHERE sequence IN (
-    SELECT e.sequence FROM json_each(?1) j CROSS JOIN entry e
+    SELECT e.sequence FROM json_each(?) j CROSS JOIN entry e
     WHERE e.inventory = 3 AND e.mirror = 1 AND e.bucket = j.value->>1 AND e.key = j.value->>2
       AND e.sequence < CAST(j.value->>0 AS INTEGER))";
-const CLOSE: &str = "DELETE FROM entry WHERE sequence IN (SELECT value FROM json_each(?1))";
 const LEAVE: &str = "DELETE FROM entry WHERE mirror = 1 AND inventory = 2
-    AND sequence IN (SELECT value->>0 FROM json_each(?1))";
+    AND sequence IN (SELECT value FROM json_each(?))";
+const CLOSE: &str = "DELETE FROM entry WHERE sequence IN (SELECT value FROM json_each(?))";
 const RECHECK: &str = "INSERT OR IGNORE INTO recheck (due_ms, bucket, key)
-    SELECT value->>0, value->>1, value->>2 FROM json_each(?1)";
+    SELECT value->>0, value->>1, value->>2 FROM json_each(?)";
 const RECHECKED: &str = "DELETE FROM recheck WHERE (due_ms, bucket, key) IN
-    (SELECT value->>0, value->>1, value->>2 FROM json_each(?1))";
+    (SELECT value->>0, value->>1, value->>2 FROM json_each(?))";
 const PART: &str = "INSERT OR REPLACE INTO part (upload_id, number, etag, size, at_ms)
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1)";
-const UPLOAD_ENDED: &str = "DELETE FROM part WHERE upload_id IN (SELECT value FROM json_each(?1))";
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?)";
+const UPLOAD_ENDED: &str = "DELETE FROM part WHERE upload_id IN (SELECT value FROM json_each(?))";
+const HASTEN: &str = "UPDATE entry SET due_ms = 0 WHERE mirror = 2";
+
+/// One transaction: its statements and what each is given.
+#[derive(Debug)]
+pub(super) struct Batch {
+    sql: String,
+    arguments: Vec<String>,
+}
+
+/// A JSON array, written row by row.
+#[derive(Clone)]
+struct Rows(String);
+
+impl Rows {
+    fn new() -> Self {
+        Self(String::new())
+    }
+
+    fn push(&mut self, row: impl Serialize) -> Result<(), serde_json::Error> {
+        self.0.push(if self.0.is_empty() { '[' } else { ',' });
+        self.0.push_str(&serde_json::to_string(&row)?);
+        Ok(())
+    }
+}
 
 impl Batch {
-    /// Applies everything in one transaction. On an error nothing of it is applied.
-    pub(super) async fn commit(&self, db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *db).await?;
-        match self.apply(db).await {
-            Ok(()) => {
-                let committed = sqlx::query("COMMIT").execute(&mut *db).await;
-                if committed.is_err() {
-                    rollback(db).await;
+    /// The transaction that writes these appends and, if they are due, all other changes.
+    pub(super) fn new(
+        appends: &[(Sequence, NewIntent)],
+        later: Option<&Later>,
+        inventory: bool,
+    ) -> Result<Self, serde_json::Error> {
+        let mut batch = Self { sql: "BEGIN IMMEDIATE;".to_owned(), arguments: Vec::new() };
+        let mut rows = Rows::new();
+        for (sequence, intent) in appends {
+            let NewIntent { object, change, request_id, accepted_ms, facts } = intent;
+            // A bucket has no row of its own.
+            let level = if inventory && !object.is_bucket() { 0 } else { 2 };
+            let (bucket, key) = (&*object.bucket, &*object.key);
+            let code = change.code();
+            rows.push((sequence, bucket, key, code, accepted_ms, &**request_id, facts, level))?;
+        }
+        batch.add(INSERT, rows);
+        if let Some(later) = later {
+            batch.add_fates(later, inventory)?;
+            batch.add_rest(later)?;
+        }
+        Ok(batch)
+    }
+
+    fn add(&mut self, sql: &str, rows: Rows) {
+        let Rows(mut json) = rows;
+        if json.is_empty() {
+            return;
+        }
+        json.push(']');
+        self.sql.push_str(sql);
+        self.sql.push(';');
+        self.arguments.push(json);
+    }
+
+    fn add_fates(&mut self, later: &Later, inventory: bool) -> Result<(), serde_json::Error> {
+        let state = |unknown: &bool| if *unknown { 2 } else { 1 };
+        let [mut settled, mut merged, mut troubled, mut mirrored, mut relieved] =
+            std::array::from_fn(|_| Rows::new());
+        let [mut written, mut rows_relieved, mut leaving, mut closed] =
+            std::array::from_fn(|_| Rows::new());
+        for (sequence, fate) in &later.fates {
+            if let Some((object, facts)) = &fate.mirrored {
+                relieved.push((sequence, &*object.bucket, &*object.key))?;
+                if !fate.over(inventory) {
+                    mirrored.push((sequence, facts))?;
                 }
-                committed.map(drop)
             }
-            Err(error) => {
-                rollback(db).await;
-                Err(error)
+            if let Some(object) = &fate.row_relieved {
+                rows_relieved.push((sequence, &*object.bucket, &*object.key))?;
+            }
+            if fate.over(inventory) {
+                closed.push(sequence)?;
+                continue;
+            }
+            if let Some((unknown, facts)) = &fate.settled {
+                settled.push((sequence, state(unknown), facts.size.unwrap_or(0), facts))?;
+            }
+            if let Some((since_ms, unknown, facts)) = &fate.merged {
+                merged.push((sequence, since_ms, state(unknown), facts))?;
+            }
+            if let Some(trouble) = &fate.trouble {
+                let Trouble { level, attempts, due_ms, error } = trouble;
+                troubled.push((sequence, level, attempts, due_ms, error))?;
+            }
+            if let Some(object) = &fate.held {
+                relieved.push((sequence, &*object.bucket, &*object.key))?;
+            }
+            if let Some(Written { level, error, reasoned }) = &fate.written {
+                written.push((sequence, level, error, reasoned))?;
+            }
+            if fate.mirrored.is_some() || fate.written.is_some() {
+                leaving.push(sequence)?;
             }
         }
+        self.add(SETTLE, settled);
+        self.add(MERGE, merged);
+        self.add(TROUBLE, troubled);
+        self.add(MIRRORED, mirrored);
+        self.add(RELIEVED, relieved);
+        self.add(WRITTEN, written);
+        // The same rows twice: the first leave, the second stay for the mirror.
+        self.add(ROW_RELIEVED_LEAVES, rows_relieved.clone());
+        self.add(ROW_RELIEVED, rows_relieved);
+        self.add(CLOSE, closed);
+        self.add(LEAVE, leaving);
+        Ok(())
     }
 
-    /// Leaves one command per entry and kind, because `UPDATE .. FROM` applies any one of several.
-    /// The last one counts, and of the inventory's levels the highest.
-    pub(super) fn condense(&mut self) {
-        self.written.sort_by_key(|row| row.get(1).and_then(serde_json::Value::as_i64));
-        for rows in [
-            &mut self.settled,
-            &mut self.merged,
-            &mut self.troubled,
-            &mut self.mirrored,
-            &mut self.written,
-        ] {
-            let mut seen = std::collections::HashSet::with_capacity(rows.len());
-            rows.reverse();
-            rows.retain(|row| seen.insert(row.get(0).and_then(serde_json::Value::as_i64)));
+    fn add_rest(&mut self, later: &Later) -> Result<(), serde_json::Error> {
+        let [mut rechecks, mut rechecked, mut parts, mut ended] =
+            std::array::from_fn(|_| Rows::new());
+        for (due_ms, object) in &later.rechecks {
+            rechecks.push((due_ms, &*object.bucket, &*object.key))?;
         }
+        for (due_ms, object) in &later.rechecked {
+            rechecked.push((due_ms, &*object.bucket, &*object.key))?;
+        }
+        for part in &later.parts {
+            parts.push((&part.upload_id, part.number, &part.etag, part.size, part.at_ms))?;
+        }
+        for upload_id in &later.uploads_ended {
+            ended.push(upload_id)?;
+        }
+        self.add(RECHECK, rechecks);
+        self.add(RECHECKED, rechecked);
+        self.add(PART, parts);
+        self.add(UPLOAD_ENDED, ended);
+        if later.hasten {
+            self.sql.push_str(HASTEN);
+            self.sql.push(';');
+        }
+        Ok(())
     }
 
-    async fn apply(&self, db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        run(db, INSERT, &self.inserts).await?;
-        run(db, SETTLE, &self.settled).await?;
-        run(db, MERGE, &self.merged).await?;
-        run(db, TROUBLE, &self.troubled).await?;
-        run(db, MIRRORED, &self.mirrored).await?;
-        run(db, RELIEVED, &self.mirrored).await?;
-        run(db, RELIEVED, &self.held).await?;
-        run(db, WRITTEN, &self.written).await?;
-        run(db, ROW_RELIEVED_LEAVES, &self.rows_relieved).await?;
-        run(db, ROW_RELIEVED, &self.rows_relieved).await?;
-        run(db, CLOSE, &self.closed).await?;
-        run(db, LEAVE, &self.mirrored).await?;
-        run(db, LEAVE, &self.written).await?;
-        run(db, RECHECK, &self.rechecks).await?;
-        run(db, RECHECKED, &self.rechecked).await?;
-        run(db, PART, &self.parts).await?;
-        run(db, UPLOAD_ENDED, &self.uploads_ended).await?;
-        super::operator::apply(db, &self.operations).await
+    /// Applies everything, and then what operators asked for. On an error nothing of it is applied.
+    pub(super) async fn commit(
+        self,
+        db: &mut SqliteConnection,
+        operations: &[Operation],
+    ) -> Result<(), sqlx::Error> {
+        let result = self.apply(db, operations).await;
+        if result.is_err() {
+            rollback(db).await;
+        }
+        result
+    }
+
+    async fn apply(
+        mut self,
+        db: &mut SqliteConnection,
+        operations: &[Operation],
+    ) -> Result<(), sqlx::Error> {
+        if operations.is_empty() {
+            self.sql.push_str("COMMIT");
+        }
+        let mut query = sqlx::query(AssertSqlSafe(self.sql));
+        for argument in self.arguments {
+            query = query.bind(argument);
+        }
+        query.execute(&mut *db).await?;
+        if !operations.is_empty() {
+            operator::apply(db, operations).await?;
+            sqlx::query("COMMIT").execute(db).await?;
+        }
+        Ok(())
     }
 }
 
@@ -148,16 +239,4 @@ async fn rollback(db: &mut SqliteConnection) {
     if let Err(error) = sqlx::query("ROLLBACK").execute(db).await {
         tracing::debug!(%error, "rollback of a journal batch");
     }
-}
-
-async fn run<T: serde::Serialize>(
-    db: &mut SqliteConnection,
-    sql: &'static str,
-    rows: &[T],
-) -> Result<(), sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let json = serde_json::to_string(rows).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    sqlx::query(sql).bind(json).execute(db).await.map(drop)
 }

@@ -332,8 +332,3 @@ pub(super) async fn figures(db: &mut SqliteConnection) -> Result<Figures, sqlx::
         held_deletes: row.try_get(7)?,
     })
 }
-
-/// Makes every entry that waits for its next try due at once.
-pub(super) async fn hasten(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE entry SET due_ms = 0 WHERE mirror = 2").execute(db).await.map(drop)
-}

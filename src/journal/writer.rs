@@ -1,8 +1,8 @@
 //! The one task that writes the journal: group commit.
 //!
 //! Whatever waits is committed as one transaction, so a hundred intents cost one sync. Intents
-//! are committed at once, because requests wait for them; everything else may wait a moment for
-//! company, because losing it only repeats idempotent work.
+//! are committed at once and alone, because requests wait for them; everything else may wait a
+//! moment ([`LAZY`]) for company, because losing it only repeats idempotent work.
 //!
 //! **When the disk fails** every waiting append is answered with an error at once. What could not
 //! be written is kept, in order and up to [`CARRY_MAX`] commands, and written when the disk
@@ -12,14 +12,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use sqlx::sqlite::SqliteConnection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::Health;
 use super::batch::Batch;
 use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
 use super::operator::Operation;
+use super::pending::{Later, Pending};
 use super::{held, store};
 use crate::config::JournalSync;
 
@@ -27,8 +28,9 @@ use crate::config::JournalSync;
 pub(super) const QUEUE: usize = 8192;
 /// Most commands in one transaction.
 const BATCH_MAX: usize = 4096;
-/// How long commands nobody waits for may wait for company.
-const LAZY: Duration = Duration::from_millis(10);
+/// How long commands nobody waits for may wait for company: long enough for most writes to be
+/// mirrored meanwhile, so that their entries are deleted and never updated.
+const LAZY: Duration = Duration::from_millis(25);
 /// Most commands kept in memory while the disk fails, about 50 MiB at the very worst.
 const CARRY_MAX: usize = 50_000;
 /// Pause between tries while the disk fails and nothing new arrives.
@@ -77,72 +79,103 @@ pub(super) struct Writer {
     pub(super) health: Arc<Health>,
     pub(super) db: Option<SqliteConnection>,
     pub(super) commands: mpsc::Receiver<Command>,
+    /// Told of commands that somebody waits for.
+    pub(super) urgent: Arc<Notify>,
 }
 
 impl Writer {
     /// Runs until every sender is gone; what was sent before is written.
     pub(super) async fn run(mut self) {
-        let mut carry: Vec<Command> = Vec::new();
+        let mut pending = Pending::default();
+        let mut waiting: Vec<Done> = Vec::new();
         let mut arrived = Vec::with_capacity(BATCH_MAX);
+        // When what nobody waits for is written at the latest.
+        let mut due: Option<Instant> = None;
+        let mut failed = false;
         loop {
-            if !self.gather(&mut arrived, !carry.is_empty()).await {
-                break;
-            }
-            let full = carry.len() >= CARRY_MAX;
-            let mut waiting: Vec<Done> = Vec::new();
+            let open = self.gather(&mut arrived, due, failed).await;
+            let full = pending.len() >= CARRY_MAX;
+            let (mut urgent, mut flush) = (false, !open);
             for mut command in arrived.drain(..) {
-                let done = match &mut command {
-                    Command::Append { done, .. } | Command::Operate { done, .. } => done.take(),
-                    _ => None,
-                };
-                match (command, done) {
-                    (Command::Append { .. } | Command::Operate { .. }, Some(done)) if full => {
-                        answer(done, Err(AppendError::Full));
+                urgent |= command.urgent();
+                // What a person asked for acts on everything that was said before.
+                flush |= matches!(command, Command::Operate { .. });
+                match &mut command {
+                    Command::Append { done, .. } | Command::Operate { done, .. } => {
+                        match done.take() {
+                            Some(done) if full => {
+                                answer(done, Err(AppendError::Full));
+                                continue;
+                            }
+                            done => waiting.extend(done),
+                        }
                     }
-                    (Command::Flush { done }, _) => waiting.push(done),
-                    (command, done) => {
-                        carry.push(command);
-                        waiting.extend(done);
+                    Command::Flush { .. } => flush = true,
+                    _ => {}
+                }
+                match command {
+                    Command::Flush { done } => waiting.push(done),
+                    command => pending.take(command),
+                }
+            }
+            let now = Instant::now();
+            let overdue = due.is_some_and(|due| due <= now) || pending.later.len() >= BATCH_MAX;
+            let all = flush || overdue || failed;
+            if pending.len() > 0 && (all || urgent) {
+                failed = !self.write(&pending, all).await;
+                if !failed {
+                    pending.appends.clear();
+                    if all {
+                        pending.later = Later::default();
                     }
                 }
             }
-            let written = self.write(&carry).await;
-            if written {
-                carry.clear();
+            due = (pending.len() > 0).then(|| due.filter(|_| !all).unwrap_or(now + LAZY));
+            for done in waiting.drain(..) {
+                answer(done, if failed { Err(AppendError::Unavailable) } else { Ok(()) });
             }
-            for done in waiting {
-                answer(done, if written { Ok(()) } else { Err(AppendError::Unavailable) });
+            if !open {
+                break;
             }
         }
     }
 
-    /// Waits for commands; with failed ones in hand only for a while. False: the end.
-    async fn gather(&mut self, arrived: &mut Vec<Command>, failed: bool) -> bool {
-        if failed {
-            return match tokio::time::timeout(RETRY, self.commands.recv_many(arrived, BATCH_MAX))
-                .await
-            {
-                // The end has come while the disk fails: one last try is made by the caller.
-                Ok(0) => false,
-                Ok(_) | Err(_) => true,
-            };
+    /// Waits for commands somebody waits for, or until others are due. False: the end.
+    async fn gather(
+        &mut self,
+        arrived: &mut Vec<Command>,
+        due: Option<Instant>,
+        failed: bool,
+    ) -> bool {
+        let due = match due {
+            Some(_) if failed => Instant::now() + RETRY,
+            Some(due) => due,
+            None => {
+                if self.commands.recv_many(arrived, BATCH_MAX).await == 0 {
+                    return false;
+                }
+                Instant::now() + LAZY
+            }
+        };
+        if !arrived.iter().any(Command::urgent) {
+            tokio::select! {
+                biased;
+                () = self.urgent.notified() => {}
+                () = tokio::time::sleep_until(due) => {}
+            }
         }
-        if self.commands.recv_many(arrived, BATCH_MAX).await == 0 {
-            return false;
-        }
-        let deadline = tokio::time::Instant::now() + LAZY;
-        while arrived.len() < BATCH_MAX && !arrived.iter().any(Command::urgent) {
-            let room = BATCH_MAX - arrived.len();
-            match tokio::time::timeout_at(deadline, self.commands.recv_many(arrived, room)).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
+        while arrived.len() < BATCH_MAX {
+            match self.commands.try_recv() {
+                Ok(command) => arrived.push(command),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => return false,
             }
         }
         true
     }
 
-    async fn write(&mut self, commands: &[Command]) -> bool {
-        let result = self.try_write(commands).await;
+    async fn write(&mut self, pending: &Pending, all: bool) -> bool {
+        let result = self.try_write(pending, all).await;
         match &result {
             Ok(()) => self.health.recovered(),
             Err(error) => {
@@ -154,29 +187,29 @@ impl Writer {
         result.is_ok()
     }
 
-    async fn try_write(&mut self, commands: &[Command]) -> Result<(), sqlx::Error> {
+    async fn try_write(&mut self, pending: &Pending, all: bool) -> Result<(), sqlx::Error> {
         let db = match &mut self.db {
             Some(db) => db,
             none => none.insert(store::open_writer(&self.path, self.sync).await?),
         };
-        let batch = batch(commands, self.inventory);
-        batch.commit(db).await?;
-        tracing::debug!(commands = commands.len(), "journal committed");
-        if commands.iter().any(|command| matches!(command, Command::Hasten)) {
-            store::hasten(db).await?;
+        let later = all.then_some(&pending.later);
+        let batch = Batch::new(&pending.appends, later, self.inventory)
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
+        batch.commit(db, later.map_or(&[], |later| &later.operations)).await?;
+        for (bucket, delay_ms) in later.iter().flat_map(|later| &later.unholds) {
+            held::unhold(db, bucket, *delay_ms).await?;
         }
-        for command in commands {
-            if let Command::Unhold { bucket, delay_ms } = command {
-                held::unhold(db, bucket, *delay_ms).await?;
-            }
-        }
+        tracing::debug!(appends = pending.appends.len(), all, "journal committed");
         Ok(())
     }
 }
 
 impl Command {
-    fn urgent(&self) -> bool {
-        matches!(self, Self::Append { .. } | Self::Flush { .. } | Self::Operate { .. })
+    pub(super) fn urgent(&self) -> bool {
+        matches!(
+            self,
+            Self::Append { done: Some(_), .. } | Self::Operate { .. } | Self::Flush { .. }
+        )
     }
 }
 
@@ -185,79 +218,4 @@ fn answer(done: Done, result: Result<(), AppendError>) {
     if done.send(result).is_err() {
         tracing::trace!("an append was committed after its request had gone");
     }
-}
-
-fn batch(commands: &[Command], inventory: bool) -> Batch {
-    let mut batch = Batch::default();
-    for command in commands {
-        match command {
-            Command::Append { rows, .. } => {
-                for (sequence, intent) in rows {
-                    batch.inserts.push(json!([
-                        sequence,
-                        &*intent.object.bucket,
-                        &*intent.object.key,
-                        intent.change.code(),
-                        intent.accepted_ms,
-                        &*intent.request_id,
-                        text(&intent.facts),
-                        // A bucket has no row of its own.
-                        if inventory && !intent.object.is_bucket() { 0 } else { 2 },
-                    ]));
-                }
-            }
-            Command::Settle { sequence, unknown, facts } => batch.settled.push(json!([
-                sequence,
-                if *unknown { 2 } else { 1 },
-                facts.size.unwrap_or(0),
-                text(facts),
-            ])),
-            Command::Close { sequence } => batch.closed.push(*sequence),
-            Command::Merge { sequence, since_ms, unknown, facts } => batch.merged.push(json!([
-                sequence,
-                since_ms,
-                if *unknown { 2 } else { 1 },
-                text(facts),
-            ])),
-            Command::Retry { sequence, attempts, due_ms, error } => {
-                batch.troubled.push(json!([sequence, 2, attempts, due_ms, error]));
-            }
-            Command::Park { sequence, attempts, error } => {
-                // A parked entry is never due: its time says when it was parked.
-                batch.troubled.push(json!([sequence, 3, attempts, super::now_ms(), error]));
-            }
-            Command::Hold { sequence, object, attempts, due_ms, error } => {
-                batch.troubled.push(json!([sequence, held::HELD, attempts, due_ms, error]));
-                batch.held.push(json!([sequence, &*object.bucket, &*object.key]));
-            }
-            Command::Mirrored { sequence, object, facts } => {
-                batch.mirrored.push(json!([sequence, &*object.bucket, &*object.key, text(facts)]));
-            }
-            Command::Written { sequence, level, error, reasoned } => {
-                batch.written.push(json!([sequence, level, error, reasoned]));
-            }
-            Command::RowRelieved { sequence, object } => {
-                batch.rows_relieved.push(json!([sequence, &*object.bucket, &*object.key]));
-            }
-            Command::Recheck { object, due_ms } => {
-                batch.rechecks.push(json!([due_ms, &*object.bucket, &*object.key]));
-            }
-            Command::Rechecked { object, due_ms } => {
-                batch.rechecked.push(json!([due_ms, &*object.bucket, &*object.key]));
-            }
-            Command::Part { upload_id, number, etag, size, at_ms } => {
-                batch.parts.push(json!([upload_id, number, etag, size, at_ms]));
-            }
-            Command::UploadEnded { upload_id } => batch.uploads_ended.push(upload_id.clone()),
-            Command::Operate { operation, .. } => batch.operations.push(operation.clone()),
-            Command::Unhold { .. } | Command::Hasten | Command::Flush { .. } => {}
-        }
-    }
-    batch.condense();
-    batch
-}
-
-fn text(facts: &Facts) -> String {
-    // Facts are plain data and always serialise; empty facts are the honest fallback.
-    serde_json::to_string(facts).unwrap_or_else(|_| "{}".to_owned())
 }

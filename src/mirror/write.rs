@@ -19,7 +19,6 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use md5::Digest as _;
 
 use super::pace::Pace;
@@ -31,7 +30,7 @@ use crate::s3::state::unquoted;
 use crate::s3::xml;
 use crate::upstream::sign::UNSIGNED_PAYLOAD;
 use crate::upstream::{
-    Body, Outgoing, SendError, Upstream, describe, empty, full, sdk_http_client,
+    Body, Outgoing, Received, SendError, Upstream, describe, empty, full, sdk_http_client,
 };
 
 /// Time for an answer, on top of what the bytes need.
@@ -311,7 +310,7 @@ pub(super) fn bucket_missing(failure: &Failure) -> bool {
 /// Reads an answer to its end, so that the connection can be used again.
 async fn answer(
     what: &'static str,
-    response: Response<Incoming>,
+    response: Response<Received>,
 ) -> Result<(HeaderMap, Bytes), Failure> {
     let (parts, mut body) = response.into_parts();
     let mut document = BytesMut::new();

@@ -1,7 +1,6 @@
 //! Main's answers on their way out, and what is answered when there is none.
 
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 
 use super::document::collect;
 use super::error::S3Error;
@@ -10,8 +9,8 @@ use super::record::Record;
 use super::response::{Judge, ResponseBody};
 use super::{Proxy, pass_on, refuse, strip_hop_by_hop};
 use crate::s3::xml;
-use crate::upstream::SendError;
 use crate::upstream::redirect::Learnt;
+use crate::upstream::{Received, SendError};
 
 /// Longest error document that is looked into.
 const ERROR_BYTES_MAX: u64 = 64 * 1024;
@@ -30,9 +29,9 @@ impl Proxy {
     /// Passes main's response on, unless it speaks of our credentials or of another region.
     pub(super) async fn answer(
         &self,
-        response: Response<Incoming>,
+        response: Response<Received>,
         resource: &str,
-        record: Record,
+        record: Box<Record>,
         judge: Option<Judge>,
     ) -> Response<ResponseBody> {
         let status = response.status();

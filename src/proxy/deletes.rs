@@ -21,9 +21,9 @@ impl Proxy {
     /// `DeleteObjects`: an intent for every key named, an outcome for every key answered.
     pub(super) async fn delete_objects(
         &self,
-        mut admitted: Admitted,
+        mut admitted: Box<Admitted>,
         body: Source,
-        record: Record,
+        record: Box<Record>,
     ) -> Result<Response<ResponseBody>, (S3Error, Box<Record>)> {
         let resource = admitted.address.path();
         let prepared = match collect(body).await {
@@ -34,13 +34,13 @@ impl Proxy {
         };
         let (document, keys) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return Err((error, Box::new(record))),
+            Err(error) => return Err((error, record)),
         };
         let bucket = admitted.address.bucket.as_deref();
         for named in &keys {
             let (write, key) = (crate::auth::Access::Write, &named.key);
             if let Err(error) = self.access.check_key(&admitted.caller, write, bucket, Some(key)) {
-                return Err((error, Box::new(record)));
+                return Err((error, record));
             }
         }
         // Some servers still demand it while most SDKs have stopped sending it.
@@ -63,7 +63,7 @@ impl Proxy {
         let appended = self.append(changes, Facts::default(), &admitted, &record).await;
         let (intents, gate) = match appended {
             Ok(appended) => appended,
-            Err(error) => return Err((error, Box::new(record))),
+            Err(error) => return Err((error, record)),
         };
         let operation = admitted.operation;
         let (outgoing, transfer) = outgoing(admitted, UploadSource::Document(document), gate, None);
@@ -73,7 +73,7 @@ impl Proxy {
                 let withheld = error_before_sending(&error) || transfer.withhold();
                 let reached = if withheld { Reached::Withheld } else { Reached::NoResponse };
                 self.settle_all(intents, &judge(operation, reached), &Facts::default()).await;
-                return Err((failed(&error), Box::new(record)));
+                return Err((failed(&error), record));
             }
         };
         if response.status().is_success() {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http_body_util::BodyExt as _;
 
 use super::answer::{error_before_sending, failed};
 use super::error::S3Error;
@@ -26,9 +25,9 @@ impl Proxy {
     /// Forwards a request that changes nothing.
     pub(super) async fn read(
         &self,
-        admitted: Admitted,
+        admitted: Box<Admitted>,
         body: Source,
-        record: Record,
+        record: Box<Record>,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
         let (outgoing, _) = outgoing(admitted, UploadSource::Stream(body), None, None);
@@ -41,33 +40,34 @@ impl Proxy {
     /// Runs a request that can change something to its outcome.
     pub(super) async fn mutate(
         self: Arc<Self>,
-        mut admitted: Admitted,
+        mut admitted: Box<Admitted>,
         body: Source,
-        record: Record,
+        record: Box<Record>,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
         let body = match self.with_checks(&mut admitted, body).await {
             Ok(body) => body,
             Err(error) => return refuse(&error, &resource, record),
         };
+        // What is rare is boxed: the others' futures are moved with every request.
         let result = match admitted.operation.effect {
             Effect::Key(_) if admitted.operation.name == form::OPERATION => {
-                self.post_object(admitted, body, record).await
+                Box::pin(self.post_object(admitted, body, record)).await
             }
             Effect::Key(change) => self.change(admitted, body, change, record).await,
             Effect::Bucket => self.change(admitted, body, Change::Bucket, record).await,
-            Effect::Keys => self.delete_objects(admitted, body, record).await,
-            _ => return self.forward(admitted, body, record).await,
+            Effect::Keys => Box::pin(self.delete_objects(admitted, body, record)).await,
+            _ => return Box::pin(self.forward(admitted, body, record)).await,
         };
-        result.unwrap_or_else(|(error, record)| refuse(&error, &resource, *record))
+        result.unwrap_or_else(|(error, record)| refuse(&error, &resource, record))
     }
 
     /// Parts of uploads, settings: neither a key nor a bucket changes.
     async fn forward(
         &self,
-        admitted: Admitted,
+        admitted: Box<Admitted>,
         body: Source,
-        mut record: Record,
+        mut record: Box<Record>,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
         let (step, tee) = self.step(&admitted);
@@ -92,10 +92,10 @@ impl Proxy {
     /// A change of the addressed key.
     pub(super) async fn change(
         &self,
-        admitted: Admitted,
+        admitted: Box<Admitted>,
         body: Source,
         change: Change,
-        mut record: Record,
+        mut record: Box<Record>,
     ) -> Result<Response<ResponseBody>, (S3Error, Box<Record>)> {
         let resource = admitted.address.path();
         let operation = admitted.operation;
@@ -104,7 +104,7 @@ impl Proxy {
         let source = if change == Change::Complete {
             match self.complete_document(&admitted, body, &mut facts, &mut finished).await {
                 Ok(source) => source,
-                Err(error) => return Err((error, Box::new(record))),
+                Err(error) => return Err((error, record)),
             }
         } else {
             UploadSource::Stream(body)
@@ -113,7 +113,7 @@ impl Proxy {
         let changes = objects.into_iter().map(|object| (object, change)).collect();
         let (intents, gate) = match self.append(changes, facts, &admitted, &record).await {
             Ok(appended) => appended,
-            Err(error) => return Err((error, Box::new(record))),
+            Err(error) => return Err((error, record)),
         };
         let sent_type = admitted.parts.headers.get(CONTENT_TYPE).cloned();
         let tee = self.tee_for(&admitted, change);
@@ -131,7 +131,7 @@ impl Proxy {
                 let outcome = judge(operation, reached);
                 self.settle_all(intents, &outcome, &Facts::default()).await;
                 let error = transfer.fault().unwrap_or_else(|| failed(&error));
-                return Err((error, Box::new(record)));
+                return Err((error, record));
             }
         };
         let status = response.status();
@@ -226,7 +226,7 @@ pub(super) enum UploadSource {
 
 /// Builds what goes upstream, and the handle on its transfer.
 pub(super) fn outgoing(
-    mut admitted: Admitted,
+    mut admitted: Box<Admitted>,
     source: UploadSource,
     gate: Option<Gate>,
     tee: Option<TeeWriter>,
@@ -264,7 +264,7 @@ pub(super) fn outgoing(
                 tee,
             };
             let (body, transfer) = UploadBody::new(body, plan);
-            (body.boxed_unsync(), transfer)
+            (upstream::stream(body), transfer)
         }
     };
     let outgoing = Outgoing {

@@ -58,7 +58,7 @@ pub(super) fn not_a_form() -> S3Error {
 
 /// A form whose file may be sent.
 struct Upload {
-    admitted: Admitted,
+    admitted: Box<Admitted>,
     source: Source,
     reply: reply::Reply,
 }
@@ -67,13 +67,13 @@ impl Proxy {
     /// An upload by form, from its first byte to main's answer in the form's words.
     pub(super) async fn post_object(
         &self,
-        admitted: Admitted,
+        admitted: Box<Admitted>,
         body: Source,
-        mut record: Record,
+        mut record: Box<Record>,
     ) -> Result<Response<ResponseBody>, (S3Error, Box<Record>)> {
         let Upload { admitted, source, reply } = match self.form_upload(admitted, body).await {
             Ok(upload) => upload,
-            Err(error) => return Err((error, Box::new(record))),
+            Err(error) => return Err((error, record)),
         };
         record.key.clone_from(&admitted.address.key);
         let response = self.change(admitted, source, Change::Put, record).await?;
@@ -81,7 +81,7 @@ impl Proxy {
     }
 
     /// Reads the form up to its file and makes it a `PutObject`.
-    async fn form_upload(&self, form: Admitted, mut body: Source) -> Result<Upload, S3Error> {
+    async fn form_upload(&self, form: Box<Admitted>, mut body: Source) -> Result<Upload, S3Error> {
         let headers = &form.parts.headers;
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let mut reader = FormReader::new(content_type.unwrap_or_default())?;
@@ -125,7 +125,7 @@ impl Proxy {
         parts.headers = object_headers;
         let address = Address { bucket: Some(bucket), key: Some(key), query: Query::default() };
         refuse_unsupported(&address, &parts)?;
-        let admitted = Admitted {
+        let admitted = Box::new(Admitted {
             caller,
             address,
             operation: Operation { name: "PutObject", effect: Effect::Key(Change::Put) },
@@ -134,7 +134,7 @@ impl Proxy {
             length: Some(length),
             framing: Framing::Plain,
             decoder: None,
-        };
+        });
         Ok(Upload { admitted, source, reply })
     }
 

@@ -31,8 +31,8 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(metrics: Metrics, method: Method, headers: &HeaderMap) -> Self {
-        Self {
+    pub(super) fn new(metrics: Metrics, method: Method, headers: &HeaderMap) -> Box<Self> {
+        Box::new(Self {
             metrics,
             started: Instant::now(),
             id: request_id(),
@@ -44,7 +44,7 @@ impl Record {
             bytes: 0,
             error: None,
             trace_id: trace_id(headers).map(Into::into),
-        }
+        })
     }
 
     /// A write that main accepted is pending until the mirror confirms it; nothing else is

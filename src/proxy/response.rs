@@ -13,10 +13,9 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::record::Record;
-use crate::upstream::BoxError;
+use crate::upstream::{BoxError, Received};
 
 /// Longest result document that is judged: 1000 keys of 1 KiB, escaped.
 const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -30,20 +29,20 @@ pub(super) type Judge = Box<dyn FnOnce(Option<Bytes>) + Send>;
 /// What a client is sent.
 pub struct ResponseBody {
     source: Source,
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     counts: bool,
     judge: Option<(Judge, BytesMut)>,
 }
 
 enum Source {
     Fixed(Option<Bytes>),
-    Main(Incoming),
+    Main(Received),
     Gone,
 }
 
 impl ResponseBody {
     /// A body of our own.
-    pub(super) fn fixed(bytes: Bytes, record: Record) -> Self {
+    pub(super) fn fixed(bytes: Bytes, record: Box<Record>) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
         Self { source: Source::Fixed(bytes), record: Some(record), counts: false, judge: None }
     }
@@ -54,7 +53,12 @@ impl ResponseBody {
     }
 
     /// Main's body. `counts`: its bytes are those of the object, for the log line.
-    pub(super) fn main(body: Incoming, record: Record, counts: bool, judge: Option<Judge>) -> Self {
+    pub(super) fn main(
+        body: Received,
+        record: Box<Record>,
+        counts: bool,
+        judge: Option<Judge>,
+    ) -> Self {
         let judge = judge.map(|judge| (judge, BytesMut::new()));
         Self { source: Source::Main(body), record: Some(record), counts, judge }
     }

@@ -146,7 +146,7 @@ enum Phase {
 /// The body as hyper's client polls it.
 pub(super) struct UploadBody {
     source: Source,
-    decoder: Option<ChunkedDecoder>,
+    decoder: Option<Box<ChunkedDecoder>>,
     undecoded: Bytes,
     framing: Framing,
     prefix: Option<Bytes>,
@@ -162,7 +162,7 @@ pub(super) struct UploadBody {
 
 /// Parts an [`UploadBody`] is made of.
 pub(super) struct Plan {
-    pub(super) decoder: Option<ChunkedDecoder>,
+    pub(super) decoder: Option<Box<ChunkedDecoder>>,
     pub(super) framing: Framing,
     /// Bytes of the object, if announced.
     pub(super) length: Option<u64>,

@@ -9,10 +9,9 @@ use bytes::{Bytes, BytesMut};
 use http::header::HeaderMap;
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::sign::UNSIGNED_PAYLOAD;
-use super::{Body, Outgoing, SendError, Upstream, describe, empty};
+use super::{Body, Outgoing, Received, SendError, Upstream, describe, empty};
 use crate::s3::address::path_style;
 use crate::s3::listing::{self, From, Page};
 use crate::s3::xml;
@@ -120,7 +119,7 @@ impl Answer {
 
 impl Upstream {
     /// Sends a question and waits for the head of the answer, whatever its status.
-    pub async fn open(&self, question: Question<'_>) -> Result<Response<Incoming>, AskError> {
+    pub async fn open(&self, question: Question<'_>) -> Result<Response<Received>, AskError> {
         let what = question.what;
         let outgoing = Outgoing {
             method: question.method,

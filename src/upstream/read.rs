@@ -6,10 +6,9 @@ use bytes::BytesMut;
 use http::header::{HeaderMap, HeaderValue, IF_MATCH, RANGE};
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::sign::UNSIGNED_PAYLOAD;
-use super::{Outgoing, SendError, Upstream, empty};
+use super::{Outgoing, Received, SendError, Upstream, empty};
 use crate::s3::acl::CannedAcl;
 use crate::s3::address::{Query, path_style};
 use crate::s3::state::ObjectState;
@@ -117,7 +116,7 @@ impl Reader<'_> {
         &self,
         etag: &str,
         range: Option<(u64, u64)>,
-    ) -> Result<Response<Incoming>, ReadError> {
+    ) -> Result<Response<Received>, ReadError> {
         let mut headers = HeaderMap::new();
         let unusable = |_| ReadError::Unusable(format!("{} answered an unusable ETag", self.who));
         let etag = HeaderValue::try_from(format!("\"{etag}\"")).map_err(unusable)?;
@@ -179,7 +178,7 @@ impl Reader<'_> {
         method: Method,
         query: &[(&str, &str)],
         headers: HeaderMap,
-    ) -> Result<Response<Incoming>, ReadError> {
+    ) -> Result<Response<Received>, ReadError> {
         let mut parameters = Query::default();
         for (name, value) in query {
             parameters.push(name, value);
@@ -203,7 +202,7 @@ impl Reader<'_> {
         }
     }
 
-    async fn document(&self, response: Response<Incoming>) -> Result<BytesMut, ReadError> {
+    async fn document(&self, response: Response<Received>) -> Result<BytesMut, ReadError> {
         let mut body = response.into_body();
         let mut document = BytesMut::new();
         let reading = async {

@@ -2,15 +2,15 @@
 //!
 //! Path and query arrive in canonical form and are sent as the very strings that are signed, so
 //! nothing is encoded, decoded or normalised here. Headers are signed as bytes: user metadata may
-//! hold Latin-1. The key derivation and the signature are aws-sigv4's; the derived key is kept
-//! for the day, because it is most of the work.
+//! hold Latin-1. The key derivation is aws-sigv4's; the derived key is kept for the day, and the
+//! time stamp for its second, because they would be most of the work.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
-use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use aws_sigv4::sign::v4::generate_signing_key;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
@@ -44,6 +44,16 @@ pub struct Unsigned<'a> {
 pub struct Signer {
     region: String,
     day: ArcSwapOption<DayKey>,
+    stamp: ArcSwapOption<Stamp>,
+}
+
+/// A second as it is signed.
+#[derive(Debug)]
+struct Stamp {
+    second: u64,
+    value: HeaderValue,
+    /// `20130524T000000Z`
+    text: String,
 }
 
 /// The derived key of one credential on one day.
@@ -51,7 +61,8 @@ struct DayKey {
     credentials: Arc<Credentials>,
     date: String,
     scope: String,
-    key: Vec<u8>,
+    /// HMAC under the derived key, with nothing in it yet.
+    mac: Hmac<Sha256>,
 }
 
 impl std::fmt::Debug for DayKey {
@@ -68,7 +79,11 @@ pub struct UnusableCredentials;
 impl Signer {
     /// A signer for a region.
     pub fn new(region: &str) -> Self {
-        Self { region: region.to_owned(), day: ArcSwapOption::empty() }
+        Self {
+            region: region.to_owned(),
+            day: ArcSwapOption::empty(),
+            stamp: ArcSwapOption::empty(),
+        }
     }
 
     /// Adds `x-amz-date`, `x-amz-content-sha256`, the session token and `Authorization`.
@@ -82,11 +97,8 @@ impl Signer {
         headers: &mut HeaderMap,
     ) -> Result<(), UnusableCredentials> {
         let Unsigned { method, path, query, payload } = unsigned;
-        let stamp = OffsetDateTime::from(now)
-            .format(format_description!("[year][month][day]T[hour][minute][second]Z"))
-            .map_err(|_| UnusableCredentials)?;
-        let stamp_value = HeaderValue::from_str(&stamp).map_err(|_| UnusableCredentials)?;
-        headers.insert(AMZ_DATE, stamp_value);
+        let stamp = self.stamp(now)?;
+        headers.insert(AMZ_DATE, stamp.value.clone());
         headers.insert(CONTENT_SHA256, payload);
         if let Some(token) = &credentials.session_token {
             let mut token =
@@ -94,7 +106,7 @@ impl Signer {
             token.set_sensitive(true);
             headers.insert(SECURITY_TOKEN, token);
         }
-        let day = self.day_key(credentials, now, &stamp);
+        let day = self.day_key(credentials, now, &stamp.text)?;
 
         let mut names: Vec<&HeaderName> =
             headers.keys().filter(|name| *name == HOST || signed(name)).collect();
@@ -107,48 +119,83 @@ impl Signer {
             signed_names.push_str(name.as_str());
         }
         let canonical = canonical_request(method, path, query, headers, &names, &signed_names);
-        let digest = Sha256::digest(&canonical);
-        let mut to_sign = String::with_capacity(160);
-        to_sign.push_str("AWS4-HMAC-SHA256\n");
-        to_sign.push_str(&stamp);
-        to_sign.push('\n');
-        to_sign.push_str(&day.scope);
-        to_sign.push('\n');
-        to_sign.push_str(&hex::encode(digest));
-        let signature = calculate_signature(&day.key, to_sign.as_bytes());
+        let mut mac = day.mac.clone();
+        mac.update(b"AWS4-HMAC-SHA256\n");
+        mac.update(stamp.text.as_bytes());
+        mac.update(b"\n");
+        mac.update(day.scope.as_bytes());
+        mac.update(b"\n");
+        mac.update(&hex(Sha256::digest(&canonical).into()));
+        let signature = hex(mac.finalize().into_bytes().into());
 
         let mut authorization = String::with_capacity(signed_names.len() + 200);
-        // Writing to a String cannot fail.
-        write!(
-            authorization,
-            "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={signed_names}, Signature={signature}",
-            credentials.access_key_id, day.scope
-        )
-        .unwrap_or_default();
+        for piece in [
+            "AWS4-HMAC-SHA256 Credential=",
+            &credentials.access_key_id,
+            "/",
+            &day.scope,
+            ", SignedHeaders=",
+            &signed_names,
+            ", Signature=",
+            std::str::from_utf8(&signature).unwrap_or_default(),
+        ] {
+            authorization.push_str(piece);
+        }
         let mut value = HeaderValue::try_from(authorization).map_err(|_| UnusableCredentials)?;
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
         Ok(())
     }
 
-    fn day_key(&self, credentials: &Arc<Credentials>, now: SystemTime, stamp: &str) -> Arc<DayKey> {
+    fn stamp(&self, now: SystemTime) -> Result<Arc<Stamp>, UnusableCredentials> {
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if let Some(stamp) = self.stamp.load_full()
+            && stamp.second == second
+        {
+            return Ok(stamp);
+        }
+        let text = OffsetDateTime::from(now)
+            .format(format_description!("[year][month][day]T[hour][minute][second]Z"))
+            .map_err(|_| UnusableCredentials)?;
+        let value = HeaderValue::from_str(&text).map_err(|_| UnusableCredentials)?;
+        let stamp = Arc::new(Stamp { second, value, text });
+        self.stamp.store(Some(stamp.clone()));
+        Ok(stamp)
+    }
+
+    fn day_key(
+        &self,
+        credentials: &Arc<Credentials>,
+        now: SystemTime,
+        stamp: &str,
+    ) -> Result<Arc<DayKey>, UnusableCredentials> {
         let date = stamp.split('T').next().unwrap_or(stamp);
         if let Some(day) = self.day.load_full()
             && day.date == date
             && Arc::ptr_eq(&day.credentials, credentials)
         {
-            return day;
+            return Ok(day);
         }
         let secret = credentials.secret_access_key.expose();
+        let key = generate_signing_key(secret, now, &self.region, "s3");
         let day = Arc::new(DayKey {
             credentials: credentials.clone(),
             date: date.to_owned(),
             scope: format!("{date}/{}/s3/aws4_request", self.region),
-            key: generate_signing_key(secret, now, &self.region, "s3").as_ref().to_vec(),
+            mac: Hmac::new_from_slice(key.as_ref()).map_err(|_| UnusableCredentials)?,
         });
         self.day.store(Some(day.clone()));
-        day
+        Ok(day)
     }
+}
+
+/// Lower-case hexadecimal digits.
+fn hex(bytes: [u8; 32]) -> [u8; 64] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    std::array::from_fn(|at| {
+        let byte = bytes[at / 2];
+        DIGITS[usize::from(if at % 2 == 0 { byte >> 4 } else { byte & 15 })]
+    })
 }
 
 fn canonical_request(
