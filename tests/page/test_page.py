@@ -208,6 +208,10 @@ def test_a_job_is_started_and_its_end_is_seen(scene, browser):
     browser.open(proxy, "jobs")
     sign_in(browser)
     browser.wait_text("No job has run yet")
+    assert "repair" not in browser.text("form.card"), "that is of verifications only"
+    browser.one("#kind option[value=verify]").click()
+    browser.wait_text("repair what differs", selector="form.card")
+    browser.one("#kind option[value=backfill]").click()
     browser.type("#bucket", scene.bucket)
     browser.click("Start")
     browser.wait_text("The job is started", selector="#notice")
