@@ -24,6 +24,7 @@ use crate::inventory::store::{Store, StoreError};
 use crate::journal::{self, Figures, Journal, OpenError};
 use crate::metrics::Metrics;
 use crate::mirror::{self, KnownKeys, Mirror};
+use crate::proxy::fallback::Fallback;
 use crate::proxy::{self, AccessRules, Proxy};
 use crate::reconcile::World;
 use crate::reconcile::jobs::Jobs;
@@ -104,7 +105,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         journal: journal.clone(),
         mirror: mirror.clone(),
         main: main.clone(),
-        mirror_service,
+        mirror_service: mirror_service.clone(),
         mirror_bucket_prefix: config.mirror_bucket_prefix.clone(),
         browser: inventory_browser(&config)?.map(Arc::new),
         metrics: metrics.clone(),
@@ -130,6 +131,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
             domains: config.proxy_domains.clone(),
             journal_required: config.journal_required,
             client_timeout: config.client_timeout,
+            fallback: fallback(&config, &mirror_service),
             access: access.clone(),
             metrics: metrics.clone(),
         })
@@ -165,6 +167,14 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     Ok(left)
 }
 
+/// Who a proxy reads from while main cannot answer; with connections of its own, like main's.
+fn fallback(config: &Config, mirror: &Upstream) -> Option<Fallback> {
+    config.read_fallback.then(|| Fallback {
+        mirror: Arc::new(mirror.sibling()),
+        prefix: config.mirror_bucket_prefix.clone(),
+    })
+}
+
 /// Finds the jobs of the previous run and lets them go on.
 async fn jobs(
     config: &Config,
@@ -185,6 +195,9 @@ async fn jobs(
     let jobs = Jobs::open(world).await?;
     let mut background = JoinSet::new();
     background.spawn(jobs.clone().work());
+    if let Some(schedule) = config.verify_schedule {
+        background.spawn(jobs.clone().keep(schedule));
+    }
     Ok((jobs, background))
 }
 

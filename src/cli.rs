@@ -3,6 +3,7 @@
 mod jobs;
 mod operate;
 mod print;
+mod restore;
 mod service;
 
 use std::net::SocketAddr;
@@ -75,6 +76,8 @@ enum Command {
     Verify(jobs::VerifyArgs),
     /// List, watch and cancel backfills and verifications
     Jobs(jobs::JobsArgs),
+    /// Bring back to main what the mirror has
+    Restore(restore::RestoreArgs),
     /// Run one embedded S3 store, for tests and compose files
     Store(StoreArgs),
 }
@@ -148,6 +151,7 @@ pub fn run() -> ExitCode {
             }
             Command::Backfill(args) => told(jobs::backfill(args).await),
             Command::Verify(args) => told(jobs::verify(args).await),
+            Command::Restore(args) => ExitCode::from(restore::restore(args).await),
             Command::Jobs(args) => told(jobs::jobs(args).await),
         }
     })
@@ -169,19 +173,23 @@ fn told(result: Result<u8, service::ServiceError>) -> ExitCode {
     }
 }
 
-async fn serve() -> ExitCode {
-    let config = match Environment::read().map_err(|error| vec![error]) {
-        Ok(environment) => Config::from_environment(&environment),
-        Err(faults) => Err(faults),
-    };
-    let config = match config {
-        Ok(config) => config,
-        Err(faults) => {
-            for fault in faults {
-                eprintln!("s3-mirror: {fault}");
-            }
-            return ExitCode::from(CONFIG_FAULT);
+/// The settings of the service; faults are told, and the exit code is yielded.
+fn read_config() -> Result<Config, u8> {
+    let config = Environment::read()
+        .map_err(|error| vec![error])
+        .and_then(|environment| Config::from_environment(&environment));
+    config.map_err(|faults| {
+        for fault in faults {
+            eprintln!("s3-mirror: {fault}");
         }
+        CONFIG_FAULT
+    })
+}
+
+async fn serve() -> ExitCode {
+    let config = match read_config() {
+        Ok(config) => config,
+        Err(code) => return ExitCode::from(code),
     };
     let _log = telemetry::init(config.log_level);
     let mut signals = match StopSignals::listen() {

@@ -8,6 +8,7 @@ pub mod env;
 mod mirroring;
 pub mod parse;
 mod quirks;
+pub mod schedule;
 mod storage_class;
 
 use std::net::SocketAddr;
@@ -182,6 +183,10 @@ pub struct Config {
     pub client_credentials_file: Option<PathBuf>,
     /// Buckets anybody can reach: names, or prefixes ending in `*`; empty for all.
     pub allowed_buckets: Vec<String>,
+    /// Serve reads from the mirror while main cannot?
+    pub read_fallback: bool,
+    /// When main, mirror and inventory are compared by themselves.
+    pub verify_schedule: Option<schedule::Schedule>,
     /// How long a stopping process finishes requests and drains the backlog.
     pub drain_timeout: Duration,
     /// What was set, for people to look at.
@@ -267,6 +272,8 @@ impl Config {
                 "always",
                 &[("always", Fence::Always), ("overlap", Fence::Overlap)],
             ),
+            verify_schedule: read.schedule("VERIFY_SCHEDULE", env.verify_schedule.as_deref()),
+            read_fallback: read.fallback("READ_FALLBACK", env.read_fallback.as_deref()),
             drain_timeout: Duration::from_secs(read.number(
                 "DRAIN_TIMEOUT_SECONDS",
                 env.drain_timeout_seconds.as_deref(),

@@ -27,6 +27,8 @@ pub struct Metrics {
     duration: Histogram,
     /// Failed tries to mirror a key.
     pub mirror_errors: Counter,
+    /// Reads the mirror served because main did not answer.
+    pub fallback_reads: Counter,
     /// Failed tries to write the inventory.
     pub db_errors: Counter,
     /// Accepted by main to confirmed by the mirror.
@@ -92,6 +94,7 @@ impl Metrics {
             // 0.5 ms to 4 min
             duration: Histogram::new(exponential_buckets(0.0005, 2.0, 20)),
             mirror_errors: Counter::default(),
+            fallback_reads: Counter::default(),
             db_errors: Counter::default(),
             // 1 ms to 4.6 h: RTC's 15 minutes lie well inside.
             mirror_latency: Latency {
@@ -118,6 +121,11 @@ impl Metrics {
             "mirror_errors",
             "Failed tries to mirror a key",
             metrics.mirror_errors.clone(),
+        );
+        prefixed.register(
+            "fallback_reads",
+            "Reads served from the mirror because main did not answer",
+            metrics.fallback_reads.clone(),
         );
         prefixed.register(
             "db_errors",

@@ -19,6 +19,7 @@ mod layout;
 mod pace;
 mod pause;
 mod replicate;
+mod restore;
 mod retry;
 mod write;
 
@@ -37,7 +38,8 @@ pub use deletes::{Brake, KnownKeys};
 use large::{Entered, LARGE_BYTES, Large};
 use pace::Pace;
 pub use pause::Paused;
-use replicate::{Done, Replicated, Replicator};
+use replicate::{Done, Naming, Replicated, Replicator};
+pub use restore::{RestoreError, Restorer};
 use retry::Failure;
 use write::Writer;
 
@@ -64,6 +66,7 @@ pub struct Mirror {
     journal: Journal,
     metrics: Metrics,
     replicator: Replicator,
+    deletes: Arc<Deletes>,
     breaker: Breaker,
     gate: pause::Gate,
     large: Large,
@@ -82,22 +85,22 @@ impl Mirror {
         let pace = Pace::new(mirroring.bytes_per_second, mirroring.requests_per_second);
         let writer = Writer::new(mirror.clone(), pace, workers);
         let default_type = ArcSwapOption::empty();
-        let deletes = Deletes::new(journal.clone(), &mirroring, known_keys);
+        let deletes = Arc::new(Deletes::new(journal.clone(), &mirroring, known_keys));
         let replicator = Replicator {
             main,
             mirror,
             writer,
-            prefix,
+            naming: Naming::With(prefix),
             fence,
             default_type,
-            deletes,
+            deletes: Some(deletes.clone()),
             storage_classes: mirroring.storage_classes,
             acl: mirroring.acl,
             put_bytes_max: mirroring.put_bytes_max,
         };
         let (breaker, gate) = (Breaker::default(), pause::Gate::new());
         let large = Large::new(workers);
-        Arc::new(Self { journal, metrics, replicator, breaker, gate, large })
+        Arc::new(Self { journal, metrics, replicator, deletes, breaker, gate, large })
     }
 
     /// One worker; runs until it is dropped.
@@ -154,29 +157,29 @@ impl Mirror {
 
     /// What becomes of deletes.
     pub fn delete_policy(&self) -> DeletePolicy {
-        self.replicator.deletes.policy()
+        self.deletes.policy()
     }
 
     /// Buckets whose deletes are held back until they are released.
     pub fn brakes(&self) -> Vec<Brake> {
-        self.replicator.deletes.brakes()
+        self.deletes.brakes()
     }
 
     /// Lets the held deletes of a bucket go; false when it has no brake on.
     pub async fn release(&self, bucket: &str) -> bool {
-        self.replicator.deletes.release(bucket).await
+        self.deletes.release(bucket).await
     }
 
     /// Finds the brakes and the pause of the previous run; to be called before the first worker
     /// starts.
     pub async fn recover(&self) -> Result<(), sqlx::Error> {
         self.gate.recover(&self.journal).await?;
-        self.replicator.deletes.recover().await
+        self.deletes.recover().await
     }
 
     /// Looks after what was released; runs until it is dropped.
     pub async fn watch(self: Arc<Self>) {
-        self.replicator.deletes.sweep().await;
+        self.deletes.sweep().await;
     }
 
     /// Has a person stopped mirroring?

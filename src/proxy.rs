@@ -20,6 +20,7 @@ mod document;
 mod error;
 mod exchange;
 mod facts;
+pub mod fallback;
 mod form;
 pub mod listener;
 mod multipart;
@@ -77,6 +78,8 @@ pub struct Proxy {
     pub journal_required: bool,
     /// How long a client may keep the proxy waiting for its body.
     pub client_timeout: Duration,
+    /// Who is read from while main cannot answer.
+    pub fallback: Option<fallback::Fallback>,
     /// Who may do what.
     pub access: Arc<AccessRules>,
     /// Counters.

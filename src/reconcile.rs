@@ -25,8 +25,9 @@ pub mod listing;
 pub mod merge;
 pub mod pace;
 pub mod report;
+pub mod restore;
 mod run;
-pub mod schedule;
+mod schedule;
 mod sieve;
 mod verify;
 

@@ -118,7 +118,7 @@ enum Action {
     },
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     crate::config::parse::bytes(text)
         .ok_or_else(|| "a number of bytes, such as 1048576 or 50MiB".to_owned())
 }

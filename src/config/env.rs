@@ -60,6 +60,8 @@ pub struct Environment {
     pub tee_spool_bytes: Option<String>,
     pub fence: Option<String>,
     pub drain_timeout_seconds: Option<String>,
+    pub verify_schedule: Option<String>,
+    pub read_fallback: Option<String>,
     pub client_timeout_seconds: Option<String>,
     pub client_credentials_file: Option<String>,
     pub allowed_buckets: Option<String>,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::uri::{Authority, Scheme};
 use tracing::level_filters::LevelFilter;
 
+use super::schedule::Schedule;
 use super::{AdminToken, Endpoint, Quirks, Secret, StaticKeys};
 
 /// Shortest admin token, in bytes: with ten tries a minute even sixteen letters are never guessed.
@@ -56,6 +57,18 @@ impl Reader {
                 default
             }
         }
+    }
+
+    pub(super) fn fallback(&mut self, name: &str, value: Option<&str>) -> bool {
+        self.one_of(name, value, "off", &[("off", false), ("mirror", true)])
+    }
+
+    pub(super) fn schedule(&mut self, name: &str, value: Option<&str>) -> Option<Schedule> {
+        let schedule = Schedule::parse(value?);
+        if schedule.is_none() {
+            self.fault(format!("{name} must be an interval such as 24h, or a time such as 03:30"));
+        }
+        schedule
     }
 
     pub(super) fn bytes(&mut self, name: &str, value: Option<&str>, default: u64) -> u64 {

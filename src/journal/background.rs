@@ -264,6 +264,17 @@ impl Journal {
         }
     }
 
+    /// Has the mirror everything that is known of this key? False also where the journal cannot
+    /// tell.
+    pub async fn is_mirrored(&self, object: &ObjectKey) -> bool {
+        self.flush().await;
+        if self.health().failing() {
+            return false;
+        }
+        let mut reader = self.shared.reader.lock().await;
+        store::is_mirrored(&mut reader, &object.bucket, &object.key).await.unwrap_or(false)
+    }
+
     /// Which of these keys of a bucket have an entry that the mirror has not confirmed, or that
     /// waits for its row: a change of theirs is on its way.
     ///

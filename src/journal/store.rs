@@ -272,6 +272,21 @@ pub(super) async fn pending_among(
     Ok(found.into_iter().collect())
 }
 
+/// Is there no entry of the key that the mirror has not confirmed?
+pub(super) async fn is_mirrored(
+    db: &mut SqliteConnection,
+    bucket: &str,
+    key: &str,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT NOT EXISTS (SELECT 1 FROM entry WHERE bucket = ?1 AND key = ?2 AND mirror <> 1)",
+    )
+    .bind(bucket)
+    .bind(key)
+    .fetch_one(db)
+    .await
+}
+
 /// Recorded parts of an upload: `(number, etag, size)`.
 pub(super) async fn parts(
     db: &mut SqliteConnection,

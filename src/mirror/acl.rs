@@ -41,7 +41,7 @@ impl Replicator {
         let Some(wanted) = acl.filter(|acl| !written || *acl != CannedAcl::Private) else {
             return Ok(acl);
         };
-        let bucket = format!("{}{}", self.prefix, work.entry.object.bucket);
+        let bucket = self.naming.of(&work.entry.object.bucket);
         let place = Place { bucket: &bucket, key: &work.entry.object.key };
         match self.writer.acl(place, wanted.name()).await {
             // Without lists everything is private.

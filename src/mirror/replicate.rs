@@ -49,16 +49,34 @@ pub(super) struct Replicator {
     pub(super) main: Arc<Upstream>,
     pub(super) mirror: Arc<Upstream>,
     pub(super) writer: Writer,
-    pub(super) prefix: String,
+    pub(super) naming: Naming,
     pub(super) fence: Fence,
     /// The media type main stores when a client names none, once that has been seen.
     pub(super) default_type: ArcSwapOption<HeaderValue>,
-    pub(super) deletes: Deletes,
+    /// What becomes of deletes; without it nothing is deleted.
+    pub(super) deletes: Option<Arc<Deletes>>,
     pub(super) storage_classes: StorageClasses,
     /// Are access control lists copied?
     pub(super) acl: bool,
     /// Largest object that is sent in one request.
     pub(super) put_bytes_max: u64,
+}
+
+/// How the bucket that is written is named after the one that is read.
+pub(super) enum Naming {
+    /// With this before it.
+    With(String),
+    /// Without what it begins with.
+    Without(String),
+}
+
+impl Naming {
+    pub(super) fn of(&self, bucket: &str) -> String {
+        match self {
+            Self::With(prefix) => format!("{prefix}{bucket}"),
+            Self::Without(prefix) => bucket.strip_prefix(prefix).unwrap_or(bucket).to_owned(),
+        }
+    }
 }
 
 /// What one copy wrote.
@@ -163,7 +181,7 @@ impl Replicator {
     /// The bucket itself came or went. Objects make their bucket on the mirror when they need
     /// it; this is for buckets that have none yet, or no more.
     async fn replicate_bucket(&self, work: &Work) -> Result<Done, Failure> {
-        let bucket = format!("{}{}", self.prefix, work.entry.object.bucket);
+        let bucket = self.naming.of(&work.entry.object.bucket);
         for _ in 0..ROUNDS {
             let exists = self.main(work).bucket_exists().await?;
             if exists {
@@ -187,7 +205,11 @@ impl Replicator {
 
     /// What becomes of a key that main no longer has, unless it is deleted now.
     async fn spare(&self, work: &Work) -> Option<Done> {
-        match self.deletes.judge(work).await {
+        let judgement = match &self.deletes {
+            Some(deletes) => deletes.judge(work).await,
+            None => Judgement::Keep,
+        };
+        match judgement {
             Judgement::Delete => None,
             Judgement::Hold { due_ms, reason } => Some(Done::Held { due_ms, reason }),
             Judgement::Keep => {
@@ -257,7 +279,7 @@ impl Replicator {
         state: Option<&ObjectState>,
         large: bool,
     ) -> Result<Applied, Failure> {
-        let bucket = format!("{}{}", self.prefix, work.entry.object.bucket);
+        let bucket = self.naming.of(&work.entry.object.bucket);
         let key = &*work.entry.object.key;
         let Some(state) = state else {
             self.writer.delete(Place { bucket: &bucket, key }).await?;

@@ -9,11 +9,12 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use super::answer::{error_before_sending, failed};
 use super::error::S3Error;
 use super::facts::facts_of;
+use super::fallback::Sent;
 use super::record::Record;
 use super::response::ResponseBody;
 use super::source::Source;
 use super::upload::{Framing, Gate, Plan, Transfer, UploadBody};
-use super::{Admitted, INLINE_BODY_BYTES, Proxy, form, refuse};
+use super::{Admitted, INLINE_BODY_BYTES, Proxy, form, pass_on, refuse};
 use crate::journal::entry::{Facts, NewIntent, ObjectKey, Outcome};
 use crate::journal::{AppendError, Durable, Intent, now_ms};
 use crate::outcome::{Reached, judge};
@@ -30,10 +31,12 @@ impl Proxy {
         record: Box<Record>,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
+        let spare = self.spare(&admitted);
         let (outgoing, _) = outgoing(admitted, UploadSource::Stream(body), None, None);
-        match self.main.send(outgoing).await {
-            Ok(response) => self.answer(response, &resource, record, None).await,
-            Err(error) => refuse(&failed(&error), &resource, record),
+        match self.send_read(outgoing, spare, &record.id).await {
+            Sent::Main(Ok(response)) => self.answer(response, &resource, record, None).await,
+            Sent::Main(Err(error)) => refuse(&failed(&error), &resource, record),
+            Sent::Mirror(response) => pass_on(response, record, None),
         }
     }
 
