@@ -166,10 +166,17 @@ impl Upstream {
 
     async fn send_once(&self, outgoing: Outgoing) -> Result<Response<Received>, Failed> {
         let elsewhere = self.elsewhere.of(&outgoing.path);
+        let path = elsewhere.as_ref().map_or_else(String::new, |_| outgoing.path.clone());
         let site = elsewhere.as_deref().unwrap_or(&self.home);
         let request = self.signed(outgoing, site).await;
         let request = request.map_err(|error| Failed { error, stale: false })?;
-        self.pool.request(&site.authority, request).await
+        let result = self.pool.request(&site.authority, request).await;
+        if elsewhere.is_some()
+            && matches!(&result, Err(Failed { error: SendError::Connect(_), .. }))
+        {
+            self.elsewhere.forget(&path);
+        }
+        result
     }
 
     /// Takes over what an error document tells about where the bucket of `path` is. True: the next

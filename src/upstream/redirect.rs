@@ -7,7 +7,7 @@
 //!
 //! A place is taken over only if it belongs to the same service: the same host, a sibling in its
 //! domain, or any S3 endpoint of AWS if the service is AWS. What is learnt is kept in memory and
-//! replaced when the service redirects again.
+//! replaced when the service redirects again, or dropped when nobody answers there.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -58,7 +58,8 @@ pub(super) struct Elsewhere {
 impl Elsewhere {
     /// From the head of a response.
     pub(super) fn told_by(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
-        let moved = matches!(status.as_u16(), 301 | 302 | 307 | 308);
+        // 302 and 303 are what login pages and gateways in between answer, never S3.
+        let moved = matches!(status.as_u16(), 301 | 307 | 308);
         if !moved && status != StatusCode::BAD_REQUEST {
             return None;
         }
@@ -150,6 +151,17 @@ impl Sites {
         });
         true
     }
+
+    /// Takes back what was learnt for the bucket of `path`: nobody answers there.
+    pub(super) fn forget(&self, path: &str) {
+        let bucket = bucket_of(path);
+        tracing::warn!(bucket, "nobody answers where the bucket was said to be");
+        self.known.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            known.remove(bucket);
+            known
+        });
+    }
 }
 
 /// The bucket in a canonical path-style path, still encoded.
@@ -204,6 +216,23 @@ mod tests {
             keys: None,
             quirks: crate::config::Quirks::default(),
         }
+    }
+
+    #[test]
+    fn what_gateways_answer_moves_no_bucket() {
+        assert_eq!(told(302, &[("location", "https://s3.example.com/login")]), None);
+        assert_eq!(told(303, &[("location", "https://s3.example.com/login")]), None);
+    }
+
+    #[test]
+    fn a_place_where_nobody_answers_is_forgotten() {
+        let sites = Sites::default();
+        let home = endpoint("s3.amazonaws.com", "us-east-1");
+        let moved = told(301, &[("x-amz-bucket-region", "eu-west-1")]).unwrap();
+        assert!(sites.learn(&home, "/bucket/key", &moved));
+        assert!(sites.of("/bucket/other").is_some());
+        sites.forget("/bucket/key");
+        assert!(sites.of("/bucket/key").is_none());
     }
 
     fn told(status: u16, headers: &[(&'static str, &str)]) -> Option<Elsewhere> {
