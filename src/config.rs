@@ -52,10 +52,16 @@ pub struct Endpoint {
     pub authority: http::uri::Authority,
     /// Region that goes into the signature.
     pub region: String,
-    /// Static keys; without them the standard AWS credential chain is used.
+    /// Static keys; without them, and without files, the standard AWS credential chain is used.
     pub keys: Option<StaticKeys>,
     /// What this service wants otherwise than S3 does.
     pub quirks: Quirks,
+    /// Files that hold the keys.
+    pub key_files: Option<KeyFiles>,
+    /// Role that is assumed with them.
+    pub role: Option<Role>,
+    /// Certificates to trust instead of the system's, PEM.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Endpoint {
@@ -72,6 +78,24 @@ pub struct StaticKeys {
     pub access_key_id: String,
     /// Secret access key.
     pub secret_access_key: Secret,
+}
+
+/// Files whose first lines are the keys; read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// Access key ID.
+    pub access_key: PathBuf,
+    /// Secret access key.
+    pub secret_key: PathBuf,
+}
+
+/// A role to assume by STS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// Its ARN.
+    pub arn: String,
+    /// What its trust policy asks for beside the keys.
+    pub external_id: Option<String>,
 }
 
 /// Where the inventory is kept.
@@ -199,21 +223,7 @@ impl Config {
     /// Judges the environment. `Err` holds every fault, each naming its variable.
     pub fn from_environment(env: &Environment) -> Result<Self, Vec<String>> {
         let mut read = Reader::default();
-        let main = read.endpoint(
-            "MAIN",
-            env.main_s3_endpoint.as_deref().or(Some("https://s3.amazonaws.com")),
-            [&env.main_access_key, &env.main_secret_key, &env.main_region, &env.main_quirks],
-        );
-        let mirror = read.endpoint(
-            "MIRROR",
-            env.mirror_s3_endpoint.as_deref(),
-            [
-                &env.mirror_access_key,
-                &env.mirror_secret_key,
-                &env.mirror_region,
-                &env.mirror_quirks,
-            ],
-        );
+        let (main, mirror) = endpoints(&mut read, env);
         let prefix = env.mirror_bucket_prefix.clone().unwrap_or_default();
         if !prefix.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')) {
             read.fault("MIRROR_BUCKET_PREFIX must hold only letters, digits, '-', '.' and '_'");
@@ -295,6 +305,41 @@ impl Config {
         let faults = read.into_faults();
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
+}
+
+/// Main and mirror.
+fn endpoints(read: &mut Reader, env: &Environment) -> (Option<Endpoint>, Option<Endpoint>) {
+    let main = read.endpoint(
+        "MAIN",
+        env.main_s3_endpoint.as_deref().or(Some("https://s3.amazonaws.com")),
+        &parse::EndpointVariables {
+            access: &env.main_access_key,
+            secret: &env.main_secret_key,
+            access_file: &env.main_access_key_file,
+            secret_file: &env.main_secret_key_file,
+            region: &env.main_region,
+            role: &env.main_role_arn,
+            external_id: &env.main_external_id,
+            ca_file: &env.main_ca_file,
+            quirks: &env.main_quirks,
+        },
+    );
+    let mirror = read.endpoint(
+        "MIRROR",
+        env.mirror_s3_endpoint.as_deref(),
+        &parse::EndpointVariables {
+            access: &env.mirror_access_key,
+            secret: &env.mirror_secret_key,
+            access_file: &env.mirror_access_key_file,
+            secret_file: &env.mirror_secret_key_file,
+            region: &env.mirror_region,
+            role: &env.mirror_role_arn,
+            external_id: &env.mirror_external_id,
+            ca_file: &env.mirror_ca_file,
+            quirks: &env.mirror_quirks,
+        },
+    );
+    (main, mirror)
 }
 
 fn inventory(read: &mut Reader, env: &Environment) -> InventoryConfig {

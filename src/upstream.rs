@@ -18,6 +18,7 @@ mod quirks;
 pub mod read;
 pub mod redirect;
 pub mod sign;
+mod tls;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -89,12 +90,13 @@ pub enum SendError {
 impl Upstream {
     /// Makes the client; connects to nothing yet.
     pub async fn new(endpoint: &Endpoint) -> Result<Self, std::io::Error> {
-        let pool = Pool::new(connector(tls_config()), endpoint.scheme.clone());
+        let tls = tls::client_config(endpoint.ca_file.as_deref())?;
+        let pool = Pool::new(connector(tls), endpoint.scheme.clone());
         Ok(Self {
             endpoint: endpoint.clone(),
             home: Arc::new(Site::new(endpoint.authority.clone(), &endpoint.region)?),
             elsewhere: Arc::default(),
-            provider: Arc::new(Provider::new(endpoint).await),
+            provider: Arc::new(Box::pin(Provider::new(endpoint)).await),
             pool,
         })
     }
@@ -118,7 +120,7 @@ impl Upstream {
     }
 
     /// Where its credentials come from.
-    pub fn provider(&self) -> &Provider {
+    pub fn provider(&self) -> &Arc<Provider> {
         &self.provider
     }
 
@@ -234,24 +236,6 @@ pub fn describe(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// TLS with the system's certificates and one provider.
-fn tls_config() -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        tracing::warn!(%error, "cannot read a system certificate");
-    }
-    roots.add_parsable_certificates(found.certs);
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12]);
-    match builder {
-        Ok(builder) => builder.with_root_certificates(roots).with_no_client_auth(),
-        // Both versions are part of the provider we name above.
-        Err(error) => unreachable!("TLS 1.2 and 1.3 are known to ring: {error}"),
-    }
 }
 
 /// The HTTP client the AWS crates use: the same TLS provider as everything else.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use http::uri::{Authority, Scheme};
 use tracing::level_filters::LevelFilter;
 
 use super::schedule::Schedule;
-use super::{AdminToken, Endpoint, Quirks, Secret, StaticKeys};
+use super::{AdminToken, Endpoint, KeyFiles, Quirks, Role, Secret, StaticKeys};
 
 /// Shortest admin token, in bytes: with ten tries a minute even sixteen letters are never guessed.
 pub const TOKEN_BYTES_MIN: usize = 16;
@@ -22,6 +23,19 @@ pub(super) const LEVELS: &[(&str, LevelFilter)] = &[
     ("error", LevelFilter::ERROR),
     ("off", LevelFilter::OFF),
 ];
+
+/// What is said about one S3 service, as it is in the environment.
+pub(super) struct EndpointVariables<'a> {
+    pub(super) access: &'a Option<String>,
+    pub(super) secret: &'a Option<String>,
+    pub(super) access_file: &'a Option<String>,
+    pub(super) secret_file: &'a Option<String>,
+    pub(super) region: &'a Option<String>,
+    pub(super) role: &'a Option<String>,
+    pub(super) external_id: &'a Option<String>,
+    pub(super) ca_file: &'a Option<String>,
+    pub(super) quirks: &'a Option<String>,
+}
 
 /// Reads values and remembers what was wrong with them.
 #[derive(Default)]
@@ -178,30 +192,65 @@ impl Reader {
         domains.into_iter().flatten().collect()
     }
 
-    /// An S3 service from its variables: access key, secret key, region.
+    /// Two values of which neither is any good alone.
+    fn both(
+        &mut self,
+        who: &str,
+        names: [&str; 2],
+        first: Option<String>,
+        second: Option<String>,
+    ) -> Option<(String, String)> {
+        let [first_name, second_name] = names;
+        match (first, second) {
+            (Some(first), Some(second)) => Some((first, second)),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.fault(format!("{who}_{second_name} is missing beside {who}_{first_name}"));
+                None
+            }
+            (None, Some(_)) => {
+                self.fault(format!("{who}_{first_name} is missing beside {who}_{second_name}"));
+                None
+            }
+        }
+    }
+
+    /// An S3 service from its variables.
     pub(super) fn endpoint(
         &mut self,
         who: &str,
         url: Option<&str>,
-        [access, secret, region, quirks]: [&Option<String>; 4],
+        variables: &EndpointVariables<'_>,
     ) -> Option<Endpoint> {
-        let keys = match (access, secret) {
-            (Some(access), Some(secret)) => Some(StaticKeys {
-                access_key_id: access.trim().to_owned(),
-                secret_access_key: Secret::new(secret.trim()),
-            }),
-            (None, None) => None,
-            (Some(_), None) => {
-                self.fault(format!("{who}_SECRET_KEY is missing beside {who}_ACCESS_KEY"));
-                None
-            }
-            (None, Some(_)) => {
-                self.fault(format!("{who}_ACCESS_KEY is missing beside {who}_SECRET_KEY"));
-                None
-            }
-        };
-        let region = region.as_deref().map_or("us-east-1", str::trim).to_owned();
-        let quirks = Quirks::parse(quirks.as_deref().unwrap_or_default()).unwrap_or_else(|| {
+        let text = |value: &Option<String>| value.as_deref().map(|text| text.trim().to_owned());
+        let (access, secret) = (text(variables.access), text(variables.secret));
+        let given = self.both(who, ["ACCESS_KEY", "SECRET_KEY"], access, secret);
+        let (access, secret) = (text(variables.access_file), text(variables.secret_file));
+        let files = self.both(who, ["ACCESS_KEY_FILE", "SECRET_KEY_FILE"], access, secret);
+        if given.is_some() && files.is_some() {
+            self.fault(format!("{who}_ACCESS_KEY and {who}_ACCESS_KEY_FILE: set only one of them"));
+        }
+        let keys = given.map(|(access_key_id, secret)| StaticKeys {
+            access_key_id,
+            secret_access_key: Secret::new(secret),
+        });
+        let key_files = files.map(|(access, secret)| KeyFiles {
+            access_key: access.into(),
+            secret_key: secret.into(),
+        });
+        let external_id = text(variables.external_id);
+        let role = text(variables.role);
+        if role.as_ref().is_some_and(|arn| !arn.starts_with("arn:")) {
+            self.fault(format!("{who}_ROLE_ARN must be an ARN, such as arn:aws:iam::...:role/..."));
+        }
+        if role.is_none() && external_id.is_some() {
+            self.fault(format!("{who}_EXTERNAL_ID needs {who}_ROLE_ARN"));
+        }
+        let role = role.map(|arn| Role { arn, external_id });
+        let ca_file = text(variables.ca_file).map(PathBuf::from);
+        let region = text(variables.region).unwrap_or_else(|| "us-east-1".to_owned());
+        let quirks = text(variables.quirks).unwrap_or_default();
+        let quirks = Quirks::parse(&quirks).unwrap_or_else(|| {
             let words = Quirks::words();
             self.fault(format!("{who}_QUIRKS must be words from {words}, separated by commas"));
             Quirks::default()
@@ -211,7 +260,9 @@ impl Reader {
             return None;
         };
         if let Some((scheme, authority)) = split_url(url.trim()) {
-            Some(Endpoint { scheme, authority, region, keys, quirks })
+            let endpoint =
+                Endpoint { scheme, authority, region, keys, key_files, role, ca_file, quirks };
+            Some(endpoint)
         } else {
             self.fault(format!(
                 "{who}_S3_ENDPOINT must be http:// or https:// with a host and no path"
@@ -285,6 +336,9 @@ pub(super) fn nowhere() -> Endpoint {
         region: String::new(),
         keys: None,
         quirks: Quirks::default(),
+        key_files: None,
+        role: None,
+        ca_file: None,
     }
 }
 

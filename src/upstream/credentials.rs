@@ -1,24 +1,20 @@
 //! Where the keys for main and mirror come from.
 //!
-//! Static keys, or the standard AWS chain (environment, profile, web identity, EKS Pod Identity
-//! and ECS, IMDS). Chain credentials are fetched before they expire: a request never waits for a
-//! refresh while the present ones are still good, and a failed refresh is retried while they are.
+//! Static keys, keys in files that are read again, or the standard AWS chain (environment,
+//! profile, web identity, EKS Pod Identity and ECS, IMDS); and with any of them perhaps a role to
+//! assume. [`lease`] keeps what they gave and renews it ahead of its end, so that no request fails
+//! or waits at the turn.
+
+mod lease;
+mod source;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use arc_swap::ArcSwapOption;
-use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 
 use crate::config::{Endpoint, Secret};
-
-/// Credentials closer to their expiry than this are renewed.
-const RENEW_BEFORE: Duration = Duration::from_mins(5);
-/// Credentials closer to their expiry than this are not used any more: a request signed now
-/// may be judged by a server whose clock is ahead.
-const UNUSABLE_BEFORE: Duration = Duration::from_secs(10);
-/// Pause after a failed refresh.
-const RETRY: Duration = Duration::from_secs(5);
+use lease::Leases;
 
 /// Keys as they sign a request.
 #[derive(Debug)]
@@ -41,40 +37,23 @@ pub struct NoCredentials(String);
 pub enum Provider {
     /// From the environment variables of this service.
     Static(Arc<Credentials>),
-    /// From the standard chain.
-    Chain(Chain),
-}
-
-/// The standard chain with what it last gave.
-#[derive(Debug)]
-pub struct Chain {
-    provider: SharedCredentialsProvider,
-    current: ArcSwapOption<Lease>,
-    refresh: tokio::sync::Mutex<Option<SystemTime>>,
-}
-
-#[derive(Debug)]
-struct Lease {
-    credentials: Arc<Credentials>,
-    expires: Option<SystemTime>,
-}
-
-impl Lease {
-    fn good_for(&self, now: SystemTime, margin: Duration) -> bool {
-        self.expires.is_none_or(|expires| now + margin < expires)
-    }
+    /// From somewhere that has to be asked, now and again.
+    Leased(Leases),
 }
 
 impl Provider {
-    /// The provider an endpoint asks for. The chain is built lazily and asks nothing yet.
+    /// The provider an endpoint asks for. Nothing is asked yet.
     pub async fn new(endpoint: &Endpoint) -> Self {
-        match &endpoint.keys {
-            Some(keys) => Self::Static(Arc::new(Credentials {
+        match (&endpoint.keys, &endpoint.role, &endpoint.key_files) {
+            (Some(keys), None, None) => Self::Static(Arc::new(Credentials {
                 access_key_id: keys.access_key_id.clone(),
                 secret_access_key: keys.secret_access_key.clone(),
                 session_token: None,
             })),
-            None => Self::Chain(Chain::new(chain(&endpoint.region).await)),
+            (_, None, Some(_)) => {
+                Self::Leased(Leases::of_files(Box::pin(source::of(endpoint)).await))
+            }
+            _ => Self::Leased(Leases::new(Box::pin(source::of(endpoint)).await)),
         }
     }
 
@@ -82,93 +61,47 @@ impl Provider {
     pub async fn current(&self) -> Result<Arc<Credentials>, NoCredentials> {
         match self {
             Self::Static(credentials) => Ok(credentials.clone()),
-            Self::Chain(chain) => chain.current(SystemTime::now()).await,
+            Self::Leased(leases) => Ok(leases.current(SystemTime::now()).await?.credentials()),
         }
     }
 
     /// The same credentials as the AWS SDK takes them.
-    pub fn for_sdk(&self) -> SharedCredentialsProvider {
-        match self {
-            Self::Static(keys) => {
-                SharedCredentialsProvider::new(aws_credential_types::Credentials::new(
-                    keys.access_key_id.clone(),
-                    keys.secret_access_key.expose(),
-                    None,
-                    None,
-                    "s3-mirror",
-                ))
-            }
-            Self::Chain(chain) => chain.provider.clone(),
-        }
+    pub fn for_sdk(self: &Arc<Self>) -> SharedCredentialsProvider {
+        SharedCredentialsProvider::new(ForSdk(self.clone()))
     }
 }
 
-impl Chain {
-    fn new(provider: SharedCredentialsProvider) -> Self {
-        Self { provider, current: ArcSwapOption::empty(), refresh: tokio::sync::Mutex::new(None) }
-    }
-
-    async fn current(&self, now: SystemTime) -> Result<Arc<Credentials>, NoCredentials> {
-        let lease = self.current.load_full();
-        if let Some(lease) = lease.filter(|lease| lease.good_for(now, RENEW_BEFORE)) {
-            return Ok(lease.credentials.clone());
-        }
-        // One refresh at a time. Whoever finds it under way goes on with credentials that still
-        // have some minutes, and waits for it only without any.
-        let still_good = || {
-            let lease = self.current.load_full();
-            lease.filter(|lease| lease.good_for(now, UNUSABLE_BEFORE))
-        };
-        let mut failed_at = match (self.refresh.try_lock(), still_good()) {
-            (Ok(guard), _) => guard,
-            (Err(_), Some(lease)) => return Ok(lease.credentials.clone()),
-            (Err(_), None) => self.refresh.lock().await,
-        };
-        if let Some(lease) = self.current.load_full().filter(|l| l.good_for(now, RENEW_BEFORE)) {
-            return Ok(lease.credentials.clone());
-        }
-        let paused = failed_at.is_some_and(|at| now < at + RETRY);
-        if paused && let Some(lease) = still_good() {
-            return Ok(lease.credentials.clone());
-        }
-        match self.provider.provide_credentials().await {
-            Ok(fresh) => {
-                let lease = Arc::new(Lease {
-                    credentials: Arc::new(Credentials {
-                        access_key_id: fresh.access_key_id().to_owned(),
-                        secret_access_key: Secret::new(fresh.secret_access_key()),
-                        session_token: fresh.session_token().map(Secret::new),
-                    }),
-                    expires: fresh.expiry(),
-                });
-                self.current.store(Some(lease.clone()));
-                *failed_at = None;
-                Ok(lease.credentials.clone())
-            }
-            Err(error) => {
-                *failed_at = Some(now);
-                tracing::error!(%error, "cannot get credentials");
-                still_good()
-                    .map(|lease| lease.credentials.clone())
-                    .ok_or_else(|| NoCredentials(error.to_string()))
-            }
-        }
-    }
+/// The standard chain alone, for what is not an S3 service.
+pub async fn chain(region: &str) -> SharedCredentialsProvider {
+    let chain = source::chain(&Box::pin(source::sdk_config(region)).await);
+    Arc::new(Provider::Leased(Leases::new(chain))).for_sdk()
 }
 
-async fn chain(region: &str) -> SharedCredentialsProvider {
-    let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
-        .http_client(super::sdk_http_client())
-        .region(aws_config::Region::new(region.to_owned()))
-        .load()
-        .await;
-    config.credentials_provider().unwrap_or_else(|| {
-        // The chain always yields a provider; an empty one says so at its first use.
-        SharedCredentialsProvider::new(
-            aws_config::meta::credentials::CredentialsProviderChain::first_try(
-                "none",
-                aws_config::environment::EnvironmentVariableCredentialsProvider::new(),
-            ),
-        )
-    })
+#[derive(Debug)]
+struct ForSdk(Arc<Provider>);
+
+impl ProvideCredentials for ForSdk {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async move {
+            let (keys, until) = match &*self.0 {
+                Provider::Static(keys) => (keys.clone(), None),
+                Provider::Leased(leases) => {
+                    let lease = leases.current(SystemTime::now()).await.map_err(|error| {
+                        aws_credential_types::provider::error::CredentialsError::not_loaded(error)
+                    })?;
+                    (lease.credentials(), lease.ask_again())
+                }
+            };
+            Ok(aws_credential_types::Credentials::new(
+                keys.access_key_id.clone(),
+                keys.secret_access_key.expose(),
+                keys.session_token.as_ref().map(|token| token.expose().to_owned()),
+                until,
+                "s3-mirror",
+            ))
+        })
+    }
 }

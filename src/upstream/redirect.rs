@@ -215,6 +215,9 @@ mod tests {
             region: region.into(),
             keys: None,
             quirks: crate::config::Quirks::default(),
+            key_files: None,
+            role: None,
+            ca_file: None,
         }
     }
 
