@@ -261,7 +261,7 @@ impl Reader {
         };
         if let Some((scheme, authority)) = split_url(url.trim()) {
             let endpoint =
-                Endpoint { scheme, authority, region, keys, key_files, role, ca_file, quirks };
+                Endpoint { scheme, authority, region, keys, quirks, key_files, role, ca_file };
             Some(endpoint)
         } else {
             self.fault(format!(
