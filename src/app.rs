@@ -25,6 +25,7 @@ use crate::journal::{self, Figures, Journal, OpenError};
 use crate::metrics::Metrics;
 use crate::mirror::{self, KnownKeys, Mirror};
 use crate::proxy::fallback::Fallback;
+use crate::proxy::tls::Tls;
 use crate::proxy::{self, AccessRules, Proxy};
 use crate::reconcile::World;
 use crate::reconcile::jobs::Jobs;
@@ -118,6 +119,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let access = access_rules(&config, &mut workers).await?;
     let admin_listener = listen(config.admin_addr).await?;
     let listener = listen(config.listen_addr).await?;
+    let tls = tls(&config, &mut workers).await?;
     workers.spawn(admin.clone().serve(admin_listener));
     workers.spawn(admin.clone().watch());
     let tee = Tee::open(config.tee_memory_bytes, config.tee_spool_bytes, &config.data_dir)?;
@@ -150,7 +152,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let mut deadline = None;
     let stop = announced(&admin, stop);
     let stop = async { deadline = Some(stop.await + config.drain_timeout) };
-    let finished = proxy::listener::serve(listener, proxies, stop, config.drain_timeout).await?;
+    let finished =
+        proxy::listener::serve(listener, tls, proxies, stop, config.drain_timeout).await?;
     if !finished {
         tracing::warn!("requests were still under way when the time to drain was over");
     }
@@ -251,6 +254,14 @@ async fn drain(journal: &Journal, mirror: &Mirror, deadline: Instant) -> Figures
         }
         tokio::time::sleep(DRAIN_POLL).await;
     }
+}
+
+/// The certificate of the S3 port, and a watch over its files.
+async fn tls(config: &Config, workers: &mut JoinSet<()>) -> Result<Option<Tls>, std::io::Error> {
+    let Some((certificate, key)) = &config.tls else { return Ok(None) };
+    let tls = Tls::open(certificate, key).await?;
+    workers.spawn(tls.clone().watch());
+    Ok(Some(tls))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -185,6 +185,8 @@ pub struct Config {
     pub log_level: tracing::level_filters::LevelFilter,
     /// Where S3 is served.
     pub listen_addr: SocketAddr,
+    /// Certificate chain and key of that port, PEM; without them it speaks no TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Where probes, metrics and the API are served.
     pub admin_addr: SocketAddr,
     /// Who may change something there.
@@ -251,6 +253,14 @@ impl Config {
             proxy_domains: read.domains("PROXY_DOMAIN", env.proxy_domain.as_deref()),
             log_level: read.one_of("LOG_LEVEL", env.log_level.as_deref(), "info", parse::LEVELS),
             listen_addr: read.address("LISTEN_ADDR", env.listen_addr.as_deref(), "0.0.0.0:8080"),
+            tls: read
+                .both(
+                    "TLS",
+                    ["CERT_FILE", "KEY_FILE"],
+                    env.tls_cert_file.clone(),
+                    env.tls_key_file.clone(),
+                )
+                .map(|(certificate, key)| (certificate.into(), key.into())),
             admin_addr: read.address("ADMIN_ADDR", env.admin_addr.as_deref(), "0.0.0.0:9090"),
             admin_token: read
                 .admin_token(env.admin_token.as_deref(), env.admin_token_file.as_deref()),

@@ -28,6 +28,7 @@ mod patience;
 mod record;
 mod response;
 mod source;
+pub mod tls;
 mod translate;
 mod upload;
 

@@ -60,6 +60,8 @@ pub struct Environment {
     pub proxy_domain: Option<String>,
     pub log_level: Option<String>,
     pub listen_addr: Option<String>,
+    pub tls_cert_file: Option<String>,
+    pub tls_key_file: Option<String>,
     pub admin_addr: Option<String>,
     pub admin_token: Option<String>,
     pub admin_token_file: Option<String>,

@@ -193,7 +193,7 @@ impl Reader {
     }
 
     /// Two values of which neither is any good alone.
-    fn both(
+    pub(super) fn both(
         &mut self,
         who: &str,
         names: [&str; 2],

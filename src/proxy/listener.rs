@@ -11,13 +11,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Proxy;
+use super::tls::Tls;
 use crate::s3::headers::HEADERS_MAX;
 
 /// Pause after an error of `accept`, such as too many open files.
@@ -36,6 +39,7 @@ struct Core {
 /// `grace`, until the requests under way have ended. Returns whether they all had.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     proxies: Vec<Proxy>,
     stop: impl Future<Output = ()>,
     grace: Duration,
@@ -43,7 +47,7 @@ pub async fn serve(
     let cores: Vec<Core> = proxies
         .into_iter()
         .enumerate()
-        .map(|(number, proxy)| Core::start(number, proxy, grace))
+        .map(|(number, proxy)| Core::start(number, proxy, tls.clone(), grace))
         .collect::<Result<_, _>>()?;
     let mut stop = std::pin::pin!(stop);
     let mut turn = cores.iter().cycle();
@@ -86,12 +90,17 @@ pub async fn serve(
 }
 
 impl Core {
-    fn start(number: usize, proxy: Proxy, grace: Duration) -> std::io::Result<Self> {
+    fn start(
+        number: usize,
+        proxy: Proxy,
+        tls: Option<Tls>,
+        grace: Duration,
+    ) -> std::io::Result<Self> {
         let (connections, arriving) = mpsc::channel(BACKLOG);
         let (done, finished) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("s3-{number}")).spawn(move || {
-            let all = runtime.block_on(run(Arc::new(proxy), arriving, grace));
+            let all = runtime.block_on(run(Arc::new(proxy), tls, arriving, grace));
             // Tasks that are left are cut off here; their intents settle as unknown.
             drop(runtime);
             if done.send(all).is_err() {
@@ -102,8 +111,13 @@ impl Core {
     }
 }
 
-async fn run(proxy: Arc<Proxy>, mut arriving: mpsc::Receiver<TcpStream>, grace: Duration) -> bool {
-    let mut server = hyper::server::conn::http1::Builder::new();
+async fn run(
+    proxy: Arc<Proxy>,
+    tls: Option<Tls>,
+    mut arriving: mpsc::Receiver<TcpStream>,
+    grace: Duration,
+) -> bool {
+    let mut server = http1::Builder::new();
     server
         .timer(TokioTimer::new())
         .header_read_timeout(proxy.client_timeout)
@@ -119,17 +133,32 @@ async fn run(proxy: Arc<Proxy>, mut arriving: mpsc::Receiver<TcpStream>, grace: 
                 continue;
             }
         };
-        let proxy = proxy.clone();
-        let service = service_fn(move |request| {
-            let proxy = proxy.clone();
-            async move { Ok::<_, std::convert::Infallible>(proxy.handle(request).await) }
-        });
-        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+        let (proxy, server, watcher) = (proxy.clone(), server.clone(), graceful.watcher());
+        let Some(tls) = tls.clone() else {
+            tokio::spawn(connection(proxy, server, watcher, stream));
+            continue;
+        };
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
+            match tls.accept(stream).await {
+                Ok(stream) => connection(proxy, server, watcher, stream).await,
+                Err(error) => tracing::debug!(%error, "no TLS with a client"),
             }
         });
     }
     tokio::time::timeout(grace, graceful.shutdown()).await.is_ok()
+}
+
+/// Serves one connection to its end.
+async fn connection<S>(proxy: Arc<Proxy>, server: http1::Builder, watcher: Watcher, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = service_fn(move |request| {
+        let proxy = proxy.clone();
+        async move { Ok::<_, std::convert::Infallible>(proxy.handle(request).await) }
+    });
+    let connection = watcher.watch(server.serve_connection(TokioIo::new(stream), service));
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "connection ended");
+    }
 }
