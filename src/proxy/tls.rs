@@ -1,7 +1,7 @@
 //! TLS on the S3 port: version 1.2 or newer, with a certificate that is read again when renewed.
 //!
 //! # Promises
-//! - A renewed pair of files serves new connections within [`LOOK`]; connections that stand are not
+//! - A renewed pair of files serves new connections within two seconds; connections that stand are not
 //!   touched.
 //! - A pair that cannot be read, or does not fit, changes nothing but for a line in the log: the
 //!   last good one stays in force. While the two files are replaced one after the other they do not

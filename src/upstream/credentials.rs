@@ -2,7 +2,7 @@
 //!
 //! Static keys, keys in files that are read again, or the standard AWS chain (environment,
 //! profile, web identity, EKS Pod Identity and ECS, IMDS); and with any of them perhaps a role to
-//! assume. [`lease`] keeps what they gave and renews it ahead of its end, so that no request fails
+//! assume. `lease` keeps what they gave and renews it ahead of its end, so that no request fails
 //! or waits at the turn.
 
 mod lease;

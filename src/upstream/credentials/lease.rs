@@ -2,10 +2,10 @@
 //!
 //! # Promises
 //! - While the present credentials are good, no request waits: they are renewed by a task of its
-//!   own, one at a time, and a renewal that fails is tried again every [`RETRY`].
+//!   own, one at a time, and a renewal that fails is tried again every second.
 //! - Credentials about to end are not used any more: a request that is signed now may be judged
 //!   by a server whose clock is ahead.
-//! - Keys in files have no end. They are looked at again every [`FILES_LOOKED_AT`] while requests
+//! - Keys in files have no end. They are looked at again every two seconds while requests
 //!   come, and before the first request after a pause; the last ones serve while the files cannot
 //!   be read.
 
