@@ -38,10 +38,9 @@ class Store:
                 f"{self.host}:{self.port}",
                 "--data-dir",
                 self.data_dir,
-                "--access-key",
-                self.credentials.access_key,
-                "--secret-key",
-                self.credentials.secret_key,
+                # One word each: a random secret may begin with a hyphen.
+                f"--access-key={self.credentials.access_key}",
+                f"--secret-key={self.credentials.secret_key}",
             ],
             logs,
         )
