@@ -17,6 +17,7 @@ mod deletes;
 mod large;
 mod layout;
 mod pace;
+mod parts;
 mod pause;
 mod replicate;
 mod restore;

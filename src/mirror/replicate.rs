@@ -14,14 +14,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use futures_util::stream::{StreamExt as _, TryStreamExt as _};
+use futures_util::stream::TryStreamExt as _;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http_body::Frame;
 use http_body_util::StreamBody;
 
 use super::deletes::{Deletes, Judgement};
 use super::large::LARGE_BYTES;
-use super::layout::{default_layout, equal_parts};
 use super::retry::Failure;
 use super::write::{Headers, Place, Tags, Writer, bucket_missing};
 use crate::config::{Fence, STANDARD, StorageClasses};
@@ -32,14 +31,12 @@ use crate::s3::operation::Change;
 use crate::s3::state::ObjectState;
 use crate::tee::TeedBody;
 use crate::upstream::read::Reader;
-use crate::upstream::{Body, Upstream, empty, full, sized};
+use crate::upstream::{Body, Upstream, full, sized};
 
 /// Copies in a row of a key that keeps changing, before others get their turn.
 const ROUNDS: u32 = 4;
 /// Tries to remove a bucket that is not empty yet, before it is parked.
 const EMPTY_BUCKET_TRIES: u32 = 8;
-/// Parts of one object copied at a time.
-pub(super) const PARTS_AT_ONCE: usize = 4;
 
 /// The object, or `None` where there is none.
 type Presence = Option<ObjectState>;
@@ -356,7 +353,7 @@ impl Replicator {
     }
 
     /// What is sent beside the bytes.
-    fn headers<'s>(&self, state: &'s ObjectState) -> Result<Cow<'s, Headers>, Failure> {
+    pub(super) fn headers<'s>(&self, state: &'s ObjectState) -> Result<Cow<'s, Headers>, Failure> {
         let Some(class) = self.class(state) else { return Ok(Cow::Borrowed(&state.headers)) };
         let value = HeaderValue::try_from(class)
             .map_err(|_| Failure::Permanent("the storage class cannot be sent".into()))?;
@@ -381,89 +378,6 @@ impl Replicator {
     ) -> Result<bool, Failure> {
         Ok(now.tag_count == 0 || self.main(work).tags().await? == copied)
     }
-
-    /// The part boundaries to copy by; `None` for one request.
-    async fn layout(
-        &self,
-        work: &Work,
-        state: &ObjectState,
-    ) -> Result<Option<PartLayout>, Failure> {
-        let Some(parts) = state.parts() else {
-            let by_size = (state.size > self.put_bytes_max)
-                .then(|| default_layout(state.size, self.put_bytes_max));
-            return Ok(by_size);
-        };
-        if let Some(layout) = &work.entry.facts.layout
-            && layout.total() == state.size
-            && layout.count() == parts
-            && layout.etag.as_ref().is_none_or(|etag| *etag == state.etag)
-        {
-            return Ok(Some(layout.clone()));
-        }
-        let main = self.main(work);
-        let Some((first, count)) = main.head_part(1).await? else {
-            // Main does not tell: equal parts are the best guess, and the ETag may differ.
-            return Ok(Some(equal_parts(state.size, parts)));
-        };
-        let uniform = first.saturating_mul(u64::from(count.saturating_sub(1)));
-        if count == parts && uniform < state.size && state.size - uniform <= first {
-            let last = std::iter::once(state.size - uniform);
-            let sizes =
-                std::iter::repeat_n(first, usize::try_from(count - 1).unwrap_or(0)).chain(last);
-            return Ok(Some(PartLayout::new(sizes, None)));
-        }
-        let mut sizes = vec![first];
-        for number in 2..=count {
-            let Some((size, _)) = main.head_part(number).await? else {
-                return Err(Failure::Moved);
-            };
-            sizes.push(size);
-        }
-        let layout = PartLayout::new(sizes, None);
-        if layout.total() == state.size { Ok(Some(layout)) } else { Err(Failure::Moved) }
-    }
-
-    async fn copy_parts(
-        &self,
-        work: &Work,
-        state: &ObjectState,
-        layout: &PartLayout,
-        kept: Option<&[TeedBody]>,
-        (place, tags): (Place<'_>, &Tags),
-    ) -> Result<(), Failure> {
-        let upload_id = self.writer.begin(place, &self.headers(state)?, tags).await?;
-        let mut first = 0;
-        let pieces: Vec<(u32, u64, u64)> = (1..)
-            .zip(layout.sizes())
-            .map(|(number, size)| {
-                let piece = (number, first, size);
-                first += size;
-                piece
-            })
-            .collect();
-        let upload_id = upload_id.as_str();
-        let copies = pieces.into_iter().enumerate().map(|(at, (number, first, size))| async move {
-            let body = if let Some(part) = kept.and_then(|kept| kept.get(at)) {
-                kept_body(part)
-            } else if size == 0 {
-                empty()
-            } else {
-                let response = self.main(work).get(&state.etag, Some((first, size))).await?;
-                sized(response.into_body(), size)
-            };
-            self.writer.part(place, upload_id, number, size, body).await
-        });
-        let parts: Result<Vec<_>, Failure> =
-            futures_util::stream::iter(copies).buffered(PARTS_AT_ONCE).try_collect().await;
-        let completed = match parts {
-            Ok(parts) => self.writer.complete(place, upload_id, &parts).await,
-            Err(failure) => Err(failure),
-        };
-        if completed.is_err() {
-            self.writer.abort(place, upload_id).await;
-        }
-        completed
-    }
 }
 
 /// The storage class of an object by its name.
@@ -472,7 +386,7 @@ fn class(state: &ObjectState) -> &str {
 }
 
 /// A kept body on its way to the mirror.
-fn kept_body(body: &TeedBody) -> Body {
+pub(super) fn kept_body(body: &TeedBody) -> Body {
     match body.bytes() {
         Some(bytes) => full(bytes.clone()),
         None => sized(StreamBody::new(Box::pin(body.stream().map_ok(Frame::data))), body.length()),

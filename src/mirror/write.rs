@@ -22,7 +22,7 @@ use http_body_util::BodyExt as _;
 use md5::Digest as _;
 
 use super::pace::Pace;
-use super::replicate::PARTS_AT_ONCE;
+use super::parts::PARTS_AT_ONCE;
 use super::retry::Failure;
 use crate::config::Quirk;
 use crate::s3::address::{Query, path_style};
