@@ -312,7 +312,9 @@ async fn inventory_store(config: &Config) -> Result<Option<Store>, StartError> {
     let store = match &config.inventory {
         InventoryConfig::Disabled => return Ok(None),
         InventoryConfig::Sqlite => Store::sqlite(&config.data_dir.join("inventory.sqlite")).await?,
-        InventoryConfig::Postgres(postgres) => Store::postgres(settings(postgres)?).await?,
+        InventoryConfig::Postgres(postgres) => {
+            Store::postgres(postgres_settings(postgres)?).await?
+        }
     };
     Ok(Some(store))
 }
@@ -322,11 +324,14 @@ fn inventory_browser(config: &Config) -> Result<Option<Browser>, StartError> {
     Ok(match &config.inventory {
         InventoryConfig::Disabled => None,
         InventoryConfig::Sqlite => Some(Browser::sqlite(&config.data_dir.join("inventory.sqlite"))),
-        InventoryConfig::Postgres(postgres) => Some(Browser::postgres(settings(postgres)?)?),
+        InventoryConfig::Postgres(postgres) => {
+            Some(Browser::postgres(postgres_settings(postgres)?)?)
+        }
     })
 }
 
-fn settings(config: &PostgresConfig) -> Result<PostgresSettings, StoreError> {
+/// The settings of a `PostgreSQL` inventory.
+pub(crate) fn postgres_settings(config: &PostgresConfig) -> Result<PostgresSettings, StoreError> {
     let sslmode: Option<SslMode> = config.sslmode.as_deref().map(str::parse).transpose()?;
     let mut settings = match &config.url {
         Some(url) => PostgresSettings::from_url(url.expose())?,

@@ -1,5 +1,6 @@
 //! The command line. `serve` is the default; exit codes follow `sysexits.h` where one fits.
 
+mod doctor;
 mod jobs;
 mod operate;
 mod print;
@@ -78,6 +79,8 @@ enum Command {
     Jobs(jobs::JobsArgs),
     /// Bring back to main what the mirror has
     Restore(restore::RestoreArgs),
+    /// Try main, mirror and database, and tell what will and will not be mirrored
+    Doctor(doctor::DoctorArgs),
     /// Run one embedded S3 store, for tests and compose files
     Store(StoreArgs),
 }
@@ -152,6 +155,7 @@ pub fn run() -> ExitCode {
             Command::Backfill(args) => told(jobs::backfill(args).await),
             Command::Verify(args) => told(jobs::verify(args).await),
             Command::Restore(args) => ExitCode::from(restore::restore(args).await),
+            Command::Doctor(args) => doctor::doctor(args).await,
             Command::Jobs(args) => told(jobs::jobs(args).await),
         }
     })

@@ -19,6 +19,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod dev;
+pub mod doctor;
 pub mod inventory;
 pub mod journal;
 pub mod metrics;

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth", "upstream", "tee"],
     &["journal"],
     &["proxy", "mirror", "inventory"],
-    &["reconcile"],
+    &["reconcile", "doctor"],
     &["admin"],
     &["app"],
     &["dev"],

@@ -200,7 +200,7 @@ pub(super) fn explained(told: &Value) {
 }
 
 /// Text without what a terminal would obey.
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     let text = match value {
         Value::Null => return "-".to_owned(),
         Value::String(text) => text.clone(),

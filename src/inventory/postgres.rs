@@ -34,6 +34,7 @@ use tokio::time::{sleep, timeout};
 
 use super::row::Row;
 use super::store::StoreError;
+use super::table::REHEARSED;
 use super::write::{Applied, Backend, Failure};
 use batch::Batch;
 use connect::{Connector, Shared};
@@ -139,6 +140,29 @@ impl Postgres {
                 discard(client);
                 Err(StoreError::Unavailable("no answer in time".into()))
             }
+        }
+    }
+
+    /// See [`super::store::Store::rehearse`].
+    pub(super) async fn rehearse(&self) -> Result<(), StoreError> {
+        let mut client = self.checkout().await?;
+        let rehearsed = timeout(self.deadline, async {
+            let transaction = client.transaction().await.map_err(|e| reason(&e))?;
+            tables::ensure_shared(&transaction, &self.schema).await.map_err(|e| reason(&e))?;
+            let made = tables::ensure_table(&transaction, &self.schema, REHEARSED).await;
+            made.map_err(|fault| match fault {
+                TableFault::Database(error) => reason(&error),
+                TableFault::Refused(reason) => reason,
+            })?;
+            transaction.rollback().await.map_err(|e| reason(&e))
+        });
+        let rehearsed = rehearsed.await;
+        // Whatever state it is in, it is not used again; the server rolls back.
+        discard(client);
+        match rehearsed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(reason)) => Err(StoreError::Rejected(reason)),
+            Err(_) => Err(StoreError::Unavailable("no answer in time".into())),
         }
     }
 

@@ -25,7 +25,7 @@ use time::{OffsetDateTime, UtcOffset};
 use super::row::{Row, RowState, TOMBSTONE_TYPE};
 use super::schema::{SHORTLY_BEFORE_SQLITE, SQLITE_NOW, sqlite_shared, sqlite_table, sqlite_views};
 use super::store::StoreError;
-use super::table::{Candidate, REGISTRY, candidates, quoted};
+use super::table::{Candidate, REGISTRY, REHEARSED, candidates, quoted};
 use super::write::{Applied, Backend, Failure};
 
 /// Longest wait for another program's lock on the file.
@@ -77,6 +77,31 @@ impl Sqlite {
         transaction.commit().await.map_err(|error| store_error(&error))?;
         store.refresh_views().await;
         Ok(store)
+    }
+
+    /// See [`super::store::Store::sqlite_as_it_is`].
+    pub(super) async fn open_as_it_is(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options)
+            .await
+            .map_err(|error| store_error(&error))?;
+        Ok(Self { pool, memory: Mutex::default(), views_are_stale: AtomicBool::new(false) })
+    }
+
+    /// See [`super::store::Store::rehearse`].
+    pub(super) async fn rehearse(&self) -> Result<(), StoreError> {
+        let rehearsed = async {
+            let mut transaction = self.begin().await?;
+            ensure_table(&mut transaction, REHEARSED).await?;
+            transaction.rollback().await
+        };
+        rehearsed.await.map_err(|error: sqlx::Error| store_error(&error))
     }
 
     /// Brings the views up to date after a write that made tables: once for all of them, as it

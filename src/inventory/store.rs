@@ -171,6 +171,26 @@ impl Store {
         }
     }
 
+    /// Makes a bucket's table, and what all tables share, in a transaction, and rolls it back.
+    /// Nothing is left, except that a `PostgreSQL` database that was missing is made, as ever.
+    ///
+    /// # Errors
+    /// As for [`Store::write`]; [`StoreError::Rejected`] where the role may not make tables.
+    pub async fn rehearse(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(store) => store.rehearse().await,
+            Self::Sqlite(store) => store.rehearse().await,
+        }
+    }
+
+    /// Opens an inventory file that is there and makes nothing in it.
+    ///
+    /// # Errors
+    /// As for [`Store::sqlite`].
+    pub async fn sqlite_as_it_is(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::Sqlite(Sqlite::open_as_it_is(path).await?))
+    }
+
     /// Asks the database for a sign of life.
     ///
     /// # Errors

@@ -18,6 +18,9 @@ pub const IDENTIFIER_BYTES_MAX: usize = 63;
 /// The registry: which bucket owns which table. Outside the `bucket_%` pattern on purpose.
 pub const REGISTRY: &str = "s3_mirror_buckets";
 
+/// The bucket whose table is made and rolled back to see whether tables can be made.
+pub(super) const REHEARSED: &str = "s3-mirror-doctor";
+
 /// The indexes of a bucket's table, by suffix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Index {

@@ -256,6 +256,26 @@ pub fn tags(xml: &[u8]) -> Result<Vec<(String, String)>, MalformedXml> {
     if root == "Tagging" { Ok(tags) } else { Err(MalformedXml) }
 }
 
+/// `Status` of a `GetBucketVersioning` answer; `None` where versioning was never switched on.
+pub fn versioning(xml: &[u8]) -> Result<Option<String>, MalformedXml> {
+    let mut status = None;
+    let root = walk(xml, |path, text| {
+        if ends_with(path, &["VersioningConfiguration", "Status"]) {
+            status = Some(text.trim().to_owned());
+        }
+        Ok(())
+    })?;
+    if root == "VersioningConfiguration" { Ok(status) } else { Err(MalformedXml) }
+}
+
+/// The body of `CreateBucket` for a region that has to be named.
+pub fn location_document(region: &str) -> String {
+    let mut out = String::from("<CreateBucketConfiguration><LocationConstraint>");
+    escape_into(&mut out, region);
+    out.push_str("</LocationConstraint></CreateBucketConfiguration>");
+    out
+}
+
 /// The body of `CompleteMultipartUpload`, from part numbers and ETags without quotes.
 pub fn complete_document<'a>(parts: impl Iterator<Item = (u32, &'a str)>) -> String {
     let mut out = String::from("<CompleteMultipartUpload>");
@@ -349,6 +369,18 @@ fn escape_into(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versioning_that_was_never_switched_on_has_no_status() {
+        let document = |inner: &str| {
+            format!("<VersioningConfiguration xmlns=\"a\">{inner}</VersioningConfiguration>")
+        };
+        assert_eq!(versioning(document("").as_bytes()), Ok(None));
+        let enabled = document("<Status>Enabled</Status>");
+        assert_eq!(versioning(enabled.as_bytes()), Ok(Some("Enabled".into())));
+        assert_eq!(versioning(b"<Error/>"), Err(MalformedXml));
+        assert!(location_document("eu<1").contains("eu&lt;1"));
+    }
 
     #[test]
     fn keys_survive_entities_cdata_and_control_characters() {
