@@ -212,6 +212,8 @@ async fn proxies_that_write_the_same_keys_never_fail_each_other() {
     for writer in writers {
         writer.await.unwrap();
     }
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(database.query(deadlocks).await[0][0].as_deref(), Some("0"));
     let (count, ids) = ("SELECT count(*) FROM bucket_b", "SELECT last_value FROM bucket_b_id_seq");
     let count: i64 = database.query(count).await[0][0].as_ref().unwrap().parse().unwrap();
     let ids: i64 = database.query(ids).await[0][0].as_ref().unwrap().parse().unwrap();

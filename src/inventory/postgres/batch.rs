@@ -5,6 +5,9 @@
 //! `id` is a SERIAL: after 2^31 upserts every insert would fail. Here numbers are drawn for new
 //! keys only, and for the rare key that another session inserted in the same instant.
 //!
+//! Rows are locked in the order of their paths before the first is written, in every process: the
+//! order of a join is the planner's, and a deadlock would cost everybody who waits a second.
+//!
 //! It answers the paths of rows that are *contested* ([`super::super::fence`]): `writer` is taken
 //! from the row version that is replaced, under its lock, so that of two proxies that write one row
 //! the second is always told, however close together they come.
@@ -34,6 +37,9 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
                                   $9::text[])
                  AS g (path, present, size, content_type, last_modified, etag, version_id,
                        mirrored, last_error)
+         ), locked AS MATERIALIZED (
+             SELECT g.* FROM given g JOIN {name} AS l ON l.path = g.path
+             ORDER BY l.path FOR UPDATE OF l
          ), updated AS (
              UPDATE {name} AS t SET
                  size = CASE WHEN g.present THEN g.size ELSE t.size END,
@@ -49,7 +55,7 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
                               ELSE g.last_error END,
                  updated_at = now() AT TIME ZONE 'UTC',
                  writer = {writer}
-             FROM given g WHERE t.path = g.path
+             FROM locked g WHERE t.path = g.path
              RETURNING t.path, t.writer
          ), inserted AS (
          INSERT INTO {name} AS t
