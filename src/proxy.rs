@@ -105,13 +105,13 @@ impl Proxy {
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let mut record = Record::new(self.metrics.clone(), parts.method.clone(), &parts.headers);
-        let resource = parts.uri.path().to_owned();
+        let target = parts.uri.clone();
         let expectation = Expectation::of(&parts.headers);
         let body = Source::client(body, self.client_timeout, expectation.clone());
         let admitted = match self.admit(parts, &mut record) {
             Ok(admitted) => admitted,
             Err(error) => {
-                let mut response = refuse(&error, &resource, record);
+                let mut response = refuse(&error, target.path(), record);
                 if expectation.waits() {
                     // It will not send the body, so nothing else can follow on this connection.
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

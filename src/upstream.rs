@@ -20,6 +20,7 @@ pub mod redirect;
 pub mod sign;
 mod tls;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -132,7 +133,6 @@ impl Upstream {
             // hyper leaves it out for an empty body, and S3 demands it (411).
             outgoing.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let path = outgoing.path.clone();
         let again = outgoing.method == Method::GET || outgoing.method == Method::HEAD;
         let repeat = bodyless.then(|| Outgoing {
             method: outgoing.method.clone(),
@@ -143,14 +143,18 @@ impl Upstream {
             body: empty(),
             keys: outgoing.keys.clone(),
         });
+        // Where it may have been redirected from; a repetition knows it too.
+        let path = repeat.is_none().then(|| outgoing.path.clone());
         match (self.send_once(outgoing).await, repeat) {
             (Err(Failed { stale: true, .. }), Some(repeat)) if again => {
                 self.send_once(repeat).await
             }
             (Ok(mut response), repeat) => {
                 let told = Elsewhere::told_by(response.status(), response.headers());
-                let learnt =
-                    told.is_some_and(|told| self.elsewhere.learn(&self.endpoint, &path, &told));
+                let path = path.as_deref().or(repeat.as_ref().map(|repeat| repeat.path.as_str()));
+                let learnt = told.is_some_and(|told| {
+                    self.elsewhere.learn(&self.endpoint, path.unwrap_or_default(), &told)
+                });
                 match repeat {
                     _ if !learnt => Ok(response),
                     // It was refused where it went, so it had no effect there.
@@ -196,12 +200,16 @@ impl Upstream {
         };
         let quirks = self.endpoint.quirks;
         quirks::strip(quirks, &mut headers);
-        let (host, path) = quirks::address(quirks, &site.host, &path);
+        let (host, changed) = match quirks::address(quirks, &site.host, &path) {
+            (host, Cow::Owned(path)) => (host, Some(path)),
+            (host, Cow::Borrowed(_)) => (host, None),
+        };
+        let path = changed.unwrap_or(path);
         headers.insert(header::HOST, host);
         let now = SystemTime::now();
         let unsigned = Unsigned { method: &method, path: &path, query: &query, payload };
         site.signer.sign(&credentials, now, unsigned, &mut headers)?;
-        let target = if query.is_empty() { path.into_owned() } else { format!("{path}?{query}") };
+        let target = if query.is_empty() { path } else { format!("{path}?{query}") };
         let target = PathAndQuery::from_maybe_shared(target).map_err(|_| SendError::Target)?;
         let mut request = Request::new(body);
         *request.method_mut() = method;
