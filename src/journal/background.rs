@@ -275,6 +275,17 @@ impl Journal {
         store::is_mirrored(&mut reader, &object.bucket, &object.key).await.unwrap_or(false)
     }
 
+    /// Is anything of the bucket still on its way to the mirror? True also where the journal
+    /// cannot tell.
+    pub async fn awaits_keys(&self, bucket: &str) -> bool {
+        self.flush().await;
+        if self.health().failing() {
+            return true;
+        }
+        let mut reader = self.shared.reader.lock().await;
+        store::awaits_keys(&mut reader, bucket).await.unwrap_or(true)
+    }
+
     /// Which of these keys of a bucket have an entry that the mirror has not confirmed, or that
     /// waits for its row: a change of theirs is on its way.
     ///

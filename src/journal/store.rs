@@ -272,6 +272,19 @@ pub(super) async fn pending_among(
     Ok(found.into_iter().collect())
 }
 
+/// Does the mirror still await changes of keys of the bucket, parked ones left out?
+pub(super) async fn awaits_keys(
+    db: &mut SqliteConnection,
+    bucket: &str,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM entry WHERE bucket = ?1 AND key <> '' AND mirror IN (0, 2, 4))",
+    )
+    .bind(bucket)
+    .fetch_one(db)
+    .await
+}
+
 /// Is there no entry of the key that the mirror has not confirmed?
 pub(super) async fn is_mirrored(
     db: &mut SqliteConnection,

@@ -104,6 +104,11 @@ impl Deletes {
         self.lock().brakes.values().cloned().collect()
     }
 
+    /// Is anything of this bucket still to be deleted, or copied, on the mirror?
+    pub(super) async fn are_under_way(&self, bucket: &str) -> bool {
+        self.journal.awaits_keys(bucket).await
+    }
+
     /// Decides about a key, or a bucket, that main no longer has.
     pub(super) async fn judge(&self, work: &Work) -> Judgement {
         let (object, now) = (&work.entry.object, now_ms());

@@ -35,8 +35,10 @@ use crate::upstream::{Body, Upstream, full, sized};
 
 /// Copies in a row of a key that keeps changing, before others get their turn.
 const ROUNDS: u32 = 4;
-/// Tries to remove a bucket that is not empty yet, before it is parked.
+/// Tries to remove a bucket that is not empty yet although no key of it is on its way any more. Other
+/// proxies may still be at it, for most of a minute; the only one waits for a delete that lands late.
 const EMPTY_BUCKET_TRIES: u32 = 8;
+const EMPTY_BUCKET_TRIES_ALONE: u32 = 3;
 
 /// The object, or `None` where there is none.
 type Presence = Option<ObjectState>;
@@ -187,10 +189,13 @@ impl Replicator {
                 if let Some(done) = self.spare(work).await {
                     return Ok(done);
                 }
-                // Deletes of its objects may still be under way; once they are not, what keeps
-                // the bucket is not ours to remove.
-                let patience = work.entry.attempts < EMPTY_BUCKET_TRIES;
-                self.writer.delete_bucket(&bucket, patience).await?;
+                match self.writer.delete_bucket(&bucket).await {
+                    Err(failure) if failure.code() == "BucketNotEmpty" => {
+                        let is_soon = self.is_soon_empty(work).await;
+                        return Err(failure.judged(!is_soon));
+                    }
+                    done => done?,
+                }
             }
             if self.main(work).bucket_exists().await? == exists {
                 let facts = Facts::default();
@@ -198,6 +203,22 @@ impl Replicator {
             }
         }
         Err(Failure::Transient("the bucket keeps changing on main".into()))
+    }
+
+    /// Deletes of a bucket's objects may still be under way; once they are not, what keeps the
+    /// bucket is not ours to remove.
+    async fn is_soon_empty(&self, work: &Work) -> bool {
+        let tries = match self.fence {
+            Fence::Always => EMPTY_BUCKET_TRIES,
+            Fence::Overlap => EMPTY_BUCKET_TRIES_ALONE,
+        };
+        if work.entry.attempts < tries {
+            return true;
+        }
+        match &self.deletes {
+            Some(deletes) => deletes.are_under_way(&work.entry.object.bucket).await,
+            None => false,
+        }
     }
 
     /// What becomes of a key that main no longer has, unless it is deleted now.

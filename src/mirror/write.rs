@@ -265,15 +265,13 @@ impl Writer {
         }
     }
 
-    /// Removes a bucket, if it is empty; one that is not there is removed. `patience`: one that is
-    /// not empty may be soon.
-    pub(super) async fn delete_bucket(&self, bucket: &str, patience: bool) -> Result<(), Failure> {
+    /// Removes a bucket, if it is empty; one that is not there is removed.
+    pub(super) async fn delete_bucket(&self, bucket: &str) -> Result<(), Failure> {
         let request = self.buckets.delete_bucket().bucket(bucket);
         self.pace.request().await;
         match with_sdk("DeleteBucket", request.send()).await {
             Ok(_) => Ok(()),
             Err(failure) if bucket_missing(&failure) => Ok(()),
-            Err(failure) if failure.code() == "BucketNotEmpty" => Err(failure.judged(!patience)),
             Err(failure) => Err(failure),
         }
     }

@@ -1,8 +1,11 @@
 """Buckets that come and go through the proxy come and go on the mirror."""
 
+import threading
+
 import pytest
 from botocore.exceptions import ClientError
 
+from support.http_fault import HttpFaultProxy, s3_error
 from support.poll import until
 from support.proxy import gauges
 
@@ -35,7 +38,8 @@ def test_a_refused_request_leaves_the_mirror_s_bucket_alone(steady):
 
 
 def test_a_mirror_bucket_that_holds_more_is_kept_and_parked_with_the_reason(lab):
-    proxy = lab.proxy(inventory={"DISABLE_DATABASE": "true"})
+    # As the only writer it need not reckon with the deletes of another proxy.
+    proxy = lab.proxy(inventory={"DISABLE_DATABASE": "true"}, FENCE="overlap")
     client = lab.client(proxy)
     client.create_bucket(Bucket="holds-more")
     proxy.wait_drained()
@@ -48,3 +52,35 @@ def test_a_mirror_bucket_that_holds_more_is_kept_and_parked_with_the_reason(lab)
     )
     assert "BucketNotEmpty" in proxy.process.stdout()
     assert "holds-more" in names(lab.s3_mirror)
+
+
+def test_a_bucket_waits_for_the_deletes_of_its_keys_however_long_they_take(lab):
+    """A backlog of deletes is no reason to give the bucket up and leave it to a person."""
+    refusing = threading.Event()
+    refusing.set()
+
+    def rule(request):
+        at_key = request.method == "DELETE" and request.target.startswith("/slow-deletes/k")
+        return s3_error(503, "Slow Down", "SlowDown") if at_key and refusing.is_set() else None
+
+    relay = lab.closing(HttpFaultProxy(lab.mirror.address, rule))
+    proxy = lab.proxy(
+        inventory={"DISABLE_DATABASE": "true"}, FENCE="overlap", mirror_endpoint=relay.endpoint
+    )
+    client = lab.client(proxy)
+    client.create_bucket(Bucket="slow-deletes")
+    client.put_object(Bucket="slow-deletes", Key="k", Body=b"1")
+    proxy.wait_drained()
+    client.delete_object(Bucket="slow-deletes", Key="k")
+    client.delete_bucket(Bucket="slow-deletes")
+
+    def tries():
+        deletes = [r.target.partition("?")[0] for r in relay.requests if r.method == "DELETE"]
+        return [path for path in deletes if path.rstrip("/") == "/slow-deletes"]
+
+    # More than the bucket would be given if nothing of it were on its way.
+    until(lambda: len(tries()) > 4, lambda: f"the bucket to be tried again: {len(tries())}", 60)
+    assert gauges(proxy.status())["mirror.parked"] == 0
+    refusing.clear()
+    proxy.wait_drained(60)
+    assert "slow-deletes" not in names(lab.s3_mirror)
