@@ -17,7 +17,7 @@ use super::World;
 use super::job::{Counts, Kind, Progress, Spec, State, View};
 use super::report;
 use super::run::Runner;
-use crate::journal::now_ms;
+use crate::journal::{AppendError, now_ms};
 
 /// Jobs at a time.
 pub const RUNNING_MAX: usize = 4;
@@ -237,6 +237,14 @@ impl Jobs {
     pub fn cancel(&self, id: &str) -> bool {
         let job = lock(&self.inner.running).get(id).cloned();
         job.inspect(|job| job.cancel.notify_one()).is_some()
+    }
+
+    pub(super) async fn note(&self, name: &str) -> Result<Option<String>, sqlx::Error> {
+        self.inner.world.journal.note(name).await
+    }
+
+    pub(super) async fn set_note(&self, name: &str, value: &str) -> Result<(), AppendError> {
+        self.inner.world.journal.set_note(name, Some(value)).await
     }
 
     /// Where reports are kept.

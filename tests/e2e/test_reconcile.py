@@ -2,6 +2,7 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
@@ -83,12 +84,15 @@ def test_backfill_fills_the_inventory_where_only_rows_are_missing(lab):
 
 def test_a_backfill_goes_on_after_a_kill_and_leaves_nothing_out(lab):
     bucket = lab.bucket("killed")
-    for number in range(600):
-        lab.s3_main.put_object(Bucket=bucket, Key=f"{number:05d}", Body=b"x" * (number % 50))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: lab.s3_main.put_object(
+            Bucket=bucket, Key=f"{number:05d}", Body=b"x" * (number % 50)
+        ), range(600)))  # fmt: skip
     inventory = lab.postgres()
     proxy = operated(lab, inventory)
+    # Slow enough to be killed in the middle of it: three seconds without the kills.
     code, out, err = operator.command(
-        proxy, "backfill", "--bucket", bucket, "--bandwidth", "2KiB", "--detach", "--json"
+        proxy, "backfill", "--bucket", bucket, "--bandwidth", "5KiB", "--detach", "--json"
     )
     assert code == 0, err
     job = json.loads(out)["id"]

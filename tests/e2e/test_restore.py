@@ -1,6 +1,8 @@
 """The way back: restore from the mirror, failing over to it and back, reads while main is away."""
 
+import contextlib
 import json
+import sqlite3
 
 import pytest
 
@@ -188,16 +190,26 @@ def test_without_read_fallback_main_alone_answers(lab):
     relay.forward()
 
 
-def test_a_verification_runs_by_its_schedule(lab):
-    proxy = operated(lab, VERIFY_SCHEDULE="1m")
+def test_a_verification_runs_by_its_schedule_however_often_the_process_starts(lab):
+    """The interval counts from when there is a schedule: here, an hour less three seconds ago."""
+    proxy = operated(lab, VERIFY_SCHEDULE="1h")
     bucket = lab.bucket("schedule")
     lab.client(proxy).put_object(Bucket=bucket, Key="k", Body=b"x")
+    assert json.loads(proxy.admin("/api/v1/jobs")[2]) == []
+    assert proxy.stop() == 0
+    with contextlib.closing(sqlite3.connect(proxy.data_dir / "journal.sqlite")) as journal:
+        moved = journal.execute(
+            "UPDATE note SET value = value - 3597000 WHERE name = 'verify.schedule-since'"
+        )
+        assert moved.rowcount == 1
+        journal.commit()
+    proxy.start()
     path = "/api/v1/jobs"
 
     def ended():
         jobs = json.loads(proxy.admin(path)[2])
         return [job for job in jobs if job["state"] == "done"]
 
-    job = until(ended, "a verification by itself", 150, 1)[0]
+    job = until(ended, "a verification by itself", 60)[0]
     assert job["kind"] == "verify" and job["report"]
     assert operator.report_of(proxy, job)["job"]["id"] == job["id"]
