@@ -132,6 +132,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
             tee: tee.clone(),
             domains: config.proxy_domains.clone(),
             journal_required: config.journal_required,
+            tls: tls.is_some(),
             client_timeout: config.client_timeout,
             fallback: fallback(&config, &mirror_service),
             access: access.clone(),

@@ -22,6 +22,8 @@ mod exchange;
 mod facts;
 pub mod fallback;
 mod form;
+mod http2;
+mod incoming;
 pub mod listener;
 mod multipart;
 mod patience;
@@ -38,7 +40,7 @@ use std::time::Duration;
 use http::header::{CONNECTION, HOST, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::Quirk;
 use crate::journal::Journal;
@@ -56,6 +58,7 @@ use crate::upstream::{Received, Upstream};
 pub use access::AccessRules;
 use access::Caller;
 use error::S3Error;
+use incoming::Incoming;
 use record::Record;
 pub use response::ResponseBody;
 use source::{Expectation, Source};
@@ -77,6 +80,8 @@ pub struct Proxy {
     pub domains: Vec<String>,
     /// Refuse writes while the journal cannot record them?
     pub journal_required: bool,
+    /// Does the S3 port speak TLS?
+    pub tls: bool,
     /// How long a client may keep the proxy waiting for its body.
     pub client_timeout: Duration,
     /// Who is read from while main cannot answer.
@@ -101,14 +106,20 @@ struct Admitted {
 }
 
 impl Proxy {
-    /// Answers one request.
-    pub async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
+    /// Answers one request. `place` is held until a change has reached its outcome, which may be
+    /// long after the client has left.
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
+        let is_open_ended = body.is_open_ended(&parts.headers);
         let mut record = Record::new(self.metrics.clone(), parts.method.clone(), &parts.headers);
         let target = parts.uri.clone();
         let expectation = Expectation::of(&parts.headers);
         let body = Source::client(body, self.client_timeout, expectation.clone());
-        let admitted = match self.admit(parts, &mut record) {
+        let admitted = match self.admit(parts, is_open_ended, &mut record) {
             Ok(admitted) => admitted,
             Err(error) => {
                 let mut response = refuse(&error, target.path(), record);
@@ -123,7 +134,7 @@ impl Proxy {
             return self.read(admitted, body, record).await;
         }
         // Boxed, because spawning moves its future several times.
-        let task = tokio::spawn(Box::pin(self.mutate(admitted, body, record)));
+        let task = tokio::spawn(Box::pin(self.mutate(admitted, body, record, place)));
         task.await.unwrap_or_else(|panic| {
             tracing::error!(%panic, "a request failed unexpectedly");
             let mut response = Response::new(ResponseBody::lost());
@@ -133,21 +144,23 @@ impl Proxy {
     }
 
     /// Understands a request or refuses it. Pure but for the record.
-    fn admit(&self, mut parts: Parts, record: &mut Record) -> Result<Box<Admitted>, S3Error> {
-        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let host = parts.uri.host().or(host).unwrap_or_default();
+    fn admit(
+        &self,
+        mut parts: Parts,
+        is_open_ended: bool,
+        record: &mut Record,
+    ) -> Result<Box<Admitted>, S3Error> {
+        // One name decides where a request goes and what its signature must be of: the target's
+        // where it has one, as HTTP has it, whatever `Host` says beside it.
+        let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = parts.uri.authority().map(http::uri::Authority::as_str).or(header);
+        let host = host.unwrap_or_default();
         let mut address = Address::parse(host, parts.uri.path(), parts.uri.query(), &self.domains)?;
         record.bucket.clone_from(&address.bucket);
         record.key.clone_from(&address.key);
-        let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let named = named.or(parts.uri.authority().map(http::uri::Authority::as_str));
         // A form carries its signature in its fields, which are read and verified in their turn.
         let is_form = form::is_form(&parts, &address);
-        let caller = if is_form {
-            Caller::Anybody
-        } else {
-            self.access.identify(&parts, named.unwrap_or_default())?
-        };
+        let caller = if is_form { Caller::Anybody } else { self.access.identify(&parts, host)? };
         let payload = PayloadMode::from_headers(&parts.headers)?;
         translate::presigned(&mut address, &mut parts.headers)?;
         let operation = Operation::of(&parts.method, &address, &parts.headers);
@@ -185,7 +198,7 @@ impl Proxy {
                 framing = Framing::OneChunk(algorithm);
             }
             length
-        } else if parts.headers.contains_key(http::header::TRANSFER_ENCODING) {
+        } else if is_open_ended {
             None
         } else {
             let length = translate::content_length(&parts.headers)?;

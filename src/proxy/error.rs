@@ -112,6 +112,17 @@ impl From<hyper::Error> for S3Error {
     }
 }
 
+/// The same over HTTP/2.
+impl From<h2::Error> for S3Error {
+    fn from(error: h2::Error) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "IncompleteBody",
+            format!("The request body terminated unexpectedly: {error}"),
+        )
+    }
+}
+
 impl From<FormError> for S3Error {
     fn from(error: FormError) -> Self {
         let code = match error {

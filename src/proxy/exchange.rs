@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{error_before_sending, failed};
 use super::error::S3Error;
@@ -46,6 +47,7 @@ impl Proxy {
         mut admitted: Box<Admitted>,
         body: Source,
         record: Box<Record>,
+        _place: Option<OwnedSemaphorePermit>,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
         let body = match self.with_checks(&mut admitted, body).await {

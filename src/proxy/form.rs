@@ -105,7 +105,7 @@ impl Proxy {
 
         let mut object_headers = fields::object_headers(&head)?;
         fields::keep_request_headers(headers, &mut object_headers);
-        let reply = reply::Reply::new(&head, &form.parts, &form.address, &bucket, &key);
+        let reply = reply::Reply::new(&head, &form.parts, self.tls, &form.address, &bucket, &key);
         let announced = facts::content_length(headers);
         let rest = announced.and_then(|length| length.checked_sub(reader.consumed()));
         let (source, length) = match rest {

@@ -4,6 +4,8 @@
 //! request stays on the core that its connection was given to, from the client's socket to
 //! main's and back, and wakes nobody else. Connections are dealt out in turn.
 //!
+//! Over TLS a connection may speak HTTP/2 (`http2`); without it is HTTP/1.1.
+//!
 //! A connection without a request, or with a slow head of one, is closed after `CLIENT_TIMEOUT_SECONDS`.
 
 use std::net::TcpStream;
@@ -17,10 +19,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Proxy;
-use super::tls::Tls;
+use super::incoming::Incoming;
+use super::tls::{HTTP2, Tls};
+use super::{Proxy, http2};
 use crate::s3::headers::HEADERS_MAX;
 
 /// Pause after an error of `accept`, such as too many open files.
@@ -123,6 +126,8 @@ async fn run(
         .header_read_timeout(proxy.client_timeout)
         .max_headers(HEADERS_MAX);
     let graceful = GracefulShutdown::new();
+    // The same for HTTP/2: sends when they shall end, is closed when they have.
+    let (stop, stopping) = watch::channel(());
     while let Some(stream) = arriving.recv().await {
         let stream =
             stream.set_nodelay(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
@@ -138,14 +143,22 @@ async fn run(
             tokio::spawn(connection(proxy, server, watcher, stream));
             continue;
         };
+        let stopping = stopping.clone();
         tokio::spawn(async move {
             match tls.accept(stream).await {
+                Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => {
+                    drop(watcher);
+                    http2::serve(proxy, stream, stopping).await;
+                }
                 Ok(stream) => connection(proxy, server, watcher, stream).await,
                 Err(error) => tracing::debug!(%error, "no TLS with a client"),
             }
         });
     }
-    tokio::time::timeout(grace, graceful.shutdown()).await.is_ok()
+    drop(stopping);
+    stop.send_replace(());
+    let ended = async { tokio::join!(graceful.shutdown(), stop.closed()) };
+    tokio::time::timeout(grace, ended).await.is_ok()
 }
 
 /// Serves one connection to its end.
@@ -153,9 +166,9 @@ async fn connection<S>(proxy: Arc<Proxy>, server: http1::Builder, watcher: Watch
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let service = service_fn(move |request| {
-        let proxy = proxy.clone();
-        async move { Ok::<_, std::convert::Infallible>(proxy.handle(request).await) }
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let (proxy, request) = (proxy.clone(), request.map(Incoming::Http1));
+        async move { Ok::<_, std::convert::Infallible>(proxy.handle(request, None).await) }
     });
     let connection = watcher.watch(server.serve_connection(TokioIo::new(stream), service));
     if let Err(error) = connection.await {

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http::header::{EXPECT, HeaderMap};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::digest::Checked;
 use super::error::S3Error;
+use super::incoming::Incoming;
 use super::patience::Patience;
 use crate::s3::form::{FormEvent, FormReader};
 
@@ -145,7 +145,7 @@ impl Body for Source {
                     }
                     Poll::Ready(_) => {}
                 }
-                polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+                polled
             }
             Kind::Form(file) => file.poll(context).map(|piece| piece.map(|p| p.map(Frame::data))),
             Kind::Checked(body) => body.poll(context),

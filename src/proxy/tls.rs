@@ -20,6 +20,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+/// HTTP/2, as it is called in the handshake.
+pub(super) const HTTP2: &[u8] = b"h2";
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long a client may take for the handshake.
@@ -133,7 +135,7 @@ impl Pair {
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
             .map_err(|error| unusable(&files.certificate, &error))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
 }

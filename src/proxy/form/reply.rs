@@ -36,6 +36,7 @@ impl Reply {
     pub(super) fn new(
         head: &FormHead,
         parts: &Parts,
+        tls: bool,
         form: &Address,
         bucket: &str,
         key: &str,
@@ -48,7 +49,7 @@ impl Reply {
                 (None, Some("201")) => Wish::Document,
                 _ => Wish::Empty(StatusCode::NO_CONTENT),
             };
-        let location = location(parts, form, bucket, key);
+        let location = location(parts, tls, form, bucket, key);
         Self { wish, location, bucket: bucket.to_owned(), key: key.to_owned() }
     }
 
@@ -110,10 +111,11 @@ fn redirect(url: &str, bucket: &str, key: &str, etag: &str) -> String {
 }
 
 /// Where the object is to be found, in the client's own way of addressing.
-fn location(parts: &Parts, form: &Address, bucket: &str, key: &str) -> String {
+fn location(parts: &Parts, tls: bool, form: &Address, bucket: &str, key: &str) -> String {
     let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = parts.uri.authority().map(http::uri::Authority::as_str).or(header);
-    let secure = parts.headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
+    let secure =
+        tls || parts.headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https");
     let scheme = if secure { "https" } else { "http" };
     let path_names_bucket = !parts.uri.path().trim_start_matches('/').is_empty()
         && form.bucket.as_deref() == Some(bucket);
@@ -137,7 +139,7 @@ mod tests {
         let request = http::Request::builder().method("POST").uri(path).header(HOST, host);
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let form = Address::parse(host, path, None, &["s3.local".to_owned()]).unwrap();
-        Reply::new(&head, &parts, &form, "b", "a/ü k")
+        Reply::new(&head, &parts, false, &form, "b", "a/ü k")
     }
 
     #[test]

@@ -1,0 +1,55 @@
+//! The body of a client's request as its connection brings it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http_body::{Body, Frame};
+
+use super::error::S3Error;
+use super::http2::Http2Body;
+
+/// The body of one request.
+pub(super) enum Incoming {
+    Http1(hyper::body::Incoming),
+    Http2(Http2Body),
+}
+
+impl Incoming {
+    /// Does only its end tell how long it is? HTTP/2 has no word for that: it just names no
+    /// length.
+    pub(super) fn is_open_ended(&self, headers: &HeaderMap) -> bool {
+        match self {
+            Self::Http1(_) => headers.contains_key(TRANSFER_ENCODING),
+            Self::Http2(body) => !headers.contains_key(CONTENT_LENGTH) && !body.is_end_stream(),
+        }
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = S3Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, S3Error>>> {
+        match self.get_mut() {
+            Self::Http1(body) => {
+                Pin::new(body).poll_frame(context).map(|frame| frame.map(|f| f.map_err(Into::into)))
+            }
+            Self::Http2(body) => {
+                Pin::new(body).poll_frame(context).map(|frame| frame.map(|f| f.map_err(Into::into)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+}
