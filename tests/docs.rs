@@ -119,6 +119,64 @@ fn every_setting_is_documented_everywhere_and_no_other() {
     }
 }
 
+/// Settings that values of the chart's own stand for, or that are the chart's to decide.
+const OF_THE_CHART: &[&str] = &[
+    "ADMIN_ADDR",
+    "ADMIN_TOKEN",
+    "ADMIN_TOKEN_FILE",
+    "CLIENT_CREDENTIALS_FILE",
+    "DATA_DIR",
+    "DISABLE_DATABASE",
+    "DRAIN_TIMEOUT_SECONDS",
+    "LISTEN_ADDR",
+    "LOG_LEVEL",
+    "MAIN_ACCESS_KEY",
+    "MAIN_REGION",
+    "MAIN_S3_ENDPOINT",
+    "MAIN_SECRET_KEY",
+    "MIRROR_ACCESS_KEY",
+    "MIRROR_BUCKET_PREFIX",
+    "MIRROR_REGION",
+    "MIRROR_S3_ENDPOINT",
+    "MIRROR_SECRET_KEY",
+    "POSTGRES_DB",
+    "POSTGRES_HOST",
+    "POSTGRES_PASSWORD",
+    "POSTGRES_PORT",
+    "POSTGRES_SSLMODE",
+    "POSTGRES_URL",
+    "POSTGRES_USER",
+    "PROXY_DOMAIN",
+    "TLS_CERT_FILE",
+    "TLS_KEY_FILE",
+];
+
+#[test]
+fn every_setting_can_be_set_by_the_chart() {
+    let schema = read("charts/s3-mirror/values.schema.json");
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    let settings = schema["properties"]["settings"]["properties"].as_object().unwrap();
+    let own = OF_THE_CHART.iter().map(|name| (*name).to_owned());
+    let known: BTreeSet<String> = settings.keys().cloned().chain(own).collect();
+    assert_eq!(
+        known,
+        settings_of_code(),
+        "`settings` of charts/s3-mirror/values.schema.json (a secret needs a value of its own, and \
+         its name in OF_THE_CHART) and src/config/env.rs differ"
+    );
+}
+
+#[test]
+fn every_metric_is_on_the_board() {
+    let board = read("charts/s3-mirror/files/dashboard.json");
+    for name in metrics_of_code().into_keys() {
+        assert!(
+            board.contains(&name),
+            "{name} is in no panel of charts/s3-mirror/files/dashboard.json"
+        );
+    }
+}
+
 #[test]
 fn documented_defaults_are_the_same_everywhere() {
     let example = settings_of_example();

@@ -1,10 +1,13 @@
 """One list of settings: what the files use is in .env.example, and .env.example is the code's."""
 
+import json
 import re
 
+import kubernetes_validate
 import pytest
 import test_manifests
-from deploylib.manifests import environment, is_proxy, pods, containers
+import yaml
+from deploylib.manifests import SIDECAR_VERSIONS, containers, environment, is_proxy, pods
 from deploylib.render import CHART, REPOSITORY, compose, helm, plain
 
 LINE = re.compile(r"^#?([A-Z][A-Z0-9_]*)=(.*)$")
@@ -57,10 +60,43 @@ def test_the_chart_and_the_compose_files_use_no_variable_that_does_not_exist():
 
 
 def test_the_charts_settings_are_variables_of_the_proxy():
-    import json
+    check(settings())
 
+
+def settings():
+    """What the chart takes as a setting; tests/docs.rs holds it to be complete."""
     schema = json.loads((CHART / "values.schema.json").read_text())
-    check(schema["properties"]["settings"]["properties"])
+    return set(schema["properties"]["settings"]["properties"])
+
+
+def test_the_charts_own_values_reach_the_proxy():
+    import test_chart
+
+    seen = set()
+    parts = {"host": "h", "password": "p", "url": ""}
+    keys = {"mirrorBucketPrefix": "p-", "proxyDomain": "d"}
+    for over in (
+        {"s3": keys},
+        {"postgresql": parts, "admin": {"token": "0123456789abcdef"}},
+        test_chart.GUARDED,
+        {"database": {"enabled": False}},
+    ):
+        docs = helm(over)
+        [container] = [c for pod in pods(docs) for c in containers(pod) if is_proxy(c)]
+        seen |= set(environment(container, docs))
+    assert seen == set(example()) - settings()
+
+
+def test_the_sidecar_in_the_readme_is_a_container_that_serves():
+    text = (REPOSITORY / "README.md").read_text()
+    [snippet] = re.findall(r"```yaml\n(initContainers:.*?)```", text, re.DOTALL)
+    [container] = yaml.safe_load(snippet)["initContainers"]
+    assert is_proxy(container) and container["restartPolicy"] == "Always"
+    assert container["args"] == ["serve"]
+    check({variable["name"]: variable["value"] for variable in container["env"]})
+    pod = {"containers": [{"name": "app", "image": "app:1"}], "initContainers": [container]}
+    doc = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": pod}
+    kubernetes_validate.validate(doc, SIDECAR_VERSIONS[-1], strict=True)
 
 
 def check(variables, extra=()):

@@ -33,6 +33,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{- define "s3-mirror.scheme" -}}
+{{- ternary "https" "http" (not (empty .Values.tls.existingSecret)) -}}
+{{- end -}}
+
+{{- define "s3-mirror.port" -}}
+{{- .Values.service.port | default (ternary 443 80 (not (empty .Values.tls.existingSecret))) -}}
+{{- end -}}
+
+{{/* `https://s3-proxy.s3-mirror.svc.cluster.local`, with the port where it is not the usual one. */}}
+{{- define "s3-mirror.url" -}}
+{{- $scheme := include "s3-mirror.scheme" . -}}
+{{- $port := include "s3-mirror.port" . -}}
+{{- printf "%s://%s.%s.svc.cluster.local" $scheme .Values.service.name .Release.Namespace -}}
+{{- if ne $port (ternary "443" "80" (eq $scheme "https")) }}:{{ $port }}{{ end -}}
+{{- end -}}
+
 {{/* What the chart's own Secret holds, as YAML; empty when there is nothing to hold. */}}
 {{- define "s3-mirror.secretData" -}}
 {{- if not .Values.s3.existingSecret }}
@@ -47,6 +63,11 @@ MIRROR_ACCESS_KEY: {{ . | quote }}
 {{- end }}
 {{- with .Values.s3.mirrorSecretKey }}
 MIRROR_SECRET_KEY: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- if not .Values.admin.existingSecret }}
+{{- with .Values.admin.token }}
+ADMIN_TOKEN: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- if and .Values.database.enabled (not .Values.postgresql.existingSecret) }}
@@ -74,6 +95,9 @@ POSTGRES_PASSWORD: {{ . | quote }}
 {{- if and $access $.Values.s3.existingSecret -}}
 {{- fail (printf "s3.existingSecret and s3.%sAccessKey exclude each other" $side) -}}
 {{- end -}}
+{{- end -}}
+{{- if and .Values.admin.token .Values.admin.existingSecret -}}
+{{- fail "admin.token and admin.existingSecret exclude each other" -}}
 {{- end -}}
 {{- if .Values.database.enabled -}}
 {{- if and $pg.existingSecret (or $pg.url $pg.password) -}}
