@@ -21,7 +21,9 @@ Environment:
   TIMEOUT_SECONDS  for test: how long the mirror and the inventory may take; default 60
   MAIN_S3_ENDPOINT, MAIN_*, MIRROR_S3_ENDPOINT, MIRROR_*, POSTGRES_*, DISABLE_DATABASE
                    for test: as given to the proxy. What is not given is not verified, and
-                   the test says so.`;
+                   the test says so.
+  ADMIN_ENDPOINT   for test: the proxy's admin port, to see an inventory that is not in
+                   PostgreSQL`;
 
 const COMMANDS = {
   upload: [commands.upload, 3, 3],

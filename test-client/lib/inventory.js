@@ -1,4 +1,5 @@
-// The PostgreSQL inventory, read the way any program would: one table per bucket.
+// The inventory: in PostgreSQL, read the way any program would, one table per bucket; else, as an
+// SQLite file is the proxy's own, by the proxy's admin port.
 import pg from "pg";
 
 /**
@@ -9,7 +10,8 @@ export async function openInventory() {
   const env = process.env;
   if (env.DISABLE_DATABASE === "true") return { reason: "DISABLE_DATABASE is true" };
   if (!env.POSTGRES_URL && !env.POSTGRES_PASSWORD) {
-    return { reason: "neither POSTGRES_URL nor POSTGRES_PASSWORD is set" };
+    if (env.ADMIN_ENDPOINT) return askedOf(env.ADMIN_ENDPOINT);
+    return { reason: "none of POSTGRES_URL, POSTGRES_PASSWORD and ADMIN_ENDPOINT is set" };
   }
   const client = new pg.Client(
     env.POSTGRES_URL
@@ -33,6 +35,34 @@ export async function openInventory() {
     },
     close: () => client.end(),
   };
+}
+
+/** The inventory as the proxy at this admin port tells it. */
+function askedOf(endpoint) {
+  return {
+    async rows(bucket, keys) {
+      const found = new Map();
+      const prefix = commonPrefix(keys);
+      const query = new URLSearchParams({ bucket, prefix, deleted: "true" });
+      do {
+        const answer = await fetch(new URL(`/api/v1/inventory?${query}`, endpoint));
+        // No row of the bucket has been written yet.
+        if (answer.status === 404) return found;
+        if (!answer.ok) throw new Error(`the admin port answered ${answer.status}`);
+        const { rows, next } = await answer.json();
+        for (const row of rows) found.set(row.key, row);
+        query.set("after", next ?? "");
+      } while (query.get("after"));
+      return found;
+    },
+    close: async () => {},
+  };
+}
+
+function commonPrefix([first, ...others]) {
+  let length = first.length;
+  for (const key of others) while (!key.startsWith(first.slice(0, length))) length -= 1;
+  return first.slice(0, length);
 }
 
 /** `my-data` is in `bucket_my_data`: every run of other characters becomes one underscore. */

@@ -1,16 +1,22 @@
 """The compose files and the manifests, run: the same commands and variables, as processes."""
 
+import json
 import re
 import signal
 import sys
+import urllib.error
+import urllib.request
 
 import pytest
+import test_chart
 import test_manifests
 import test_monitoring
 from deploylib import local, render
 from deploylib.manifests import environment, proxies
 from deploylib.render import REPOSITORY, compose, helm
+from support.authority import Authority
 from support.poll import until
+from support.process import Process, binary, free_port
 
 EXAMPLES = REPOSITORY / "examples/applications"
 
@@ -76,6 +82,43 @@ def test_the_compose_stack_mirrors_and_inventories(machine, stack, tmp_path):
     [process] = [process for process in machine.processes if process.name == "s3-proxy"]
     process.signal(signal.SIGTERM)
     assert process.wait(45) == 0
+
+
+def test_every_command_of_the_test_client_works_against_dev(machine, tmp_path):
+    """`s3-mirror dev`, and what its output says of itself."""
+    ports = {name: free_port() for name in ("listen", "admin", "main", "mirror")}
+    options = [word for name, port in ports.items() for word in (f"--{name}", f"127.0.0.1:{port}")]
+    command = [binary(), "dev", "--data-dir", str(tmp_path / "dev"), *options]
+    process = Process("dev", command, tmp_path / "logs", {})
+    machine.processes.append(process)
+    process.spawn().wait_ready(lambda: "is ready" in process.stdout(), "dev to be ready")
+    url = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    keys = {"ACCESS_KEY": "dev", "SECRET_KEY": "dev-secret"}
+    variables = {
+        "S3_ENDPOINT": f"http://localhost:{ports['listen']}",
+        "ADMIN_ENDPOINT": url["admin"],
+        "MAIN_S3_ENDPOINT": url["main"],
+        "MIRROR_S3_ENDPOINT": url["mirror"],
+        **{f"{side}_{name}": value for side in ("MAIN", "MIRROR") for name, value in keys.items()},
+    }
+
+    def client(*arguments):
+        return local.test_client(*arguments, environment=variables)
+
+    report = client("test", "tried")
+    assert "12 passed, 0 failed" in report and "not seen" not in report, report
+    assert "8 passed, 0 failed" in client("test-styles", "tried")
+    sample, copy = REPOSITORY / "test-client/test-files/sample.txt", tmp_path / "copy.txt"
+    client("upload", "made-by-it", "a/sample.txt", sample)
+    client("upload", "made-by-it", "b.txt", sample)
+    assert "1 objects" in client("list", "made-by-it", "a/")
+    assert "2 objects" in client("list", "made-by-it")
+    client("download", "made-by-it", "a/sample.txt", copy)
+    assert copy.read_bytes() == sample.read_bytes()
+    client("delete", "made-by-it", "a/sample.txt")
+    assert "1 objects" in client("list", "made-by-it")
+    with pytest.raises(AssertionError, match="NoSuchKey"):
+        client("download", "made-by-it", "a/sample.txt", copy)
 
 
 def test_the_test_client_says_what_is_wrong(machine, stack):
@@ -151,3 +194,88 @@ def test_a_proxy_with_the_variables_of_the_manifest_mirrors(name, machine, postg
     mirror = local.s3(machine.url("mirror-s3", 9000), *keys["MIRROR"])
     bucket = variables.get("MIRROR_BUCKET_PREFIX", "") + "my-bucket"
     assert mirror.get_object(Bucket=bucket, Key="key")["Body"].read() == b"body"
+
+
+def start_chart(machine, over):
+    """The proxy of the chart with `over`, between two stores; its documents and variables."""
+    docs = helm(over)
+    [(_, container)] = proxies(docs)
+    variables = environment(container, docs)
+    for side in ("MAIN", "MIRROR"):
+        store = f"{side.lower()}-s3"
+        machine.start_store(store, [
+            "store", "--listen", "0.0.0.0:9000", "--data-dir", "/data",
+            "--access-key", variables[f"{side}_ACCESS_KEY"],
+            "--secret-key", variables[f"{side}_SECRET_KEY"],
+        ])  # fmt: skip
+        variables[f"{side}_S3_ENDPOINT"] = machine.url(store, 9000)
+    for name, value in variables.items():
+        # Where the pod's Secrets are mounted.
+        variables[name] = value.replace("/etc/s3-mirror", str(machine.directory / "etc"))
+    machine.start_proxy("s3-proxy", container["args"], variables)
+    return docs, variables
+
+
+def helm_test(machine, docs):
+    """Runs what `helm test` runs in its pod; what it prints."""
+    [pod] = [doc for doc in docs if doc["kind"] == "Pod"]
+    [container] = pod["spec"]["containers"]
+    [script] = container["args"]
+    script = script.replace("s3-mirror-admin:9090", machine.addresses["s3-proxy:9090"])
+    for port in ("80", "443"):
+        script = script.replace(f"//s3-proxy:{port}/", f"//{machine.addresses['s3-proxy:8080']}/")
+    assert "//s3-" not in script
+    return local.run([*container["command"], script], {}, machine.directory)
+
+
+WITHOUT_DATABASE = {"database": {"enabled": False}, "postgresql": {"url": ""}}
+
+
+def test_helm_test_passes_where_the_proxy_works_and_fails_where_it_does_not(machine):
+    docs, _ = start_chart(machine, WITHOUT_DATABASE)
+    assert "ListAllMyBucketsResult" in helm_test(machine, docs)
+    [proxy] = [process for process in machine.processes if process.name == "s3-proxy"]
+    proxy.stop()
+    with pytest.raises(AssertionError):
+        helm_test(machine, docs)
+
+
+def test_tls_the_admin_token_and_the_clients_of_the_chart_take_effect(machine):
+    authority = Authority(machine.directory / "authority")
+    for name in ("tls", "admin", "clients"):
+        (machine.directory / "etc" / name).mkdir(parents=True)
+    etc = machine.directory / "etc"
+    authority.issue("s3-proxy", etc / "tls/tls.crt", etc / "tls/tls.key")
+    token = "token-of-the-test-0123456789"
+    (etc / "admin/token").write_text(token + "\n")
+    client = {
+        "access_key_id": "APPLICATION", "secret_access_key": "secret-0123456789",
+        "buckets": [{"bucket": "my-bucket", "access": "read-write"}],
+    }  # fmt: skip
+    (etc / "clients/clients.json").write_text(json.dumps([client]))
+    docs, variables = start_chart(machine, {**test_chart.GUARDED, **WITHOUT_DATABASE})
+
+    assert "<Error>" in helm_test(machine, docs), "nobody in particular lists buckets"
+    port = machine.addresses["s3-proxy:8080"].rpartition(":")[2]
+    url = f"https://localhost:{port}"
+    mine = local.s3(url, "APPLICATION", "secret-0123456789", verify=str(authority.file))
+    keys = variables["MAIN_ACCESS_KEY"], variables["MAIN_SECRET_KEY"]
+    local.s3(machine.url("main-s3", 9000), *keys).create_bucket(Bucket="my-bucket")
+    mine.put_object(Bucket="my-bucket", Key="key", Body=b"body")
+    stranger = local.s3(url, verify=str(authority.file))
+    with pytest.raises(stranger.exceptions.ClientError, match="InvalidAccessKeyId"):
+        stranger.get_object(Bucket="my-bucket", Key="key")
+
+    def pause(bearer):
+        request = urllib.request.Request(
+            f"{machine.url('s3-proxy', 9090)}/api/v1/pause", b"{}", method="POST",
+            headers={"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"},
+        )  # fmt: skip
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert pause("token-of-nobody-0123456789") in (401, 403)
+    assert pause(token) in (200, 202, 204)

@@ -95,11 +95,11 @@ def wait_drained(admin_url):
     until(drained, lambda: get(f"{admin_url}/api/v1/status")[1], 60)
 
 
-def s3(endpoint, access_key="any", secret_key="any"):
+def s3(endpoint, access_key="any", secret_key="any", verify=None):
     config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
     return boto3.client(
         "s3", endpoint_url=endpoint, region_name="us-east-1", config=config,
-        aws_access_key_id=access_key, aws_secret_access_key=secret_key,
+        aws_access_key_id=access_key, aws_secret_access_key=secret_key, verify=verify,
     )
 
 
