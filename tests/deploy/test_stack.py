@@ -279,3 +279,57 @@ def test_tls_the_admin_token_and_the_clients_of_the_chart_take_effect(machine):
 
     assert pause("token-of-nobody-0123456789") in (401, 403)
     assert pause(token) in (200, 202, 204)
+
+
+NODE_UPLOAD = """
+import http2 from "node:http2";
+import { readFileSync } from "node:fs";
+const [, , url, bucket, ca] = process.argv;
+const session = http2.connect(url, { ca: readFileSync(ca) });
+const body = Buffer.alloc(3 * 1024 * 1024, "node");
+const exchange = (headers, body) => new Promise((resolve, reject) => {
+  const stream = session.request(headers);
+  const pieces = [];
+  let status;
+  stream.on("response", (head) => { status = head[":status"]; });
+  stream.on("data", (piece) => pieces.push(piece));
+  stream.on("end", () => resolve({ status, body: Buffer.concat(pieces) }));
+  stream.on("error", reject);
+  stream.end(body);
+});
+const path = (number) => `/${bucket}/node-${number}`;
+const all = [...Array(20).keys()];
+const puts = await Promise.all(all.map((number) => exchange(
+  { ":method": "PUT", ":path": path(number), "content-length": body.length }, body)));
+const gets = await Promise.all(all.map((number) => exchange({ ":path": path(number) })));
+console.log(session.alpnProtocol, new Set(puts.map((answer) => answer.status)),
+  gets.every((answer) => answer.body.equals(body)));
+session.close();
+"""
+
+
+def test_clients_of_other_languages_speak_http_2_to_a_proxy_with_tls(machine, tmp_path):
+    authority = Authority(machine.directory / "authority")
+    (machine.directory / "etc/tls").mkdir(parents=True)
+    certificate = [machine.directory / f"etc/tls/tls.{kind}" for kind in ("crt", "key")]
+    authority.issue("s3-proxy", *certificate)
+    tls = {"tls": test_chart.GUARDED["tls"]}
+    _, variables = start_chart(machine, {**tls, **WITHOUT_DATABASE})
+    keys = variables["MAIN_ACCESS_KEY"], variables["MAIN_SECRET_KEY"]
+    main = local.s3(machine.url("main-s3", 9000), *keys)
+    main.create_bucket(Bucket="my-bucket")
+    url = f"https://localhost:{machine.addresses['s3-proxy:8080'].rpartition(':')[2]}"
+
+    upload = local.build_go(tmp_path, "./http2-upload")
+    told = local.run([upload, url, "my-bucket"], {"SSL_CERT_FILE": str(authority.file)}, tmp_path)
+    assert told.splitlines() == ["PUT HTTP/2.0 200", "GET HTTP/2.0 200"] * 3 + ["told to go on: 3"]
+
+    script = tmp_path / "upload.mjs"
+    script.write_text(NODE_UPLOAD)
+    told = local.run(["node", script, url, "my-bucket", authority.file], {}, tmp_path)
+    assert told.strip() == "h2 Set(1) { 200 } true"
+
+    local.wait_drained(machine.url("s3-proxy", 9090))
+    mirror = local.s3(machine.url("mirror-s3", 9000), variables["MIRROR_ACCESS_KEY"], variables["MIRROR_SECRET_KEY"])
+    sizes = {each["Key"]: each["Size"] for each in mirror.list_objects_v2(Bucket="my-bucket")["Contents"]}
+    assert len(sizes) == 23 and set(sizes.values()) == {3 << 20}

@@ -122,16 +122,20 @@ def test_client(*arguments, environment):
 test_client.__test__ = False
 
 
-def build_go_example(directory):
-    """The Go example as a program."""
-    program = directory / "go-example"
-    source = REPOSITORY / "examples/applications/go/main.go"
+def build_go(directory, source):
+    """A Go program, built in the module of the tools."""
+    program = directory / "go-program"
     environment = {**os.environ, "GOTOOLCHAIN": "local"}
     subprocess.run(
         ["go", "build", "-o", program, source], cwd=REPOSITORY / "tests/deploy/tools",
         env=environment, check=True, timeout=170,
     )
     return program
+
+
+def build_go_example(directory):
+    """The Go example as a program."""
+    return build_go(directory, REPOSITORY / "examples/applications/go/main.go")
 
 
 def place_node_example(directory):
