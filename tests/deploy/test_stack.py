@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import pytest
@@ -13,7 +14,7 @@ import test_manifests
 import test_monitoring
 from deploylib import local, render
 from deploylib.manifests import environment, proxies
-from deploylib.render import REPOSITORY, compose, helm
+from deploylib.render import CHART, REPOSITORY, compose, helm
 from support.authority import Authority
 from support.poll import until
 from support.process import Process, binary, free_port
@@ -333,3 +334,51 @@ def test_clients_of_other_languages_speak_http_2_to_a_proxy_with_tls(machine, tm
     mirror = local.s3(machine.url("mirror-s3", 9000), variables["MIRROR_ACCESS_KEY"], variables["MIRROR_SECRET_KEY"])
     sizes = {each["Key"]: each["Size"] for each in mirror.list_objects_v2(Bucket="my-bucket")["Contents"]}
     assert len(sizes) == 23 and set(sizes.values()) == {3 << 20}
+
+
+def test_prometheus_of_the_compose_overlay_answers_what_the_board_asks(machine, tmp_path):
+    """The overlay's own configuration and rules; of it only the address and the interval differ."""
+    start_chart(machine, WITHOUT_DATABASE)
+    overlay = compose("docker-compose.yml", "docker-compose.monitoring.yml")
+    text = overlay["configs"]["prometheus"]["content"]
+    for here, there in (
+        ("s3-proxy:9090", machine.addresses["s3-proxy:9090"]),
+        ("scrape_interval: 5s", "scrape_interval: 500ms\n  evaluation_interval: 500ms"),
+        ("/etc/prometheus/alerts.yaml", str(CHART / "files/alerts.yaml")),
+    ):
+        assert here in text, text
+        text = text.replace(here, there)
+    config = tmp_path / "prometheus.yml"
+    config.write_text(text)
+    port = free_port()
+    process = Process("prometheus", [
+        "prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ], tmp_path / "prometheus-logs", {})  # fmt: skip
+    machine.processes.append(process)
+    url = f"http://127.0.0.1:{port}"
+    process.spawn().wait_ready(lambda: local.get(f"{url}/-/ready")[0] == 200, "Prometheus", 60)
+
+    client = local.s3(machine.url("s3-proxy", 8080))
+    client.create_bucket(Bucket="my-bucket")
+
+    def ask(query):
+        status, text = local.get(f"{url}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
+        assert status == 200, f"{query}: {text}"
+        return json.loads(text)["data"]["result"]
+
+    def requests_seen():
+        client.put_object(Bucket="my-bucket", Key="key", Body=b"body")
+        return any(float(series["value"][1]) > 0 for series in ask("rate(s3_proxy_requests_total[1m])"))
+
+    until(requests_seen, "the requests to be scraped", 60)
+    for query in test_monitoring.queries():
+        result = ask(query)
+        # Errors and alerts have nothing to show while all is well; figures always have.
+        if "errors" not in query and query.startswith(("max(", "sum(", "sum by", "histogram")):
+            assert result, f"the board would be empty: {query}"
+    status, text = local.get(f"{url}/api/v1/rules")
+    rules = [rule for group in json.loads(text)["data"]["groups"] for rule in group["rules"]]
+    assert rules and all(rule["health"] in ("ok", "unknown") for rule in rules), rules
+    firing = [rule["name"] for rule in rules if rule.get("state") == "firing"]
+    assert firing == [], firing
