@@ -18,6 +18,8 @@ mod quirks;
 pub mod read;
 pub mod redirect;
 pub mod sign;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::borrow::Cow;
