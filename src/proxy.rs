@@ -29,6 +29,7 @@ mod multipart;
 mod patience;
 mod record;
 mod response;
+mod socket;
 mod source;
 pub mod tls;
 mod translate;

@@ -6,7 +6,8 @@
 //!
 //! Over TLS a connection may speak HTTP/2 (`http2`); without it is HTTP/1.1.
 //!
-//! A connection without a request, or with a slow head of one, is closed after `CLIENT_TIMEOUT_SECONDS`.
+//! A connection without a request, or with a slow head of one, is closed after `CLIENT_TIMEOUT_SECONDS`;
+//! so is one whose client does not take its answer (`super::socket`).
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::incoming::Incoming;
+use super::socket::ClientSocket;
 use super::tls::{HTTP2, Tls};
 use super::{Proxy, http2};
 use crate::s3::headers::HEADERS_MAX;
@@ -138,6 +140,7 @@ async fn run(
                 continue;
             }
         };
+        let stream = ClientSocket::new(stream, proxy.client_timeout);
         let (proxy, server, watcher) = (proxy.clone(), server.clone(), graceful.watcher());
         let Some(tls) = tls.clone() else {
             tokio::spawn(connection(proxy, server, watcher, stream));

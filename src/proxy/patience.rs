@@ -1,8 +1,8 @@
-//! How long a client may keep the proxy waiting for its body.
+//! How long a client may keep the proxy waiting for its body, or with its answer.
 //!
 //! Only the time spent waiting for the client counts, not the time main takes; and a client that
-//! sends a byte now and then to hold its place is not slow but hostile: it has to send so many bytes
-//! within the time.
+//! sends or takes a byte now and then to hold its place is not slow but hostile: it has to move so
+//! many bytes within the time.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// What a client must send within the limit, unless its body ends: with the default of 75 seconds
-/// 220 bytes a second, less than any line that can carry an upload at all.
+/// What a client must move within the limit, unless that is the end: with the default of 75 seconds
+/// 220 bytes a second, less than any line that can carry an object at all.
 const PROGRESS_BYTES: usize = 16 * 1024;
 
-/// Measures the waiting for one body.
+/// Measures the waiting for one body, or for one connection's client to read.
 #[derive(Debug)]
 pub(super) struct Patience {
     waits: Waits,
@@ -31,14 +31,14 @@ impl Patience {
         }
     }
 
-    /// The body brought so many bytes.
+    /// So many bytes came, or were taken.
     pub(super) fn received(&mut self, bytes: usize) {
         if self.timer.is_some() {
             self.waits.end(Instant::now(), bytes);
         }
     }
 
-    /// The body brought nothing yet. Ready when the time is up.
+    /// Nothing came or was taken yet. Ready when the time is up.
     pub(super) fn poll_lost(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.waits.since.is_none() {
             let deadline = self.waits.begin(Instant::now());

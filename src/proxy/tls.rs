@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -93,7 +93,10 @@ impl Tls {
     /// # Errors
     /// The client does not speak TLS 1.2 or newer, does not trust the certificate, or takes too
     /// long.
-    pub(super) async fn accept(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Error> {
+    pub(super) async fn accept<S>(&self, stream: S) -> Result<TlsStream<S>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let acceptor = TlsAcceptor::from(self.config.load_full());
         tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await.unwrap_or_else(
             |_| Err(Error::new(ErrorKind::TimedOut, "the handshake takes too long")),

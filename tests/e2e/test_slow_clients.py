@@ -1,6 +1,7 @@
 """Clients that are slow, leave early or do not stop sending, and what they are told."""
 
 import json
+import random
 import socket
 import socketserver
 import threading
@@ -97,6 +98,82 @@ def test_the_time_main_takes_is_not_counted_against_the_client(lab):
     lab.assert_converged(proxy, bucket)
 
 
+def serving(handle):
+    """A server on a port of its own that hands each connection to `handle(socket)`."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += self.request.recv(65536)
+            handle(self.request)
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def test_a_client_that_does_not_take_its_answer_holds_no_connection_to_main(lab):
+    """Neither taking nothing nor taking a byte now and then keeps the place."""
+    given_up = threading.Semaphore(0)
+
+    def endless(connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+        try:
+            while True:
+                connection.sendall(bytes(256 * 1024))
+        except OSError:
+            given_up.release()
+
+    server = serving(endless)
+    try:
+        proxy = lab.proxy(
+            main_endpoint=f"http://127.0.0.1:{server.server_address[1]}", CLIENT_TIMEOUT_SECONDS=1
+        )
+        get = request_bytes("GET", "/bucket/k", [("Host", "h")])
+        with Connection(proxy.address) as idle, Connection(proxy.address) as dripping:
+            idle.send(get)
+            dripping.send(get)
+            deadline = time.monotonic() + 60
+            ended = 0
+            while ended < 2 and time.monotonic() < deadline:
+                try:
+                    dripping.socket.recv(1)
+                except ConnectionResetError:
+                    pass
+                ended += given_up.acquire(timeout=0.1)
+            assert ended == 2
+            # A reset, which nobody takes for the end of an object.
+            with pytest.raises(ConnectionResetError):
+                while idle.socket.recv(1 << 20):
+                    pass
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_client_that_reads_slowly_gets_its_object(hasty):
+    """Several times the limit passes; what counts is that something is taken all the time."""
+    lab, proxy, bucket = hasty
+    body = random.Random(1).randbytes(16 * MIB)
+    lab.s3_main.put_object(Bucket=bucket, Key="k", Body=body)
+    with Connection(proxy.address) as connection:
+        connection.send(request_bytes("GET", f"/{bucket}/k", [("Host", "h")]))
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.socket.recv(4096)
+        taken = bytearray(received.partition(b"\r\n\r\n")[2])
+        while len(taken) < 2 * MIB:
+            time.sleep(0.1)  # the slowness itself: at most 640 KiB/s
+            taken += connection.socket.recv(65536)
+        while len(taken) < len(body):
+            piece = connection.socket.recv(1 << 20)
+            assert piece, f"ended after {len(taken)} bytes"
+            taken += piece
+    assert bytes(taken) == body
+
+
 def test_a_body_that_ends_early_is_told_so(steady):
     lab, proxy, _ = steady
     bucket = lab.bucket("short")
@@ -132,20 +209,14 @@ def test_a_client_that_waits_for_100_continue_is_refused_without_its_body(guarde
 def test_an_early_answer_of_main_reaches_a_client_that_is_still_sending(lab):
     """Main refuses after the head and closes while megabytes are on their way to it."""
 
-    class Refusing(socketserver.BaseRequestHandler):
-        def handle(self):
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += self.request.recv(65536)
-            self.request.sendall(s3_error(503, "Slow Down", "SlowDown"))
-            self.request.shutdown(socket.SHUT_WR)
-            deadline = time.monotonic() + 10
-            while time.monotonic() < deadline and self.request.recv(65536):
-                pass
+    def refuse(connection):
+        connection.sendall(s3_error(503, "Slow Down", "SlowDown"))
+        connection.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and connection.recv(65536):
+            pass
 
-    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusing)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = serving(refuse)
     try:
         proxy = lab.proxy(main_endpoint=f"http://127.0.0.1:{server.server_address[1]}")
         body = bytes(12 * MIB)
