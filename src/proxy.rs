@@ -54,6 +54,7 @@ use crate::s3::chunked::{
 use crate::s3::headers::hop_by_hop;
 use crate::s3::operation::{Effect, Operation};
 use crate::tee::Tee;
+use crate::upstream::payload::SIGNED_TRAILER;
 use crate::upstream::sign::UNSIGNED_PAYLOAD;
 use crate::upstream::{Received, Upstream};
 pub use access::AccessRules;
@@ -173,6 +174,7 @@ impl Proxy {
         refuse_unsupported(&address, &parts)?;
 
         let (mut framing, mut decoder) = (Framing::Plain, None);
+        let signs = self.main.endpoint().quirks.has(Quirk::SignedPayload);
         let length = if let PayloadMode::Streaming(form) = payload {
             if !matches!(operation.name, "PutObject" | "UploadPart") {
                 return Err(S3Error::invalid_request(
@@ -182,11 +184,7 @@ impl Proxy {
             let trailers = announced_trailers(&parts.headers)?;
             let length = decoded_content_length(&parts.headers)?;
             if length.is_none() {
-                return Err(S3Error::new(
-                    StatusCode::LENGTH_REQUIRED,
-                    "MissingContentLength",
-                    "You must provide the x-amz-decoded-content-length HTTP header.",
-                ));
+                return Err(missing_length("x-amz-decoded-content-length"));
             }
             let algorithm =
                 trailers.iter().find_map(|name| ChecksumAlgorithm::from_header_name(name));
@@ -196,19 +194,19 @@ impl Proxy {
             // The decoder has checked it, which is all that is left of it where main knows none.
             let sent_on = !self.main.endpoint().quirks.has(Quirk::NoTrailers);
             if let Some(algorithm) = algorithm.filter(|_| sent_on) {
-                framing = Framing::OneChunk(algorithm);
+                framing =
+                    if signs { Framing::Signed(algorithm) } else { Framing::OneChunk(algorithm) };
             }
             length
         } else if is_open_ended {
+            if signs && matches!(operation.name, "PutObject" | "UploadPart") {
+                return Err(missing_length("Content-Length"));
+            }
             None
         } else {
             let length = translate::content_length(&parts.headers)?;
             if length.is_none() && matches!(operation.name, "PutObject" | "UploadPart") {
-                return Err(S3Error::new(
-                    StatusCode::LENGTH_REQUIRED,
-                    "MissingContentLength",
-                    "You must provide the Content-Length HTTP header.",
-                ));
+                return Err(missing_length("Content-Length"));
             }
             Some(length.unwrap_or(0))
         };
@@ -241,9 +239,18 @@ impl Admitted {
             (_, Framing::OneChunk(_)) => {
                 HeaderValue::from_static("STREAMING-UNSIGNED-PAYLOAD-TRAILER")
             }
+            (_, Framing::Signed(_)) => SIGNED_TRAILER,
             _ => UNSIGNED_PAYLOAD,
         }
     }
+}
+
+fn missing_length(header: &str) -> S3Error {
+    S3Error::new(
+        StatusCode::LENGTH_REQUIRED,
+        "MissingContentLength",
+        format!("You must provide the {header} HTTP header."),
+    )
 }
 
 /// What no proxy of this kind can do right is refused before it can do harm.

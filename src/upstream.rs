@@ -13,6 +13,7 @@
 pub mod ask;
 mod body;
 pub mod credentials;
+pub mod payload;
 mod pool;
 mod quirks;
 pub mod read;
@@ -32,7 +33,7 @@ use http::{Method, Request, Response};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 
-use crate::config::Endpoint;
+use crate::config::{Endpoint, Quirk};
 pub use body::{Body, BoxError, empty, full, sized, stream};
 use credentials::{Credentials, NoCredentials, Provider};
 pub use pool::Received;
@@ -202,6 +203,11 @@ impl Upstream {
         };
         let quirks = self.endpoint.quirks;
         quirks::strip(quirks, &mut headers);
+        let (payload, chunked) = if quirks.has(Quirk::SignedPayload) {
+            payload::signed(payload, &body, &mut headers)
+        } else {
+            (payload, false)
+        };
         let (host, changed) = match quirks::address(quirks, &site.host, &path) {
             (host, Cow::Owned(path)) => (host, Some(path)),
             (host, Cow::Borrowed(_)) => (host, None),
@@ -211,6 +217,11 @@ impl Upstream {
         let now = SystemTime::now();
         let unsigned = Unsigned { method: &method, path: &path, query: &query, payload };
         site.signer.sign(&credentials, now, unsigned, &mut headers)?;
+        let body = if chunked {
+            payload::in_chunks(body, site.signer.chunks(&credentials, now, &headers)?, &headers)
+        } else {
+            body
+        };
         let target = if query.is_empty() { path } else { format!("{path}?{query}") };
         let target = PathAndQuery::from_maybe_shared(target).map_err(|_| SendError::Target)?;
         let mut request = Request::new(body);

@@ -14,6 +14,8 @@ pub enum Quirk {
     ContentMd5,
     /// `virtual-hosted`: wants the bucket in the host name.
     VirtualHosted,
+    /// `signed-payload`: refuses `UNSIGNED-PAYLOAD`. Bodies go with their hash or in signed chunks.
+    SignedPayload,
 }
 
 /// The restrictions by their names.
@@ -22,6 +24,7 @@ pub(super) const FLAGS: &[(&str, Quirk)] = &[
     ("no-trailers", Quirk::NoTrailers),
     ("content-md5", Quirk::ContentMd5),
     ("virtual-hosted", Quirk::VirtualHosted),
+    ("signed-payload", Quirk::SignedPayload),
 ];
 
 /// The restrictions of vendors. Several have none and are listed all the same, so that naming one is
@@ -92,7 +95,8 @@ mod tests {
         }
         let b2 = Quirks::parse("b2, virtual-hosted").unwrap();
         for (_, quirk) in FLAGS {
-            assert_eq!(b2.has(*quirk), *quirk != Quirk::ContentMd5, "{quirk:?}");
+            let other = matches!(quirk, Quirk::ContentMd5 | Quirk::SignedPayload);
+            assert_eq!(b2.has(*quirk), !other, "{quirk:?}");
         }
         assert!(Quirks::parse("ceph").unwrap().has(Quirk::NoTrailers));
         assert_eq!(Quirks::parse("aws,unheard-of"), None);

@@ -1,5 +1,5 @@
-//! Checks that the proxy makes because main would not: checksums main refuses to hear of, and
-//! `Content-MD5` where main insists on it.
+//! Checks that the proxy makes because main would not: checksums main refuses to hear of,
+//! `Content-MD5` where main insists on it, and hashes of documents where main wants them signed.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,9 +14,10 @@ use md5::Digest as _;
 use super::document::{DOCUMENT_BYTES_MAX, collect};
 use super::error::S3Error;
 use super::source::Source;
-use super::{Admitted, Proxy};
+use super::{Admitted, Proxy, form};
 use crate::config::Quirk;
 use crate::s3::checksum::{ChecksumAlgorithm, Hasher};
+use crate::s3::chunked::PayloadMode;
 use crate::s3::operation::{Change, Effect};
 
 /// A body whose checksum is compared at its end.
@@ -60,7 +61,7 @@ impl Proxy {
     pub(super) async fn with_checks(
         &self,
         admitted: &mut Admitted,
-        body: Source,
+        mut body: Source,
     ) -> Result<Source, S3Error> {
         let quirks = self.main.endpoint().quirks;
         let name = admitted.operation.name;
@@ -79,6 +80,17 @@ impl Proxy {
                 return Ok(Source::checked(Checked { body, hasher: Some(hasher), expected }));
             }
             return if hasher.finish() == expected { Ok(body) } else { Err(bad_digest()) };
+        }
+        if quirks.has(Quirk::SignedPayload)
+            && admitted.length != Some(0)
+            && !matches!(admitted.payload, PayloadMode::Hex(_))
+            && !matches!(name, "PutObject" | "UploadPart" | form::OPERATION)
+        {
+            // S3 takes signed chunks for objects only, so a document is signed as a whole.
+            let document = collect(body).await?;
+            admitted.payload = PayloadMode::Hex(sha2::Sha256::digest(&document).into());
+            admitted.length = u64::try_from(document.len()).ok();
+            body = Source::whole(document);
         }
         let document = matches!(
             admitted.operation.effect,

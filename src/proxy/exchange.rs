@@ -32,6 +32,14 @@ impl Proxy {
         record: Box<Record>,
     ) -> Response<ResponseBody> {
         let resource = admitted.address.path();
+        let (mut admitted, mut body) = (admitted, body);
+        if admitted.length != Some(0) {
+            // Rare: only S3 Select asks in a document.
+            match Box::pin(self.with_checks(&mut admitted, body)).await {
+                Ok(checked) => body = checked,
+                Err(error) => return refuse(&error, &resource, record),
+            }
+        }
         let spare = self.spare(&admitted);
         let (outgoing, _) = outgoing(admitted, UploadSource::Stream(body), None, None);
         match self.send_read(outgoing, spare, &record.id).await {
@@ -248,7 +256,7 @@ pub(super) fn outgoing(
             (upstream::empty(), transfer)
         }
         UploadSource::Stream(body) => {
-            if let Framing::OneChunk(algorithm) = &admitted.framing {
+            if let Framing::OneChunk(algorithm) | Framing::Signed(algorithm) = &admitted.framing {
                 let headers = &mut admitted.parts.headers;
                 let length = admitted.length.unwrap_or(0);
                 headers.insert("x-amz-decoded-content-length", HeaderValue::from(length));

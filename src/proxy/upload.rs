@@ -6,7 +6,8 @@
 //! with the body.
 //!
 //! A body that carried a checksum in its trailer is framed again as one unsigned chunk with that
-//! trailer, so that main stores the client's checksum; any other decoded body goes plain.
+//! trailer, so that main stores the client's checksum; any other decoded body goes plain. Where main
+//! wants payloads signed, [`crate::upstream::payload`] frames and signs whatever comes from here.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 
 use super::error::S3Error;
@@ -84,19 +86,21 @@ pub(super) enum Framing {
     Plain,
     /// One aws-chunk with the client's checksum as its trailer.
     OneChunk(ChecksumAlgorithm),
+    /// The bytes of the object, then the client's checksum as a trailer, for `upstream` to frame.
+    Signed(ChecksumAlgorithm),
 }
 
 impl Framing {
     fn prefix(&self, length: u64) -> Option<Bytes> {
         match self {
             Self::OneChunk(_) if length > 0 => Some(Bytes::from(format!("{length:x}\r\n"))),
-            Self::OneChunk(_) | Self::Plain => None,
+            Self::OneChunk(_) | Self::Plain | Self::Signed(_) => None,
         }
     }
 
     fn suffix(&self, length: u64, value: &str) -> Option<Bytes> {
         match self {
-            Self::Plain => None,
+            Self::Plain | Self::Signed(_) => None,
             Self::OneChunk(algorithm) => {
                 let end = if length > 0 { "\r\n" } else { "" };
                 let name = algorithm.header_name();
@@ -108,7 +112,7 @@ impl Framing {
     /// Length on the wire of a body of `length` bytes.
     fn wire_length(&self, length: u64) -> u64 {
         let extra = match self {
-            Self::Plain => 0,
+            Self::Plain | Self::Signed(_) => 0,
             Self::OneChunk(algorithm) => {
                 // Every value of an algorithm is as long as that of nothing.
                 let value = algorithm.hasher().map(Hasher::finish).unwrap_or_default();
@@ -152,6 +156,7 @@ pub(super) struct UploadBody {
     prefix: Option<Bytes>,
     held: Option<Bytes>,
     suffix: Option<Bytes>,
+    trailer: Option<(ChecksumAlgorithm, HeaderValue)>,
     gate: Option<Waiting>,
     tee: Option<TeeWriter>,
     length: Option<u64>,
@@ -183,6 +188,7 @@ impl UploadBody {
             prefix,
             held: None,
             suffix: None,
+            trailer: None,
             gate: plan.gate.map(|gate| Waiting {
                 durable: Box::pin(gate.durable.wait()),
                 required: gate.required,
@@ -225,12 +231,17 @@ impl UploadBody {
                 "You did not provide the number of bytes specified by the Content-Length HTTP header",
             ));
         }
-        if let Framing::OneChunk(_) = self.framing {
+        if let Framing::OneChunk(algorithm) | Framing::Signed(algorithm) = self.framing {
             let checksum = trailers.and_then(|trailers| trailers.checksum);
             let Some(checksum) = checksum else {
                 return Err(S3Error::invalid_request("The announced trailer was not sent."));
             };
             self.suffix = self.framing.suffix(self.received, &checksum.value);
+            if let Framing::Signed(_) = self.framing
+                && let Ok(value) = HeaderValue::from_str(&checksum.value)
+            {
+                self.trailer = Some((algorithm, value));
+            }
         }
         self.phase = Phase::Tail;
         Ok(())
@@ -336,9 +347,17 @@ impl UploadBody {
             return self.fail(S3Error::internal("main answered before it had the whole body"));
         }
         self.phase = Phase::Done;
-        Poll::Ready(
-            self.held.take().or_else(|| self.suffix.take()).map(|data| Ok(Frame::data(data))),
-        )
+        Poll::Ready(self.rest().map(Ok))
+    }
+
+    /// What follows once everything may go.
+    fn rest(&mut self) -> Option<Frame<Bytes>> {
+        if let Some(data) = self.held.take().or_else(|| self.suffix.take()) {
+            return Some(Frame::data(data));
+        }
+        let (algorithm, value) = self.trailer.take()?;
+        let name = HeaderName::from_static(algorithm.header_name());
+        Some(Frame::trailers(HeaderMap::from_iter([(name, value)])))
     }
 }
 
@@ -361,7 +380,7 @@ impl Body for UploadBody {
         }
         match this.phase {
             Phase::Streaming | Phase::Tail => this.poll_tail(context),
-            Phase::Done => Poll::Ready(this.suffix.take().map(|data| Ok(Frame::data(data)))),
+            Phase::Done => Poll::Ready(this.rest().map(Ok)),
         }
     }
 

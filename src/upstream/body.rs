@@ -82,6 +82,16 @@ impl http_body::Body for Body {
     }
 }
 
+impl Body {
+    /// The whole of it, if it is in memory.
+    pub(super) fn in_memory(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Inner::Bytes(bytes) => Some(bytes.as_deref().unwrap_or_default()),
+            Inner::Stream(_) => None,
+        }
+    }
+}
+
 struct Sized<B> {
     body: B,
     length: u64,

@@ -22,6 +22,9 @@ use crate::s3::headers::signed;
 /// `x-amz-content-sha256` of a body whose hash is not part of the signature.
 pub const UNSIGNED_PAYLOAD: HeaderValue = HeaderValue::from_static("UNSIGNED-PAYLOAD");
 
+/// SHA-256 of nothing.
+const EMPTY_SHA256: [u8; 64] = *b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
@@ -147,6 +150,25 @@ impl Signer {
         Ok(())
     }
 
+    /// Goes on signing the chunks of a body, behind the signature of its head.
+    ///
+    /// `headers` must be those of [`Signer::sign`], with the same credentials and time.
+    pub(super) fn chunks(
+        &self,
+        credentials: &Arc<Credentials>,
+        now: SystemTime,
+        headers: &HeaderMap,
+    ) -> Result<ChunkSigner, UnusableCredentials> {
+        let stamp = self.stamp(now)?;
+        let day = self.day_key(credentials, now, &stamp.text)?;
+        let seed = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().last_chunk());
+        Ok(ChunkSigner {
+            mac: day.mac.clone(),
+            context: format!("{}\n{}\n", stamp.text, day.scope),
+            previous: *seed.ok_or(UnusableCredentials)?,
+        })
+    }
+
     fn stamp(&self, now: SystemTime) -> Result<Arc<Stamp>, UnusableCredentials> {
         let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if let Some(stamp) = self.stamp.load_full()
@@ -189,8 +211,47 @@ impl Signer {
     }
 }
 
+/// Signs chunk after chunk, each one together with the signature before it.
+pub(super) struct ChunkSigner {
+    /// HMAC under the derived key, with nothing in it yet.
+    mac: Hmac<Sha256>,
+    /// Time and scope, as they stand in every text that is signed.
+    context: String,
+    /// Hexadecimal.
+    previous: [u8; 64],
+}
+
+impl ChunkSigner {
+    /// The signature of the next chunk.
+    pub(super) fn chunk(&mut self, hash: [u8; 32]) -> &str {
+        self.next(b"AWS4-HMAC-SHA256-PAYLOAD\n", &[&EMPTY_SHA256[..], b"\n", &hex(hash)])
+    }
+
+    /// The signature of the trailer; each of its lines ends with a line feed.
+    pub(super) fn trailer(&mut self, lines: &[u8]) -> &str {
+        let hash = hex(Sha256::digest(lines).into());
+        self.next(b"AWS4-HMAC-SHA256-TRAILER\n", &[&hash])
+    }
+
+    fn next(&mut self, label: &[u8], tail: &[&[u8]]) -> &str {
+        let mut mac = self.mac.clone();
+        for piece in [label, self.context.as_bytes(), &self.previous, b"\n"].iter().chain(tail) {
+            mac.update(piece);
+        }
+        self.previous = hex(mac.finalize().into_bytes().into());
+        // Only digits.
+        std::str::from_utf8(&self.previous).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for ChunkSigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ChunkSigner")
+    }
+}
+
 /// Lower-case hexadecimal digits.
-fn hex(bytes: [u8; 32]) -> [u8; 64] {
+pub(super) fn hex(bytes: [u8; 32]) -> [u8; 64] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     std::array::from_fn(|at| {
         let byte = bytes[at / 2];

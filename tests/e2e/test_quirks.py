@@ -136,3 +136,119 @@ def test_the_bucket_stands_in_the_host_where_main_wants_it_there(lab):
         (f"localhost:{relay.port}", "/My_Bucket/k"),
         (f"localhost:{relay.port}", "/"),
     ]
+
+
+def is_unsigned(_, headers):
+    return headers.get("x-amz-content-sha256", "UNSIGNED").find("UNSIGNED") >= 0
+
+
+@pytest.fixture
+def signing(lab):
+    """A proxy between two services that refuse whatever is not signed to its last byte."""
+    relays = [
+        lab.closing(HttpFaultProxy(store.address, lambda request: (
+            s3_error(403, "Forbidden", "AccessDenied")
+            if is_unsigned(request, dict(request.headers)) else None
+        )))
+        for store in (lab.main, lab.mirror)
+    ]
+    proxy = lab.proxy(
+        main_endpoint=relays[0].endpoint,
+        mirror_endpoint=relays[1].endpoint,
+        MAIN_QUIRKS="signed-payload",
+        MIRROR_QUIRKS="signed-payload",
+        TEE_MEMORY_BYTES=0,
+        TEE_SPOOL_BYTES=0,
+    )
+    return lab, proxy, lab.bucket("signed"), relays
+
+
+@pytest.mark.parametrize("size", [0, 10, len(BODY), 3 * 1024 * 1024 + 1])
+def test_unsigned_bodies_are_signed_for_a_main_that_refuses_them(signing, size):
+    lab, proxy, bucket, (to_main, to_mirror) = signing
+    body = (BODY * 40)[:size]
+    length = ("Content-Length", str(size))
+    for key, headers in {
+        "absent": [],
+        "unsigned": [("x-amz-content-sha256", "UNSIGNED-PAYLOAD")],
+        "hash": [("x-amz-content-sha256", hashlib.sha256(body).hexdigest())],
+    }.items():
+        sent = [("Host", "h"), length, *headers]
+        answered = raw.exchange(proxy.address, "PUT", f"/{bucket}/{key}", sent, body)
+        assert answered.status == 200, answered
+        got = raw.exchange(proxy.address, "GET", f"/{bucket}/{key}", [("Host", "h")])
+        assert (got.status, got.body) == (200, body)
+    lab.assert_converged(proxy, bucket)
+    assert "ContentEncoding" not in lab.s3_main.head_object(Bucket=bucket, Key="unsigned")
+    forms = {dict(request.headers)["x-amz-content-sha256"] for request in to_main.requests}
+    assert (sigv4.STREAMING_SIGNED in forms) == (size > 0)
+    if size > len(BODY):  # what is in the mirror's memory goes with its hash
+        forms = {dict(request.headers)["x-amz-content-sha256"] for request in to_mirror.requests}
+        assert sigv4.STREAMING_SIGNED in forms
+
+
+@pytest.mark.parametrize("size", [0, 10, len(BODY)])
+def test_a_checksum_behind_the_body_is_stored_by_a_main_that_wants_signatures(signing, size):
+    lab, proxy, bucket, _ = signing
+    body = BODY[:size]
+    good = trailer_upload(proxy, bucket, "k", body, sigv4.crc32(body))
+    assert good.status == 200, good
+    stored = lab.s3_main.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+    assert stored["Body"].read() == body and "ContentEncoding" not in stored
+    assert stored["ChecksumCRC32"] == sigv4.crc32(body)
+    bad = trailer_upload(proxy, bucket, "bad", body, sigv4.crc32(b"other"))
+    assert (bad.status, bad.error_code) == (400, "BadDigest")
+    lab.assert_converged(proxy, bucket)
+    assert lab.s3_main.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
+
+
+def test_documents_parts_and_forms_are_signed_too(signing):
+    lab, proxy, bucket, _ = signing
+    host = ("Host", "h")
+
+    def call(method, target, body=b"", *headers):
+        headers = [host, ("Content-Length", str(len(body))), *headers]
+        answered = raw.exchange(proxy.address, method, target, headers, body)
+        assert answered.status in (200, 204), answered
+        return answered
+
+    call("PUT", f"/{bucket}/k", b"x")
+    tags = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+    call("PUT", f"/{bucket}/k?tagging", tags)
+    upload = call("POST", f"/{bucket}/parts?uploads").body.decode()
+    upload = upload.partition("<UploadId>")[2].partition("</UploadId>")[0]
+    part = f"/{bucket}/parts?partNumber=1&uploadId={upload}"
+    etag = call("PUT", part, BODY).header("etag")
+    listed = (
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber>"
+        f"<ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+    )
+    call("POST", f"/{bucket}/parts?uploadId={upload}", listed.encode())
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="key"\r\n\r\nform\r\n'
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+        + BODY + b"\r\n--b--\r\n"
+    )
+    call("POST", f"/{bucket}", form, ("Content-Type", "multipart/form-data; boundary=b"))
+    call("PUT", f"/{bucket}/gone", b"x")
+    call("POST", f"/{bucket}?delete", b"<Delete><Object><Key>gone</Key></Object></Delete>")
+    lab.assert_converged(proxy, bucket)
+    keys = {each["Key"] for each in lab.s3_main.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert keys == {"k", "parts", "form"}
+    assert lab.s3_main.get_object_tagging(Bucket=bucket, Key="k")["TagSet"]
+
+
+def test_a_signed_upload_that_breaks_off_has_no_effect(signing):
+    lab, proxy, bucket, _ = signing
+    with raw.Connection(proxy.address) as connection:
+        head = [("Host", "h"), ("Content-Length", str(len(BODY)))]
+        connection.send(raw.request_bytes("PUT", f"/{bucket}/cut", head) + BODY[:-1])
+    proxy.wait_drained()
+    assert "Contents" not in lab.s3_main.list_objects_v2(Bucket=bucket)
+
+
+def test_a_body_of_unknown_length_cannot_be_signed(signing):
+    _, proxy, bucket, _ = signing
+    headers = [("Host", "h"), ("Transfer-Encoding", "chunked")]
+    answered = raw.exchange(proxy.address, "PUT", f"/{bucket}/k", headers, b"1\r\nx\r\n0\r\n\r\n")
+    assert (answered.status, answered.error_code) == (411, "MissingContentLength")
