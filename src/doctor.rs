@@ -19,6 +19,7 @@ mod probes;
 mod stop;
 
 use crate::upstream::Upstream;
+use crate::upstream::read::Reader;
 use call::Patient;
 pub use database::{database, sqlite};
 use finding::{Finding, Level, Probe, Side};
@@ -82,4 +83,18 @@ pub async fn service(
         patient.look(tell).await;
     }
     patient.clean(tell).await;
+}
+
+/// Are the versions of a bucket of main kept in its copy on the mirror? `None`: it has none, or
+/// nobody tells.
+pub async fn versions(
+    (main, bucket): (&Upstream, &str),
+    (mirror, copy): (&Upstream, &str),
+    enabled: bool,
+) -> Option<Finding> {
+    let main = Reader { upstream: main, who: "main", bucket, key: None, version: None };
+    let mirror = Reader { upstream: mirror, who: "mirror", bucket: copy, key: None, version: None };
+    main.versioning().await.ok()??;
+    let kept = mirror.versioning().await.ok()?;
+    Some(finding::versions_kept(enabled, kept.as_deref()))
 }

@@ -35,6 +35,7 @@ use crate::journal::{Journal, RowWork, now_ms};
 use crate::metrics::Metrics;
 use crate::s3::operation::Change;
 use crate::s3::state::ObjectState;
+use crate::s3::versions::NULL_VERSION;
 use crate::upstream::Upstream;
 use crate::upstream::read::{ReadError, Reader};
 use fence::Verdict;
@@ -293,7 +294,7 @@ impl Inventory {
                 content_type: content_type.clone(),
                 last_modified,
                 etag: facts.etag.clone(),
-                version_id: facts.version_id.clone(),
+                version_id: facts.version_id.clone().filter(|id| id != NULL_VERSION),
             });
         }
         self.ask(work, None).await
@@ -302,7 +303,8 @@ impl Inventory {
     /// What main says now. A time that main does not tell is that of `known`.
     async fn ask(&self, work: &RowWork, known: Option<&RowState>) -> Result<RowState, ReadError> {
         let (bucket, key) = (&*work.object.bucket, &*work.object.key);
-        let main = Reader { upstream: &self.main, who: "main", bucket, key: Some(key) };
+        let main =
+            Reader { upstream: &self.main, who: "main", bucket, key: Some(key), version: None };
         Ok(main.head().await?.map_or(RowState::Absent, |state| observed(state, known)))
     }
 }
@@ -317,6 +319,6 @@ fn observed(state: ObjectState, known: Option<&RowState>) -> RowState {
         content_type: state.content_type().to_owned(),
         last_modified: time.unwrap_or_else(OffsetDateTime::now_utc),
         etag: Some(state.etag),
-        version_id: state.version_id,
+        version_id: state.version_id.filter(|id| id != NULL_VERSION),
     }
 }

@@ -385,6 +385,11 @@ impl Journal {
         self.shared.runtime.spawn(settlement);
     }
 
+    /// Whatever is appended from now on comes behind this.
+    pub fn position(&self) -> Sequence {
+        self.shared.next.load(Ordering::Relaxed)
+    }
+
     /// What the journal holds, counted now: everything said before is part of it.
     pub async fn figures(&self) -> Result<Figures, sqlx::Error> {
         self.flush().await;

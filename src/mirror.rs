@@ -16,12 +16,15 @@ mod breaker;
 mod deletes;
 mod large;
 mod layout;
+mod lineage;
 mod pace;
 mod parts;
 mod pause;
 mod replicate;
 mod restore;
 mod retry;
+mod versioning;
+mod versions;
 mod write;
 
 use std::sync::Arc;
@@ -98,6 +101,7 @@ impl Mirror {
             storage_classes: mirroring.storage_classes,
             acl: mirroring.acl,
             put_bytes_max: mirroring.put_bytes_max,
+            versioning: mirroring.versions.then(|| versioning::Versioning::new(journal.clone())),
         };
         let (breaker, gate) = (Breaker::default(), pause::Gate::new());
         let large = Large::new(workers);
@@ -215,7 +219,24 @@ impl Mirror {
             self.journal.hasten().await;
         }
         match result {
-            Ok(Done::Replicated(done)) => self.completed(work, done).await,
+            Ok(Done::Replicated(done)) => {
+                self.report(&work, &done);
+                self.journal.complete(work, done.facts).await;
+            }
+            Ok(Done::Spared { done, condemned, due_ms, reason }) => {
+                self.report(&work, &done);
+                tracing::info!(
+                    bucket,
+                    key,
+                    mirror_status = "held",
+                    versions = condemned.len(),
+                    reason,
+                    request_id = &*request_id,
+                    message = "versions were deleted on main, not yet on the mirror",
+                );
+                let until = (due_ms, reason);
+                self.journal.hold_versions(work, until, condemned, done.facts).await;
+            }
             Ok(Done::Held { due_ms, reason }) => {
                 tracing::info!(
                     bucket,
@@ -269,7 +290,8 @@ impl Mirror {
         None
     }
 
-    async fn completed(&self, work: Work, done: Replicated) {
+    /// The mirror has main's state.
+    fn report(&self, work: &Work, done: &Replicated) {
         let latency_ms = (now_ms() - work.entry.since_ms).max(0);
         // What was set aside was late on purpose.
         if !work.entry.ripe {
@@ -288,7 +310,6 @@ impl Mirror {
             request_id = &*work.entry.request_id,
             message = if kept { "deleted on main, kept on the mirror" } else { "mirrored" },
         );
-        self.journal.complete(work, done.facts).await;
     }
 }
 

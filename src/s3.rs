@@ -14,4 +14,5 @@ pub mod listing;
 pub mod operation;
 pub mod state;
 pub mod trace;
+pub mod versions;
 pub mod xml;

@@ -153,9 +153,14 @@ impl Admin {
         let parts = &self.inner.parts;
         let mirror_bucket = format!("{}{bucket}", parts.mirror_bucket_prefix);
         let key = Some(key).filter(|key| !key.is_empty());
-        let main = Reader { upstream: &parts.main, who: "main", bucket, key };
-        let mirror =
-            Reader { upstream: &parts.mirror_service, who: "mirror", bucket: &mirror_bucket, key };
+        let main = Reader { upstream: &parts.main, who: "main", bucket, key, version: None };
+        let mirror = Reader {
+            upstream: &parts.mirror_service,
+            who: "mirror",
+            bucket: &mirror_bucket,
+            key,
+            version: None,
+        };
         let (at_main, at_mirror) = tokio::join!(main.head(), mirror.head());
         let (equal, differences) = match (&at_main, &at_mirror) {
             (Ok(None), Ok(None)) => (Some(true), Vec::new()),

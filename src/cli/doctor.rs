@@ -114,9 +114,21 @@ async fn examine(config: &Config, args: &DoctorArgs, places: [Place; 2], stop: &
         }
     }
     if !args.main_only && !args.mirror_only && !stop.is_set() {
+        if let Some(finding) = versions(config, args.bucket.as_deref()).await {
+            tell(finding);
+        }
         tell(database(config, args.json).await);
     }
     conclude(config, args.json, &findings, stop.is_set())
+}
+
+/// Are the versions of the named bucket kept on the mirror?
+async fn versions(config: &Config, bucket: Option<&str>) -> Option<Finding> {
+    let bucket = bucket?;
+    let main = Upstream::new(&config.main).await.ok()?;
+    let mirror = Upstream::new(&config.mirror).await.ok()?;
+    let copy = format!("{}{bucket}", config.mirror_bucket_prefix);
+    doctor::versions((&main, bucket), (&mirror, &copy), config.mirroring.versions).await
 }
 
 async fn database(config: &Config, json: bool) -> Finding {

@@ -47,6 +47,7 @@ pub struct Environment {
     pub mirror_storage_class: Option<String>,
     pub mirror_put_bytes_max: Option<String>,
     pub mirror_acl: Option<String>,
+    pub mirror_versions: Option<String>,
     pub postgres_url: Option<String>,
     pub postgres_host: Option<String>,
     pub postgres_port: Option<String>,

@@ -63,6 +63,8 @@ pub struct Mirroring {
     pub storage_classes: StorageClasses,
     /// Are access control lists copied?
     pub acl: bool,
+    /// Is every version kept where both buckets have versioning?
+    pub versions: bool,
     /// Largest object that is sent in one request, in bytes.
     pub put_bytes_max: u64,
 }
@@ -131,6 +133,7 @@ impl Mirroring {
             requests_per_second,
             storage_classes,
             acl: read.flag("MIRROR_ACL", env.mirror_acl.as_deref()),
+            versions: read.flag("MIRROR_VERSIONS", env.mirror_versions.as_deref().or(Some("true"))),
             put_bytes_max,
         }
     }

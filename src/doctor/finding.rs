@@ -277,20 +277,35 @@ pub(super) fn versioning(
     Some(match (status, side) {
         (Err(Seen::Stopped), _) => return None,
         (Err(seen), _) => finding(Level::Ok, format!("the state of versioning: {}", reason(seen)))
-            .meaning("where there are versions, only the current state is mirrored"),
+            .meaning("where the mirror has no versions, only the current state is mirrored"),
         (Ok(None), _) if own => finding(Level::Ok, format!("new buckets have no versions; {look}")),
         (Ok(None), _) => finding(Level::Ok, "the bucket has no versions".into()),
         (Ok(Some(status)), Side::Mirror) => {
             finding(Level::Ok, format!("versioning is {}", status.to_lowercase())).meaning(
-                "the mirror makes versions of its own, one per copy or delete; they take room \
-                 until a lifecycle rule removes them",
+                "old versions take room until a lifecycle rule removes them; those of main are \
+                 kept here where main has versioning too",
             )
         }
         (Ok(Some(status)), _) => {
-            finding(Level::Differs, format!("versioning is {}", status.to_lowercase()))
-                .meaning("only the current state of a key is mirrored, not its older versions")
+            finding(Level::Ok, format!("versioning is {}", status.to_lowercase()))
         }
     })
+}
+
+/// Main's bucket has versions. Does the mirror's copy of it keep them? `None`: it has none yet.
+pub(super) fn versions_kept(enabled: bool, mirror: Option<&str>) -> Finding {
+    let finding = |level, what: &str| Finding::new(Side::Mirror, Probe::Versioning, level, what);
+    match mirror {
+        _ if !enabled => finding(Level::Differs, "MIRROR_VERSIONS is false")
+            .meaning("only the current state of a key is mirrored, not its older versions"),
+        Some("Enabled") => {
+            finding(Level::Ok, "every version and delete marker is kept here, in order")
+        }
+        _ => finding(Level::Differs, "main's bucket has versions, its copy keeps none").meaning(
+            "only the current state of a key is mirrored; switch versioning on at the mirror's \
+             bucket to keep every version",
+        ),
+    }
 }
 
 pub(super) fn checksums_off(side: Side) -> Finding {
@@ -378,10 +393,15 @@ mod tests {
     }
 
     #[test]
-    fn versions_of_main_are_not_mirrored_and_those_of_the_mirror_do_no_harm() {
+    fn versions_are_kept_where_both_sides_have_them() {
         let enabled = Ok(Some("Enabled".to_owned()));
         let level = |side, status| versioning(side, false, status).unwrap().level;
-        assert_eq!(level(Side::Main, &enabled), Level::Differs);
+        assert_eq!(versions_kept(true, Some("Enabled")).level, Level::Ok);
+        for mirror in [None, Some("Suspended")] {
+            assert_eq!(versions_kept(true, mirror).level, Level::Differs);
+        }
+        assert_eq!(versions_kept(false, Some("Enabled")).level, Level::Differs);
+        assert_eq!(level(Side::Main, &enabled), Level::Ok);
         assert_eq!(level(Side::Mirror, &enabled), Level::Ok);
         assert_eq!(level(Side::Main, &Ok(None)), Level::Ok);
         let refused = Err(Seen::Refused { status: 501, code: "NotImplemented".into() });

@@ -48,7 +48,11 @@ pub fn outlook(findings: &[Finding], mirroring: &Mirroring) -> Vec<Outlook> {
         false,
         "settings of buckets: policies, lifecycle, versioning, CORS, encryption and others",
     );
-    line(false, "older versions and delete markers: only the current state of a key");
+    line(
+        mirroring.versions,
+        "versions and delete markers, where a bucket has versioning on both sides \
+         (MIRROR_VERSIONS); else only the current state of a key",
+    );
     line(false, "object lock, retention, legal hold, encryption settings of objects");
     line(false, "objects under a client's own key (SSE-C), and archived ones: they are parked");
     line(false, "what was there before, and what others change: `backfill`, `verify --repair` do");

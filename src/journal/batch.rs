@@ -23,8 +23,10 @@ const MERGE: &str = "UPDATE entry SET accepted_ms = value->>1, state = value->>2
     FROM json_each(?) WHERE sequence = CAST(value->>0 AS INTEGER)";
 const TROUBLE: &str = "UPDATE entry SET mirror = value->>1, attempts = value->>2,
     due_ms = value->>3, error = value->>4,
-    -- The row of a key that the mirror has parked is written once more, with the reason.
-    inventory = CASE WHEN value->>1 = 3 AND inventory = 1 THEN 0 ELSE inventory END
+    -- The row of a key that the mirror has parked is written once more, with the reason, and that of
+    -- one whose state it has but for versions that are deleted later, as mirrored.
+    inventory = CASE WHEN (value->>1 = 3 OR value->>5) AND inventory = 1 THEN 0
+        ELSE inventory END
     FROM json_each(?) WHERE sequence = CAST(value->>0 AS INTEGER)";
 const MIRRORED: &str = "UPDATE entry SET mirror = 1, error = NULL, facts = value->>1
     FROM json_each(?) WHERE sequence = CAST(value->>0 AS INTEGER)";
@@ -128,7 +130,10 @@ impl Batch {
             std::array::from_fn(|_| Rows::new());
         for (sequence, fate) in &later.fates {
             if let Some((object, facts)) = &fate.mirrored {
-                relieved.push((sequence, &*object.bucket, &*object.key))?;
+                // Where there are versions a newer one does not stand for an older one that failed.
+                if !facts.has_versions() {
+                    relieved.push((sequence, &*object.bucket, &*object.key))?;
+                }
                 if !fate.over(inventory) {
                     mirrored.push((sequence, facts))?;
                 }
@@ -147,8 +152,8 @@ impl Batch {
                 merged.push((sequence, since_ms, state(unknown), facts))?;
             }
             if let Some(trouble) = &fate.trouble {
-                let Trouble { level, attempts, due_ms, error } = trouble;
-                troubled.push((sequence, level, attempts, due_ms, error))?;
+                let Trouble { level, attempts, due_ms, error, row_anew } = trouble;
+                troubled.push((sequence, level, attempts, due_ms, error, row_anew))?;
             }
             if let Some(object) = &fate.held {
                 relieved.push((sequence, &*object.bucket, &*object.key))?;

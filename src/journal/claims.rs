@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::background::End;
 use super::entry::{Entry, Facts, ObjectKey};
 use super::lane::Offered;
-use super::writer::Command;
+use super::writer::{Aside, Command};
 use super::{Journal, RowWork, Work, lock, now_ms, row};
 
 impl Journal {
@@ -59,8 +59,9 @@ impl Journal {
         self.background_failed(sequence, attempts, &error);
         let command = if work.entry.ripe {
             // It stays set aside on disk, so that a restart knows that its time was over.
-            let object = work.entry.object.clone();
-            Command::Hold { sequence, object, attempts, due_ms, error: error.clone() }
+            let (object, error) = (work.entry.settles_older(), error.clone());
+            let aside = Aside { object, attempts, due_ms, error, row_anew: false };
+            Command::Hold { sequence, aside }
         } else {
             Command::Retry { sequence, attempts, due_ms, error: error.clone() }
         };
@@ -77,11 +78,13 @@ impl Journal {
 
     /// It is not this key's turn: it waits on disk, which is no failure.
     pub async fn defer(&self, work: Work, pause: Duration, reason: &str) {
+        let kept = work.entry.settles_older();
         let Entry { sequence, object, attempts, ripe, .. } = work.entry;
         let due_ms = now_ms().saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
-        let (kept, error) = (object.clone(), reason.to_owned());
+        let error = reason.to_owned();
         let command = if ripe {
-            Command::Hold { sequence, object: kept, attempts, due_ms, error }
+            let aside = Aside { object: kept, attempts, due_ms, error, row_anew: false };
+            Command::Hold { sequence, aside }
         } else {
             Command::Retry { sequence, attempts, due_ms, error }
         };

@@ -85,7 +85,7 @@ pub struct Facts {
     /// Main's clock, seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_modified: Option<i64>,
-    /// Version ID on main.
+    /// Version ID on main, of a delete marker too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_id: Option<String>,
     /// Part boundaries of a multipart object.
@@ -97,6 +97,33 @@ pub struct Facts {
     /// The mirror keeps what main has deleted, because it was told to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept_on_mirror: bool,
+    /// What only buckets with versions need; no entry of another bucket has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Box<VersionFacts>>,
+}
+
+/// What an entry has to say about the versions of its key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionFacts {
+    /// The oldest version on main that the entry stands for, where that is not its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// It stands for changes of which main did not tell the version.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untold: bool,
+    /// A version was deleted by its ID.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+    /// Versions on the mirror whose time has come when the entry is claimed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub condemned: Vec<String>,
+}
+
+impl VersionFacts {
+    /// Is it about versions to be deleted?
+    pub fn deletes(&self) -> bool {
+        self.deleted || !self.condemned.is_empty()
+    }
 }
 
 impl Facts {
@@ -113,6 +140,32 @@ impl Facts {
                 ..Self::default()
             },
         )
+    }
+
+    /// Do other changes of the key need entries of their own, because each made a version?
+    pub fn has_versions(&self) -> bool {
+        let told = |versions: &VersionFacts| versions.since.is_some() || versions.deletes();
+        self.version_id.is_some() || self.versions.as_deref().is_some_and(told)
+    }
+
+    /// Takes over what an older entry says about versions, which this one now stands for.
+    fn follow(&mut self, older: &Self) {
+        if !self.has_versions() && !older.has_versions() {
+            return;
+        }
+        let since = older.versions.as_ref().and_then(|versions| versions.since.clone());
+        let since = since.or_else(|| older.version_id.clone());
+        let own_told = self.version_id.is_some();
+        let versions = self.versions.get_or_insert_default();
+        versions.untold |= !own_told && !versions.deletes();
+        versions.untold |=
+            since.is_none() && !older.versions.as_deref().is_some_and(VersionFacts::deletes);
+        versions.since = since.or_else(|| versions.since.take());
+        if let Some(older) = &older.versions {
+            versions.untold |= older.untold;
+            versions.deleted |= older.deleted;
+            versions.condemned.extend(older.condemned.iter().cloned());
+        }
     }
 }
 
@@ -181,6 +234,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The key, if older entries of it are settled with this one when it is set aside.
+    pub(super) fn settles_older(&self) -> Option<ObjectKey> {
+        (!self.facts.has_versions()).then(|| self.object.clone())
+    }
+
     /// Merges an older entry of the same key into this newer one, which supersedes it: copying
     /// main's current state once does for both. The age of the oldest is kept, so that lag is
     /// honest, and so is the part layout, which a change of tags does not touch.
@@ -192,6 +250,9 @@ impl Entry {
         if self.facts.layout.is_none() {
             self.facts.layout.clone_from(&older.facts.layout);
         }
+        self.facts.follow(&older.facts);
+        // Of several versions each has to be on the mirror: main is asked which there are.
+        self.overlapped |= self.facts.has_versions();
     }
 }
 
@@ -224,6 +285,41 @@ mod tests {
         let mut newer = entry(2, 200, None);
         newer.supersede(&older);
         assert_eq!(newer.since_ms, 100);
+        assert_eq!(newer.facts.versions, None);
         assert_eq!(newer.facts.layout.unwrap().total(), 8);
+    }
+
+    #[test]
+    fn an_entry_that_stands_for_several_versions_knows_the_oldest_and_every_version_deleted() {
+        let facts = |version: Option<&str>, versions: Option<VersionFacts>| Facts {
+            version_id: version.map(str::to_owned),
+            versions: versions.map(Box::new),
+            ..Facts::default()
+        };
+        let deleted = VersionFacts { deleted: true, ..VersionFacts::default() };
+        let mut third = facts(Some("3"), None);
+        let mut second = facts(Some("2"), None);
+        second.follow(&facts(Some("1"), None));
+        third.follow(&second);
+        let versions = third.versions.clone().unwrap();
+        assert_eq!((versions.since.as_deref(), versions.untold), (Some("1"), false));
+        // A delete of a version makes none, and is not forgotten.
+        let mut after = facts(None, Some(deleted.clone()));
+        after.follow(&third);
+        let versions = after.versions.unwrap();
+        assert_eq!(
+            (versions.since.as_deref(), versions.untold, versions.deleted),
+            (Some("1"), false, true)
+        );
+        let condemned = VersionFacts { condemned: vec!["m".into()], ..VersionFacts::default() };
+        third.follow(&facts(None, Some(condemned)));
+        assert_eq!(third.versions.unwrap().condemned, ["m"]);
+        // A copy of which main told no version.
+        let mut fourth = facts(Some("4"), None);
+        fourth.follow(&facts(None, None));
+        assert!(fourth.versions.unwrap().untold);
+        let mut plain = facts(None, None);
+        plain.follow(&facts(None, None));
+        assert_eq!(plain, Facts::default());
     }
 }

@@ -8,9 +8,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::background::End;
-use super::entry::Entry;
-use super::writer::Command;
-use super::{Journal, Work, row, store};
+use super::entry::{Entry, Facts, VersionFacts};
+use super::writer::{Aside, Command};
+use super::{Journal, RowWork, Work, lock, row, store};
 
 /// `due_ms` of what waits until it is let go.
 pub const FOREVER: i64 = i64::MAX;
@@ -32,9 +32,46 @@ impl Journal {
         if self.background_ended(work.entry.sequence, End::Covered) {
             self.offer_row(row(&work.entry, false)).await;
         }
+        let held = work.entry.settles_older();
         let Entry { sequence, object, attempts, .. } = work.entry;
-        let held = object.clone();
-        self.send(Command::Hold { sequence, object: held, attempts, due_ms, error: reason }).await;
+        let error = reason;
+        let aside = Aside { object: held, attempts, due_ms, error, row_anew: false };
+        self.send(Command::Hold { sequence, aside }).await;
+        self.release(&object);
+    }
+
+    /// The mirror has confirmed main's state of the key, which `facts` describe, and keeps these of
+    /// its versions until `due_ms`, although main has deleted theirs. The entry is set aside until
+    /// then and brings them along when it is claimed again.
+    pub async fn hold_versions(
+        &self,
+        work: Work,
+        (due_ms, reason): (i64, String),
+        condemned: Vec<String>,
+        facts: Facts,
+    ) {
+        let mut entry = work.entry;
+        self.background_ended(entry.sequence, End::Confirmed);
+        let (sequence, object) = (entry.sequence, entry.object.clone());
+        entry.facts = Facts {
+            versions: Some(Box::new(VersionFacts { condemned, ..VersionFacts::default() })),
+            ..facts.clone()
+        };
+        // The last word about its facts, whatever else has been said of them just now.
+        self.send(Command::Merge {
+            sequence,
+            since_ms: entry.since_ms,
+            unknown: false,
+            facts: entry.facts.clone(),
+        })
+        .await;
+        let Entry { attempts, .. } = entry;
+        let (error, row_anew) = (reason, true);
+        let aside = Aside { object: None, attempts, due_ms, error, row_anew };
+        self.send(Command::Hold { sequence, aside }).await;
+        if !lock(&self.shared.mirror).newer_waits(&object, sequence) {
+            self.offer_row(RowWork { facts, unknown: false, ..row(&entry, true) }).await;
+        }
         self.release(&object);
     }
 

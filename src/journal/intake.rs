@@ -131,6 +131,9 @@ impl Landing {
         if facts.layout.is_none() {
             facts.layout.clone_from(&intent.what.facts.layout);
         }
+        if facts.versions.is_none() {
+            facts.versions.clone_from(&intent.what.facts.versions);
+        }
         let entry = Entry {
             sequence: intent.sequence,
             object: intent.what.object.clone(),

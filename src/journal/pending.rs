@@ -9,7 +9,7 @@ use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
 use super::held::HELD;
 use super::now_ms;
 use super::operator::Operation;
-use super::writer::Command;
+use super::writer::{Aside, Command};
 
 /// `entry.mirror` of what waits for its next try.
 const WAITING: i64 = 2;
@@ -34,6 +34,8 @@ pub(super) struct Trouble {
     pub(super) attempts: u32,
     pub(super) due_ms: i64,
     pub(super) error: String,
+    /// The mirror has the key's state all the same: its row is to be written once more.
+    pub(super) row_anew: bool,
 }
 
 /// What became of the row of an entry.
@@ -134,17 +136,19 @@ impl Pending {
             }
             Command::Retry { sequence, attempts, due_ms, error } => {
                 later.fate(sequence).trouble =
-                    Some(Trouble { level: WAITING, attempts, due_ms, error });
+                    Some(Trouble { level: WAITING, attempts, due_ms, error, row_anew: false });
             }
             Command::Park { sequence, attempts, error } => {
                 // A parked entry is never due: its time says when it was parked.
+                let due_ms = now_ms();
                 later.fate(sequence).trouble =
-                    Some(Trouble { level: PARKED, attempts, due_ms: now_ms(), error });
+                    Some(Trouble { level: PARKED, attempts, due_ms, error, row_anew: false });
             }
-            Command::Hold { sequence, object, attempts, due_ms, error } => {
+            Command::Hold { sequence, aside } => {
+                let Aside { object, attempts, due_ms, error, row_anew } = aside;
                 let fate = later.fate(sequence);
-                fate.trouble = Some(Trouble { level: HELD, attempts, due_ms, error });
-                fate.held = Some(object);
+                fate.trouble = Some(Trouble { level: HELD, attempts, due_ms, error, row_anew });
+                fate.held = object;
             }
             Command::Unhold { bucket, delay_ms } => later.unholds.push((bucket, delay_ms)),
             Command::Mirrored { sequence, object, facts } => {

@@ -188,7 +188,11 @@ pub(super) fn entry(row: &SqliteRow) -> Result<(Entry, bool), sqlx::Error> {
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
         ripe: mirror == HELD,
     };
-    Ok((entry, mirror == 1))
+    // What is set aside for versions that are deleted later is mirrored.
+    let versions = entry.facts.versions.as_deref();
+    let spared = versions.is_some_and(|versions| !versions.condemned.is_empty());
+    let mirrored = mirror == 1 || (mirror == HELD && spared);
+    Ok((entry, mirrored))
 }
 
 /// Entries after `from` that the mirror has not confirmed and that never failed, in order.

@@ -49,6 +49,18 @@ pub enum AppendError {
 
 pub(super) type Done = oneshot::Sender<Result<(), AppendError>>;
 
+/// How an entry is set aside.
+#[derive(Debug)]
+pub(super) struct Aside {
+    /// Older entries of this key are settled with it.
+    pub(super) object: Option<ObjectKey>,
+    pub(super) attempts: u32,
+    pub(super) due_ms: i64,
+    pub(super) error: String,
+    /// The mirror has the key's state all the same.
+    pub(super) row_anew: bool,
+}
+
 /// One change to the journal.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -58,7 +70,7 @@ pub(super) enum Command {
     Merge { sequence: Sequence, since_ms: i64, unknown: bool, facts: Facts },
     Retry { sequence: Sequence, attempts: u32, due_ms: i64, error: String },
     Park { sequence: Sequence, attempts: u32, error: String },
-    Hold { sequence: Sequence, object: ObjectKey, attempts: u32, due_ms: i64, error: String },
+    Hold { sequence: Sequence, aside: Aside },
     Unhold { bucket: String, delay_ms: i64 },
     Mirrored { sequence: Sequence, object: ObjectKey, facts: Facts },
     Written { sequence: Sequence, level: i64, error: Option<String>, reasoned: bool },

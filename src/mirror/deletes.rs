@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use super::brake::{Verdict, Window};
 use crate::config::{DeleteBrake, DeletePolicy, Mirroring};
-use crate::journal::{FOREVER, Journal, Work, now_ms};
+use crate::journal::entry::ObjectKey;
+use crate::journal::{FOREVER, Journal, now_ms};
 
 /// Name of the note.
 const NOTE: &str = "mirror.delete-brakes";
@@ -110,19 +111,20 @@ impl Deletes {
     }
 
     /// Decides about a key, or a bucket, that main no longer has.
-    pub(super) async fn judge(&self, work: &Work) -> Judgement {
-        let (object, now) = (&work.entry.object, now_ms());
+    /// `ripe`: it has been set aside, and its time is over.
+    pub(super) async fn judge(&self, object: &ObjectKey, ripe: bool) -> Judgement {
+        let now = now_ms();
         if self.policy == DeletePolicy::Ignore {
             return Judgement::Keep;
         }
         // Ripe ones were counted when they came.
-        let count = !work.entry.ripe && !object.is_bucket();
+        let count = !ripe && !object.is_bucket();
         let verdict = {
             let mut state = self.lock();
             if state.brakes.contains_key(&*object.bucket) {
                 return braked();
             }
-            if count { state.count(&self.limits, work, now) } else { Verdict::Pass }
+            if count { state.count(&self.limits, object, now) } else { Verdict::Pass }
         };
         if let Some(reason) = self.too_many(&object.bucket, verdict).await {
             self.brake(&object.bucket, reason, now);
@@ -130,7 +132,7 @@ impl Deletes {
             return braked();
         }
         match self.policy {
-            DeletePolicy::Delay(delay) if !work.entry.ripe => Judgement::Hold {
+            DeletePolicy::Delay(delay) if !ripe => Judgement::Hold {
                 due_ms: now.saturating_add(delay_ms(delay)),
                 reason: "deleted on main; the mirror follows later".into(),
             },
@@ -269,8 +271,7 @@ impl Deletes {
 }
 
 impl State {
-    fn count(&mut self, limits: &DeleteBrake, work: &Work, now: i64) -> Verdict {
-        let object = &work.entry.object;
+    fn count(&mut self, limits: &DeleteBrake, object: &ObjectKey, now: i64) -> Verdict {
         if self.windows.len() >= BUCKETS_MAX && !self.windows.contains_key(&object.bucket) {
             let mut sizes: Vec<usize> = self.windows.values().map(Window::len).collect();
             let middle = sizes.len() / 2;

@@ -3,10 +3,9 @@
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 
 use super::layout::{default_layout, equal_parts};
-use super::replicate::{Replicator, kept_body};
+use super::replicate::{Replicator, Subject, kept_body};
 use super::retry::Failure;
 use super::write::{Place, Tags};
-use crate::journal::Work;
 use crate::journal::entry::PartLayout;
 use crate::s3::state::ObjectState;
 use crate::tee::TeedBody;
@@ -19,7 +18,7 @@ impl Replicator {
     /// The part boundaries to copy by; `None` for one request.
     pub(super) async fn layout(
         &self,
-        work: &Work,
+        from: Subject<'_>,
         state: &ObjectState,
     ) -> Result<Option<PartLayout>, Failure> {
         let Some(parts) = state.parts() else {
@@ -27,14 +26,14 @@ impl Replicator {
                 .then(|| default_layout(state.size, self.put_bytes_max));
             return Ok(by_size);
         };
-        if let Some(layout) = &work.entry.facts.layout
+        if let Some(layout) = &from.work.entry.facts.layout
             && layout.total() == state.size
             && layout.count() == parts
             && layout.etag.as_ref().is_none_or(|etag| *etag == state.etag)
         {
             return Ok(Some(layout.clone()));
         }
-        let main = self.main(work);
+        let main = self.main(from);
         let Some((first, count)) = main.head_part(1).await? else {
             // Main does not tell: equal parts are the best guess, and the ETag may differ.
             return Ok(Some(equal_parts(state.size, parts)));
@@ -60,7 +59,7 @@ impl Replicator {
     /// Copies an object part by part; a part that was kept is not read from main.
     pub(super) async fn copy_parts(
         &self,
-        work: &Work,
+        from: Subject<'_>,
         state: &ObjectState,
         layout: &PartLayout,
         kept: Option<&[TeedBody]>,
@@ -83,7 +82,7 @@ impl Replicator {
             } else if size == 0 {
                 empty()
             } else {
-                let response = self.main(work).get(&state.etag, Some((first, size))).await?;
+                let response = self.main(from).get(&state.etag, Some((first, size))).await?;
                 sized(response.into_body(), size)
             };
             self.writer.part(place, upload_id, number, size, body).await

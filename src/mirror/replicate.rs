@@ -22,6 +22,8 @@ use http_body_util::StreamBody;
 use super::deletes::{Deletes, Judgement};
 use super::large::LARGE_BYTES;
 use super::retry::Failure;
+use super::versioning::Versioning;
+use super::versions::Seen;
 use super::write::{Headers, Place, Tags, Writer, bucket_missing};
 use crate::config::{Fence, STANDARD, StorageClasses};
 use crate::journal::Work;
@@ -34,7 +36,7 @@ use crate::upstream::read::Reader;
 use crate::upstream::{Body, Upstream, full, sized};
 
 /// Copies in a row of a key that keeps changing, before others get their turn.
-const ROUNDS: u32 = 4;
+pub(super) const ROUNDS: u32 = 4;
 /// Tries to remove a bucket that is not empty yet although no key of it is on its way any more. Other
 /// proxies may still be at it, for most of a minute; the only one waits for a delete that lands late.
 const EMPTY_BUCKET_TRIES: u32 = 8;
@@ -59,6 +61,21 @@ pub(super) struct Replicator {
     pub(super) acl: bool,
     /// Largest object that is sent in one request.
     pub(super) put_bytes_max: u64,
+    /// Which buckets have versions; without it only the current state of a key is copied.
+    pub(super) versioning: Option<Versioning>,
+}
+
+/// What is read of main: what a key is now, or one of its versions.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) work: &'a Work,
+    pub(super) version: Option<&'a str>,
+}
+
+impl<'a> From<&'a Work> for Subject<'a> {
+    fn from(work: &'a Work) -> Self {
+        Self { work, version: None }
+    }
 }
 
 /// How the bucket that is written is named after the one that is read.
@@ -80,11 +97,11 @@ impl Naming {
 
 /// What one copy wrote.
 #[derive(Debug, Default)]
-struct Applied {
-    bytes: u64,
+pub(super) struct Applied {
+    pub(super) bytes: u64,
     /// Was the object made anew?
-    written: bool,
-    tags: Vec<(String, String)>,
+    pub(super) written: bool,
+    pub(super) tags: Vec<(String, String)>,
 }
 
 /// What became of a key.
@@ -94,6 +111,17 @@ pub(super) enum Done {
     Replicated(Replicated),
     /// Main no longer has it, and the mirror follows later.
     Held {
+        /// When, milliseconds since 1970.
+        due_ms: i64,
+        /// Why not now.
+        reason: String,
+    },
+    /// The mirror is as it should be but for versions that main has no more.
+    Spared {
+        /// What the mirror holds now.
+        done: Replicated,
+        /// Its versions that are to be deleted.
+        condemned: Vec<String>,
         /// When, milliseconds since 1970.
         due_ms: i64,
         /// Why not now.
@@ -120,13 +148,22 @@ impl Replicator {
             Some(body) if body.whole().await => Some(body),
             _ => None,
         };
+        if self.keeps_versions(work, Seen::Nothing).await? {
+            // Boxed, as what is rare: the others' futures are moved with every key.
+            return Box::pin(self.replicate_versions(work, body, large)).await;
+        }
         let mut assumed = self.assume(work, body);
         let trusted = assumed.is_some();
         let mut bytes = 0;
         for round in 0..ROUNDS {
-            let state = match assumed.take() {
-                Some(state) => state,
-                None => self.main(work).head().await?,
+            let state = if let Some(state) = assumed.take() {
+                state
+            } else {
+                let state = self.main(work).head().await?;
+                if self.keeps_versions(work, Seen::Now(state.as_ref())).await? {
+                    return Box::pin(self.replicate_versions(work, body, large)).await;
+                }
+                state
             };
             if state.is_none()
                 && let Some(done) = self.spare(work).await
@@ -150,6 +187,7 @@ impl Replicator {
             let alone = self.fence == Fence::Overlap && !work.entry.overlapped;
             if alone && trusted && round == 0 {
                 let mut facts = work.entry.facts.clone();
+                facts.versions = None;
                 if let Some(state) = &state {
                     // The client may have named no type; what main stores then is known here.
                     facts.content_type.get_or_insert_with(|| state.content_type().to_owned());
@@ -222,9 +260,9 @@ impl Replicator {
     }
 
     /// What becomes of a key that main no longer has, unless it is deleted now.
-    async fn spare(&self, work: &Work) -> Option<Done> {
+    pub(super) async fn spare(&self, work: &Work) -> Option<Done> {
         let judgement = match &self.deletes {
-            Some(deletes) => deletes.judge(work).await,
+            Some(deletes) => deletes.judge(&work.entry.object, work.entry.ripe).await,
             None => Judgement::Keep,
         };
         match judgement {
@@ -237,14 +275,16 @@ impl Replicator {
         }
     }
 
-    pub(super) fn main<'a>(&'a self, work: &'a Work) -> Reader<'a> {
+    pub(super) fn main<'a>(&'a self, from: impl Into<Subject<'a>>) -> Reader<'a> {
+        let Subject { work, version } = from.into();
         let object = &work.entry.object;
-        Reader { upstream: &self.main, who: "main", bucket: &object.bucket, key: Some(&object.key) }
+        let (bucket, key) = (&*object.bucket, Some(&*object.key));
+        Reader { upstream: &self.main, who: "main", bucket, key, version }
     }
 
     /// What main must be now if nothing else happened: known without asking for a delete, and
     /// for a write whose body was kept.
-    fn assume(&self, work: &Work, body: Option<&TeedBody>) -> Option<Presence> {
+    pub(super) fn assume(&self, work: &Work, body: Option<&TeedBody>) -> Option<Presence> {
         let entry = &work.entry;
         // What was set aside is too old to act on without a question.
         if entry.unknown || entry.ripe {
@@ -277,7 +317,12 @@ impl Replicator {
         }
     }
 
-    fn learn_default_type(&self, work: &Work, body: Option<&TeedBody>, now: Option<&ObjectState>) {
+    pub(super) fn learn_default_type(
+        &self,
+        work: &Work,
+        body: Option<&TeedBody>,
+        now: Option<&ObjectState>,
+    ) {
         let untyped = body.is_some_and(|body| body.headers().content_type().is_none());
         if let Some(now) = now
             && untyped
@@ -290,7 +335,7 @@ impl Replicator {
     }
 
     /// Makes the mirror this state; returns how many bytes that took.
-    async fn apply(
+    pub(super) async fn apply(
         &self,
         work: &Work,
         body: Option<&TeedBody>,
@@ -304,23 +349,25 @@ impl Replicator {
             return Ok(Applied::default());
         };
         let place = Place { bucket: &bucket, key };
-        match self.apply_present(work, body, state, place, large).await {
+        match self.apply_present(work.into(), body, state, place, large).await {
             Err(failure) if bucket_missing(&failure) => {
                 self.writer.create_bucket(&bucket).await?;
-                self.apply_present(work, body, state, place, large).await
+                self.apply_present(work.into(), body, state, place, large).await
             }
             result => result,
         }
     }
 
-    async fn apply_present(
+    /// Makes the mirror hold this state. One version of a key is written whatever the mirror has.
+    pub(super) async fn apply_present(
         &self,
-        work: &Work,
+        from: Subject<'_>,
         body: Option<&TeedBody>,
         state: &ObjectState,
         place: Place<'_>,
         large: bool,
     ) -> Result<Applied, Failure> {
+        let work = from.work;
         let kept = body.filter(|_| work.entry.facts.etag.as_ref() == Some(&state.etag));
         let tags = match kept {
             _ if state.tag_count == 0 && work.entry.change != Change::Tagging => Vec::new(),
@@ -329,11 +376,12 @@ impl Replicator {
             {
                 sent_tags(body)
             }
-            _ => self.main(work).tags().await?,
+            _ => self.main(from).tags().await?,
         };
         // A change that need not have touched the bytes, or may not have happened: perhaps the
         // mirror has them already.
         if kept.is_none()
+            && from.version.is_none()
             && let Some(there) = self.mirror_state(place).await?
             && there.same_bytes(state)
             && there.headers == state.headers
@@ -350,7 +398,7 @@ impl Replicator {
         }
         if let Some(parts) = kept.and_then(TeedBody::parts) {
             let layout = PartLayout::new(parts.iter().map(TeedBody::length), None);
-            self.copy_parts(work, state, &layout, Some(parts), (place, &tags)).await?;
+            self.copy_parts(from, state, &layout, Some(parts), (place, &tags)).await?;
             return Ok(Applied { bytes: state.size, written: true, tags });
         }
         if let Some(body) = kept.filter(|body| body.length() <= self.put_bytes_max) {
@@ -358,10 +406,10 @@ impl Replicator {
             self.writer.put(place, &self.headers(state)?, &tags, state.size, bytes).await?;
             return Ok(Applied { bytes: state.size, written: true, tags });
         }
-        if let Some(layout) = self.layout(work, state).await? {
-            self.copy_parts(work, state, &layout, None, (place, &tags)).await?;
+        if let Some(layout) = self.layout(from, state).await? {
+            self.copy_parts(from, state, &layout, None, (place, &tags)).await?;
         } else {
-            let response = self.main(work).get(&state.etag, None).await?;
+            let response = self.main(from).get(&state.etag, None).await?;
             let body = sized(response.into_body(), state.size);
             self.writer.put(place, &self.headers(state)?, &tags, state.size, body).await?;
         }
@@ -369,7 +417,7 @@ impl Replicator {
     }
 
     /// The storage class of the copy; `None` for the mirror's own choice.
-    fn class(&self, main: &ObjectState) -> Option<&str> {
+    pub(super) fn class(&self, main: &ObjectState) -> Option<&str> {
         self.storage_classes.of(class(main))
     }
 
@@ -385,13 +433,14 @@ impl Replicator {
 
     async fn mirror_state(&self, Place { bucket, key }: Place<'_>) -> Result<Presence, Failure> {
         self.writer.pace.request().await;
-        let mirror = Reader { upstream: &self.mirror, who: "mirror", bucket, key: Some(key) };
+        let mirror =
+            Reader { upstream: &self.mirror, who: "mirror", bucket, key: Some(key), version: None };
         Ok(mirror.head().await?)
     }
 
     /// Are main's tags still those that were copied? Their number is in the state; their values
     /// have to be asked for.
-    async fn tags_still(
+    pub(super) async fn tags_still(
         &self,
         work: &Work,
         now: &ObjectState,

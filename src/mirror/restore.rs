@@ -52,6 +52,7 @@ impl Restorer {
                 deletes: None,
                 storage_classes: StorageClasses::default(),
                 put_bytes_max: PUT_BYTES_MAX,
+                versioning: None,
             },
         }
     }
@@ -74,7 +75,7 @@ impl Restorer {
             ripe: false,
         };
         match self.replicator.replicate(&Work { entry, body: None }, true).await {
-            Ok(Done::Replicated(done)) => Ok(done.bytes),
+            Ok(Done::Replicated(done) | Done::Spared { done, .. }) => Ok(done.bytes),
             Ok(Done::Held { reason, .. }) => Err(RestoreError { reason, is_transient: false }),
             Err(failure) => {
                 let (failure, _) = failure.split();

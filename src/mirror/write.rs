@@ -121,6 +121,16 @@ impl Writer {
         }
     }
 
+    /// Removes one version of an object for good; one that is not there is removed.
+    pub(super) async fn delete_version(&self, place: Place<'_>, id: &str) -> Result<(), Failure> {
+        let query = [("versionId", id)];
+        match self.call(place, Call::bare("DeleteObject", Method::DELETE, &query)).await {
+            Err(failure) if matches!(failure.code(), "NoSuchVersion" | "NoSuchKey") => Ok(()),
+            Err(failure) if bucket_missing(&failure) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
     /// Sets the tags of an object, or takes them all away.
     pub(super) async fn tag(&self, place: Place<'_>, tags: &Tags) -> Result<(), Failure> {
         let query = [("tagging", "")];

@@ -12,10 +12,10 @@ use super::response::{Judge, ResponseBody};
 use super::source::Source;
 use super::{Admitted, Proxy};
 use crate::journal::Intent;
-use crate::journal::entry::{Facts, ObjectKey, Outcome};
+use crate::journal::entry::{Facts, ObjectKey, Outcome, VersionFacts};
 use crate::outcome::{Reached, judge};
 use crate::s3::operation::Change;
-use crate::s3::xml;
+use crate::s3::{versions, xml};
 
 impl Proxy {
     /// `DeleteObjects`: an intent for every key named, an outcome for every key answered.
@@ -89,14 +89,21 @@ impl Proxy {
         let journal = self.journal.clone();
         let spawner = journal.clone();
         Box::new(move |document| {
-            let errors = document.map(|document| xml::delete_errors(&document));
+            let errors = document.as_ref().map(|document| xml::delete_errors(document));
+            let told = document.and_then(|document| versions::deleted(&document).ok());
+            let mut told = told.unwrap_or_default();
             spawner.spawn(async move {
                 for intent in intents {
+                    let marker = told.remove(&*intent.object().key);
                     let deleted = matches!(&errors, Some(Ok(errors))
                         if !errors.contains(&*intent.object().key));
                     let outcome = if deleted { Outcome::Changed } else { Outcome::Unknown };
                     let absent = deleted && intent.change() == Change::Delete;
-                    let facts = Facts { absent, ..Facts::default() };
+                    // A quiet result does not tell whether there are versions.
+                    let untold = (absent && marker.is_none())
+                        .then(|| Box::new(VersionFacts { untold: true, ..Default::default() }));
+                    let version_id = marker.flatten();
+                    let facts = Facts { absent, version_id, versions: untold, ..Facts::default() };
                     journal.settle(intent, outcome, facts, None).await;
                 }
             });

@@ -16,7 +16,7 @@ use super::response::ResponseBody;
 use super::source::Source;
 use super::upload::{Framing, Gate, Plan, Transfer, UploadBody};
 use super::{Admitted, INLINE_BODY_BYTES, Proxy, form, pass_on, refuse};
-use crate::journal::entry::{Facts, NewIntent, ObjectKey, Outcome};
+use crate::journal::entry::{Facts, NewIntent, ObjectKey, Outcome, VersionFacts};
 use crate::journal::{AppendError, Durable, Intent, now_ms};
 use crate::outcome::{Reached, judge};
 use crate::s3::operation::{Change, Effect};
@@ -113,6 +113,9 @@ impl Proxy {
         let resource = admitted.address.path();
         let operation = admitted.operation;
         let mut facts = Facts::default();
+        if operation.name == "DeleteObject" && admitted.address.query.has("versionId") {
+            facts.versions = Some(Box::new(version_deleted()));
+        }
         let mut finished = None;
         let source = if change == Change::Complete {
             match self.complete_document(&admitted, body, &mut facts, &mut finished).await {
@@ -177,12 +180,14 @@ impl Proxy {
         let accepted_ms = now_ms();
         let new = changes
             .into_iter()
-            .map(|(object, change)| NewIntent {
-                object,
-                change,
-                request_id: record.id.clone(),
-                accepted_ms,
-                facts: facts.clone(),
+            .map(|(object, change)| {
+                let mut facts = facts.clone();
+                // `DeleteObjects` names a version of this key.
+                if admitted.operation.effect == Effect::Keys && change == Change::Other {
+                    facts.versions = Some(Box::new(version_deleted()));
+                }
+                let request_id = record.id.clone();
+                NewIntent { object, change, request_id, accepted_ms, facts }
             })
             .collect();
         let (intents, durable) = self.journal.append(new).await;
@@ -229,6 +234,11 @@ impl Proxy {
 /// Is the object under a key that only the client knows? It must not reach the mirror in clear.
 pub(super) fn secret(request: &http::HeaderMap) -> bool {
     request.contains_key("x-amz-server-side-encryption-customer-algorithm")
+}
+
+/// What is to be remembered of the delete of a version by its ID.
+pub(super) fn version_deleted() -> VersionFacts {
+    VersionFacts { deleted: true, ..VersionFacts::default() }
 }
 
 /// What is sent as the body.

@@ -50,7 +50,11 @@ pub(super) fn facts_of(
             version_id: version_id(response),
             ..Facts::default()
         },
-        Change::Delete => Facts { absent: true, ..Facts::default() },
+        Change::Delete => {
+            // That of the delete marker, where there are versions.
+            let version_id = version_id(response);
+            Facts { absent: true, version_id, ..Facts::default() }
+        }
         _ => Facts::default(),
     }
 }

@@ -62,7 +62,7 @@ async fn tags(
     bucket: &str,
     key: &str,
 ) -> Result<Vec<(String, String)>, String> {
-    let reader = Reader { upstream, who, bucket, key: Some(key) };
+    let reader = Reader { upstream, who, bucket, key: Some(key), version: None };
     patiently(|| reader.tags(), |error| !error.is_permanent())
         .await
         .map_err(|error| error.to_string())

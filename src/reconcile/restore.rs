@@ -268,8 +268,13 @@ impl Restore {
     }
 
     async fn is_newer(&self, bucket: &str, listed: &Listed) -> Result<bool, String> {
-        let reader =
-            Reader { upstream: &self.main, who: "main", bucket, key: Some(listed.key.as_str()) };
+        let reader = Reader {
+            upstream: &self.main,
+            who: "main",
+            bucket,
+            key: Some(listed.key.as_str()),
+            version: None,
+        };
         let there = reader.head().await.map_err(|error| error.to_string())?;
         // HTTP dates are whole seconds: of two moments within one neither is called newer.
         let mirrored = listed.last_modified.map(time::OffsetDateTime::unix_timestamp);
@@ -284,7 +289,7 @@ impl Restore {
         who: &'static str,
         bucket: &str,
     ) -> Result<bool, String> {
-        let reader = Reader { upstream, who, bucket, key: None };
+        let reader = Reader { upstream, who, bucket, key: None, version: None };
         reader.bucket_exists().await.map_err(|error| error.to_string())
     }
 }

@@ -330,7 +330,7 @@ impl Paced {
 
 async fn exists(upstream: &crate::upstream::Upstream, bucket: &str) -> Result<bool, String> {
     use crate::upstream::read::Reader;
-    let reader = Reader { upstream, who: "the service", bucket, key: None };
+    let reader = Reader { upstream, who: "the service", bucket, key: None, version: None };
     super::examine::patiently(|| reader.bucket_exists(), |error| !error.is_permanent())
         .await
         .map_err(|error| error.to_string())

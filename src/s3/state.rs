@@ -15,7 +15,7 @@ pub struct ObjectState {
     pub size: u64,
     /// By the store's clock, whole seconds; unknown right after a write.
     pub last_modified: Option<OffsetDateTime>,
-    /// Version ID where the bucket has versions.
+    /// Version ID where the bucket has versions; `null` for one of before or between.
     pub version_id: Option<String>,
     /// Content headers and user metadata, sorted by name.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -37,7 +37,7 @@ impl ObjectState {
             etag,
             size,
             last_modified,
-            version_id: text("x-amz-version-id").filter(|id| *id != "null").map(str::to_owned),
+            version_id: text("x-amz-version-id").map(str::to_owned),
             headers: replicated_headers(headers),
             tag_count,
             storage_class: text("x-amz-storage-class")

@@ -12,12 +12,14 @@ use super::{Outgoing, Received, SendError, Upstream, empty};
 use crate::s3::acl::CannedAcl;
 use crate::s3::address::{Query, path_style};
 use crate::s3::state::ObjectState;
-use crate::s3::xml;
+use crate::s3::{versions, xml};
 
 /// How long an answer may take to begin.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest tag set: 10 tags of 128 + 256 characters, escaped.
 const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
+/// Longest page of versions: a thousand times a key of 1 KiB, escaped, and what stands beside it.
+const LISTING_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Why a question was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,12 +72,14 @@ pub struct Reader<'a> {
     pub bucket: &'a str,
     /// Key; none for the bucket itself.
     pub key: Option<&'a str>,
+    /// One version of the key; none for the current one.
+    pub version: Option<&'a str>,
 }
 
 impl Reader<'_> {
     /// Is there such a bucket? The key does not matter.
     pub async fn bucket_exists(&self) -> Result<bool, ReadError> {
-        let bucket = Reader { key: None, ..*self };
+        let bucket = Reader { key: None, version: None, ..*self };
         let response = bucket.request(Method::HEAD, &[], HeaderMap::new()).await?;
         match response.status() {
             StatusCode::OK => Ok(true),
@@ -169,6 +173,46 @@ impl Reader<'_> {
         }
     }
 
+    /// One page of the key's versions, newest first; none where there is no such bucket.
+    pub async fn versions(
+        &self,
+        from: Option<&(String, String)>,
+        count: usize,
+    ) -> Result<versions::Page, ReadError> {
+        let key = self.key.unwrap_or_default();
+        let query = versions::page_query(key, from, count);
+        let response = self.send(Method::GET, None, &query, HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => {
+                let document = self.bounded_document(response, LISTING_BYTES_MAX).await?;
+                versions::page(&document, key)
+                    .map_err(|error| ReadError::Unreachable(error.to_string()))
+            }
+            StatusCode::NOT_FOUND => Ok(versions::Page::default()),
+            status => Err(self.refused("ListObjectVersions", status.as_u16(), "")),
+        }
+    }
+
+    /// The bucket's versioning: `Enabled`, `Suspended`, or `None` where it was never switched on, is
+    /// not known to the service or not told.
+    pub async fn versioning(&self) -> Result<Option<String>, ReadError> {
+        let mut query = Query::default();
+        query.push("versioning", "");
+        let response = self.send(Method::GET, None, &query, HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => {
+                let document = self.document(response).await?;
+                xml::versioning(&document)
+                    .map_err(|error| ReadError::Unreachable(error.to_string()))
+            }
+            StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED => Ok(None),
+            status => Err(self.refused("GetBucketVersioning", status.as_u16(), "")),
+        }
+    }
+
     fn refused(&self, what: &'static str, status: u16, code: &str) -> ReadError {
         ReadError::Refused { who: self.who, what, status, code: code.to_owned() }
     }
@@ -183,9 +227,22 @@ impl Reader<'_> {
         for (name, value) in query {
             parameters.push(name, value);
         }
+        if let Some(version) = self.version {
+            parameters.push("versionId", version);
+        }
+        self.send(method, self.key, &parameters, headers).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        key: Option<&str>,
+        parameters: &Query,
+        headers: HeaderMap,
+    ) -> Result<Response<Received>, ReadError> {
         let outgoing = Outgoing {
             method,
-            path: path_style(Some(self.bucket), self.key),
+            path: path_style(Some(self.bucket), key),
             query: parameters.canonical(),
             headers,
             payload: UNSIGNED_PAYLOAD,
@@ -203,6 +260,14 @@ impl Reader<'_> {
     }
 
     async fn document(&self, response: Response<Received>) -> Result<BytesMut, ReadError> {
+        self.bounded_document(response, DOCUMENT_BYTES_MAX).await
+    }
+
+    async fn bounded_document(
+        &self,
+        response: Response<Received>,
+        bytes_max: usize,
+    ) -> Result<BytesMut, ReadError> {
         let mut body = response.into_body();
         let mut document = BytesMut::new();
         let reading = async {
@@ -211,7 +276,7 @@ impl Reader<'_> {
                 let Some(data) = frame.data_ref() else {
                     continue;
                 };
-                if document.len() + data.len() > DOCUMENT_BYTES_MAX {
+                if document.len() + data.len() > bytes_max {
                     return Err("the document is too long".to_owned());
                 }
                 document.extend_from_slice(data);
