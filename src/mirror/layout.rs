@@ -6,6 +6,8 @@ use crate::journal::entry::PartLayout;
 const PARTS_MAX: u64 = 10_000;
 /// Part size where main's own boundaries are unknown.
 const PART_BYTES: u64 = 8 << 20;
+/// Smallest part but the last.
+const PART_BYTES_MIN: u64 = 5 << 20;
 
 /// Parts of an object that was not uploaded in parts but is too large for one request.
 /// `part_bytes_max`: the mirror takes no larger ones, unless there would be too many.
@@ -17,10 +19,12 @@ pub(super) fn default_layout(size: u64, part_bytes_max: u64) -> PartLayout {
 /// `count` equal parts, the last one being what is left.
 pub(super) fn equal_parts(size: u64, count: u32) -> PartLayout {
     let part = size.div_ceil(u64::from(count.max(1))).max(1);
-    // Uploaders cut at whole mebibytes; take that where it gives the same number of parts.
-    let rounded = part.next_multiple_of(1 << 20);
-    let fits = rounded.saturating_mul(u64::from(count.max(1)) - 1) < size;
-    PartLayout::new(cut(size, if fits { rounded } else { part }), None)
+    // Uploaders cut at whole mebibytes, and stores take no smaller parts than five; that is taken
+    // where it gives the same number of parts.
+    let fits = |part: &u64| part.saturating_mul(u64::from(count.max(1)) - 1) < size;
+    let rounded = part.max(PART_BYTES_MIN).next_multiple_of(1 << 20);
+    let part = Some(rounded).filter(fits).unwrap_or(part);
+    PartLayout::new(cut(size, part), None)
 }
 
 fn cut(size: u64, part: u64) -> impl Iterator<Item = u64> {
@@ -44,6 +48,9 @@ mod tests {
         }
         let sizes: Vec<u64> = equal_parts((16 << 20) + 5, 3).sizes().collect();
         assert_eq!(sizes, [6 << 20, 6 << 20, (4 << 20) + 5]);
+        // Two parts of half the size each would be too small.
+        let sizes: Vec<u64> = equal_parts((5 << 20) + 4, 2).sizes().collect();
+        assert_eq!(sizes, [5 << 20, 4]);
     }
 
     #[test]

@@ -72,13 +72,12 @@ pub fn page_query(key: &str, from: Option<&(String, String)>, count: usize) -> Q
 pub fn page(xml: &[u8], wanted: &str) -> Result<Page, MalformedXml> {
     let mut listed: Vec<(String, Version)> = Vec::new();
     let (mut encoded, mut truncated) = (false, false);
-    let (mut next_key, mut next_version) = (None, None);
+    let mut next_version = None;
     let (mut key, mut id, mut etag, mut size, mut time) = (None, None, None, None, None);
     let root = walk(xml, |path, text| {
         match path.get(1).map(String::as_str) {
             Some("EncodingType") => encoded = text.trim().eq_ignore_ascii_case("url"),
             Some("IsTruncated") => truncated = text.trim() == "true",
-            Some("NextKeyMarker") => next_key = Some(text.to_owned()),
             Some("NextVersionIdMarker") => next_version = Some(text.trim().to_owned()),
             Some(kind @ ("Version" | "DeleteMarker")) => match path.get(2).map(String::as_str) {
                 Some("Key") => key = Some(text.to_owned()),
@@ -120,8 +119,11 @@ pub fn page(xml: &[u8], wanted: &str) -> Result<Page, MalformedXml> {
         }
     }
     if truncated && !beyond {
-        let next_key = next_key.map(plain).transpose()?;
-        page.next = next_key.zip(next_version).filter(|(key, _)| key == wanted);
+        // The marker's key is not read: some stores encode it, and others do not although they say so.
+        let last = page.versions.last().map(|version| version.id.clone());
+        let from =
+            last.map(|last| next_version.filter(|id: &String| !id.is_empty()).unwrap_or(last));
+        page.next = from.map(|from| (wanted.to_owned(), from));
     }
     Ok(page)
 }
@@ -180,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_page_goes_on_only_while_it_is_about_the_key() {
-        let more = "<IsTruncated>true</IsTruncated><NextKeyMarker>a%2Bb</NextKeyMarker>\
+        let more = "<IsTruncated>true</IsTruncated><NextKeyMarker>a%</NextKeyMarker>\
                     <NextVersionIdMarker>null</NextVersionIdMarker>";
         let next = page(document(more).as_bytes(), "a+b").unwrap().next;
         assert_eq!(next, Some(("a+b".to_owned(), "null".to_owned())));

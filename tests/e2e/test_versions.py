@@ -221,7 +221,7 @@ def test_more_versions_than_a_page_arrive_in_order(vlab):
     for number in range(1100):
         client.put_object(Bucket=bucket, Key="k", Body=b"%d" % (number % 700))
     relay.forward()
-    proxy.wait_drained(60)
+    proxy.wait_drained(300 if REAL else 60)
     bodies = []
     for client in (vlab.s3_main, vlab.s3_mirror):
         pages = client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix="k")
