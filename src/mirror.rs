@@ -17,6 +17,7 @@ mod deletes;
 mod large;
 mod layout;
 mod lineage;
+mod lock;
 mod pace;
 mod parts;
 mod pause;
@@ -100,6 +101,7 @@ impl Mirror {
             deletes: Some(deletes.clone()),
             storage_classes: mirroring.storage_classes,
             acl: mirroring.acl,
+            object_lock: mirroring.object_lock,
             put_bytes_max: mirroring.put_bytes_max,
             versioning: mirroring.versions.then(|| versioning::Versioning::new(journal.clone())),
         };

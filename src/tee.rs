@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::s3::headers::replicated;
-use crate::s3::state::replicated_headers;
+use crate::s3::state::{replicated_headers, stored_checksum};
 use spool::{Spool, SpoolWriter};
 pub use uploads::NewUpload;
 use uploads::Uploads;
@@ -101,6 +101,8 @@ pub struct KeptHeaders {
     pub tagging: Option<String>,
     /// `x-amz-storage-class`.
     pub storage_class: Option<String>,
+    /// The checksum main says it has stored.
+    pub checksum: Option<(HeaderName, HeaderValue)>,
 }
 
 impl KeptHeaders {
@@ -116,7 +118,7 @@ impl KeptHeaders {
         }
         let text = |name: &str| request.get(name)?.to_str().ok().map(str::to_owned);
         let (tagging, storage_class) = (text("x-amz-tagging"), text("x-amz-storage-class"));
-        Self { replicated, tagging, storage_class }
+        Self { replicated, tagging, storage_class, checksum: None }
     }
 
     /// Bytes that [`KeptHeaders::of`] this request would take.
@@ -324,6 +326,13 @@ impl TeedBody {
     /// Bytes.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Takes over what main has told of the object; only before the body is handed on.
+    pub fn learn(&mut self, response: &HeaderMap) {
+        if let Some(headers) = Arc::get_mut(&mut self.headers) {
+            headers.checksum = stored_checksum(response);
+        }
     }
 
     /// What was sent beside it.

@@ -48,6 +48,7 @@ pub struct Environment {
     pub mirror_put_bytes_max: Option<String>,
     pub mirror_acl: Option<String>,
     pub mirror_versions: Option<String>,
+    pub mirror_object_lock: Option<String>,
     pub postgres_url: Option<String>,
     pub postgres_host: Option<String>,
     pub postgres_port: Option<String>,

@@ -63,6 +63,8 @@ pub struct Mirroring {
     pub storage_classes: StorageClasses,
     /// Are access control lists copied?
     pub acl: bool,
+    /// Are retention and legal holds copied?
+    pub object_lock: bool,
     /// Is every version kept where both buckets have versioning?
     pub versions: bool,
     /// Largest object that is sent in one request, in bytes.
@@ -133,6 +135,7 @@ impl Mirroring {
             requests_per_second,
             storage_classes,
             acl: read.flag("MIRROR_ACL", env.mirror_acl.as_deref()),
+            object_lock: read.flag("MIRROR_OBJECT_LOCK", env.mirror_object_lock.as_deref()),
             versions: read.flag("MIRROR_VERSIONS", env.mirror_versions.as_deref().or(Some("true"))),
             put_bytes_max,
         }

@@ -53,7 +53,8 @@ pub fn outlook(findings: &[Finding], mirroring: &Mirroring) -> Vec<Outlook> {
         "versions and delete markers, where a bucket has versioning on both sides \
          (MIRROR_VERSIONS); else only the current state of a key",
     );
-    line(false, "object lock, retention, legal hold, encryption settings of objects");
+    line(mirroring.object_lock, "retention and legal hold (MIRROR_OBJECT_LOCK)");
+    line(false, "encryption settings of objects");
     line(false, "objects under a client's own key (SSE-C), and archived ones: they are parked");
     line(false, "what was there before, and what others change: `backfill`, `verify --repair` do");
     lines

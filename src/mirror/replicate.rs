@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use base64::Engine as _;
 use futures_util::stream::TryStreamExt as _;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http_body::Frame;
@@ -59,6 +60,8 @@ pub(super) struct Replicator {
     pub(super) storage_classes: StorageClasses,
     /// Are access control lists copied?
     pub(super) acl: bool,
+    /// Are retention and legal holds copied?
+    pub(super) object_lock: bool,
     /// Largest object that is sent in one request.
     pub(super) put_bytes_max: u64,
     /// Which buckets have versions; without it only the current state of a key is copied.
@@ -200,6 +203,7 @@ impl Replicator {
                 (Some(state), Some(now)) => {
                     state.same_content(now)
                         && self.class(state) == self.class(now)
+                        && self.same_lock(state, now)
                         && self.tags_still(work, now, &applied.tags).await?
                         && self.acl_still(work, acl).await?
                 }
@@ -290,6 +294,10 @@ impl Replicator {
         if entry.unknown || entry.ripe {
             return None;
         }
+        // A bucket may lock what its client did not.
+        if self.object_lock && entry.change != Change::Delete {
+            return None;
+        }
         match (entry.change, body) {
             (Change::Delete, _) if entry.facts.absent => Some(None),
             (Change::Put | Change::Complete, Some(body)) => {
@@ -311,6 +319,8 @@ impl Replicator {
                     headers,
                     tag_count: u32::try_from(sent_tags(body).len()).ok()?,
                     storage_class: body.headers().storage_class.clone().filter(|c| c != STANDARD),
+                    checksum: body.headers().checksum.clone(),
+                    lock: Vec::new(),
                 }))
             }
             _ => None,
@@ -391,6 +401,7 @@ impl Replicator {
             if there.tag_count > 0 || !tags.is_empty() {
                 self.writer.tag(place, &tags).await?;
             }
+            self.copy_lock(place, state, &there).await?;
             return Ok(Applied { bytes: 0, written: false, tags });
         }
         if !large && state.size >= LARGE_BYTES {
@@ -403,7 +414,7 @@ impl Replicator {
         }
         if let Some(body) = kept.filter(|body| body.length() <= self.put_bytes_max) {
             let bytes = kept_body(body);
-            self.writer.put(place, &self.headers(state)?, &tags, state.size, bytes).await?;
+            self.writer.put(place, &self.whole_headers(state)?, &tags, state.size, bytes).await?;
             return Ok(Applied { bytes: state.size, written: true, tags });
         }
         if let Some(layout) = self.layout(from, state).await? {
@@ -411,7 +422,7 @@ impl Replicator {
         } else {
             let response = self.main(from).get(&state.etag, None).await?;
             let body = sized(response.into_body(), state.size);
-            self.writer.put(place, &self.headers(state)?, &tags, state.size, body).await?;
+            self.writer.put(place, &self.whole_headers(state)?, &tags, state.size, body).await?;
         }
         Ok(Applied { bytes: state.size, written: true, tags })
     }
@@ -423,12 +434,33 @@ impl Replicator {
 
     /// What is sent beside the bytes.
     pub(super) fn headers<'s>(&self, state: &'s ObjectState) -> Result<Cow<'s, Headers>, Failure> {
-        let Some(class) = self.class(state) else { return Ok(Cow::Borrowed(&state.headers)) };
-        let value = HeaderValue::try_from(class)
-            .map_err(|_| Failure::Permanent("the storage class cannot be sent".into()))?;
+        let class = self.class(state);
+        if class.is_none() && (!self.object_lock || state.lock.is_empty()) {
+            return Ok(Cow::Borrowed(&state.headers));
+        }
         let mut headers = state.headers.clone();
-        headers.push((HeaderName::from_static("x-amz-storage-class"), value));
+        if let Some(class) = class {
+            let value = HeaderValue::try_from(class)
+                .map_err(|_| Failure::Permanent("the storage class cannot be sent".into()))?;
+            headers.push((HeaderName::from_static("x-amz-storage-class"), value));
+        }
+        if self.object_lock {
+            headers.extend(state.lock.iter().cloned());
+        }
         Ok(Cow::Owned(headers))
+    }
+
+    /// What is sent beside the bytes where they are sent at once: what the mirror can check them by,
+    /// too.
+    fn whole_headers<'s>(&self, state: &'s ObjectState) -> Result<Cow<'s, Headers>, Failure> {
+        let mut headers = self.headers(state)?;
+        if let Some(checksum) = state.checksum.clone().filter(|_| self.writer.takes_checksums()) {
+            headers.to_mut().push(checksum);
+        } else if self.object_lock && !state.lock.is_empty() {
+            // Locked objects are taken with a checksum only.
+            headers.to_mut().extend(md5_header(state));
+        }
+        Ok(headers)
     }
 
     async fn mirror_state(&self, Place { bucket, key }: Place<'_>) -> Result<Presence, Failure> {
@@ -448,6 +480,13 @@ impl Replicator {
     ) -> Result<bool, Failure> {
         Ok(now.tag_count == 0 || self.main(work).tags().await? == copied)
     }
+}
+
+/// `Content-MD5` by the `ETag` of an object that was uploaded in one piece.
+fn md5_header(state: &ObjectState) -> Option<(HeaderName, HeaderValue)> {
+    let md5 = hex::decode(&state.etag).ok().filter(|md5| md5.len() == 16)?;
+    let md5 = base64::engine::general_purpose::STANDARD.encode(md5);
+    Some((HeaderName::from_static("content-md5"), HeaderValue::try_from(md5).ok()?))
 }
 
 /// The storage class of an object by its name.

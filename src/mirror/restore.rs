@@ -49,6 +49,7 @@ impl Restorer {
                 fence: Fence::Always,
                 default_type: ArcSwapOption::empty(),
                 acl: false,
+                object_lock: false,
                 deletes: None,
                 storage_classes: StorageClasses::default(),
                 put_bytes_max: PUT_BYTES_MAX,

@@ -295,6 +295,7 @@ impl Replicator {
         let Some(now) = now.filter(|now| is(newest, now)) else { return Ok(None) };
         let still = state.same_content(&now)
             && self.class(&state) == self.class(&now)
+            && self.same_lock(&state, &now)
             && self.tags_still(work, &now, &tags).await?
             && self.acl_still(work, acl).await?;
         let mut facts = Facts::observed(Some(&now));

@@ -7,6 +7,7 @@
 //! it knows the vendors' ways. Nothing here retries: the journal retries whole copies.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -26,6 +27,7 @@ use super::parts::PARTS_AT_ONCE;
 use super::retry::Failure;
 use crate::config::Quirk;
 use crate::s3::address::{Query, path_style};
+use crate::s3::checksum::ChecksumAlgorithm;
 use crate::s3::state::unquoted;
 use crate::s3::xml;
 use crate::upstream::sign::UNSIGNED_PAYLOAD;
@@ -67,6 +69,8 @@ pub(super) struct Writer {
     pub(super) pace: Pace,
     /// Bodies that may be under way at a time.
     bodies_max: usize,
+    /// Has the mirror refused an object with a checksum as one that it cannot take?
+    checksums_refused: AtomicBool,
 }
 
 /// A request to the mirror.
@@ -95,7 +99,9 @@ impl Writer {
             .build();
         let region = endpoint.region.clone();
         let bodies_max = workers.saturating_mul(PARTS_AT_ONCE);
-        Self { mirror, buckets: Client::from_conf(config), region, pace, bodies_max }
+        let buckets = Client::from_conf(config);
+        let checksums_refused = AtomicBool::new(false);
+        Self { mirror, buckets, region, pace, bodies_max, checksums_refused }
     }
 
     /// Writes an object in one request. `length` is exact.
@@ -108,8 +114,46 @@ impl Writer {
         body: Body,
     ) -> Result<(), Failure> {
         let headers = object_headers(headers, tags)?;
+        let checked =
+            headers.keys().any(|name| ChecksumAlgorithm::from_header_name(name.as_str()).is_some());
         let method = Method::PUT;
         let call = Call { what: "PutObject", method, query: &[], headers, length, body };
+        match self.call(place, call).await {
+            // Perhaps it does not know this checksum: tried again at once without.
+            Err(failure) if checked && refuses_checksums(&failure) => {
+                if !self.checksums_refused.swap(true, Ordering::Relaxed) {
+                    let error = failure.to_string();
+                    tracing::warn!(error, "copies go to the mirror without checksums from now on");
+                }
+                Err(Failure::Moved)
+            }
+            result => result.map(drop),
+        }
+    }
+
+    /// May a checksum be sent along?
+    pub(super) fn takes_checksums(&self) -> bool {
+        !self.checksums_refused.load(Ordering::Relaxed)
+    }
+
+    /// Sets the retention of an object.
+    pub(super) async fn retain(
+        &self,
+        place: Place<'_>,
+        mode: &str,
+        until: &str,
+    ) -> Result<(), Failure> {
+        let document = xml::retention_document(mode, until);
+        let query = [("retention", "")];
+        let call = Call::document("PutObjectRetention", Method::PUT, &query, document);
+        self.call(place, call).await.map(drop)
+    }
+
+    /// Puts a legal hold on an object, or takes it off.
+    pub(super) async fn hold(&self, place: Place<'_>, on: bool) -> Result<(), Failure> {
+        let document = xml::legal_hold_document(on);
+        let query = [("legal-hold", "")];
+        let call = Call::document("PutObjectLegalHold", Method::PUT, &query, document);
         self.call(place, call).await.map(drop)
     }
 
@@ -308,6 +352,11 @@ impl<'a> Call<'a> {
         }
         Self { what, method, query, headers, length: 0, body: full(document.into()) }
     }
+}
+
+/// May this refusal be one of the checksum? Checksums that are wrong have codes of their own.
+fn refuses_checksums(failure: &Failure) -> bool {
+    matches!(failure.code(), "NotImplemented" | "InvalidRequest" | "InvalidArgument")
 }
 
 /// Does this failure say that the bucket is missing?

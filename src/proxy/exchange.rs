@@ -163,6 +163,9 @@ impl Proxy {
         let outcome = judge(operation, reached);
         let facts = facts_of(change, response.headers(), &transfer, sent_type.as_ref());
         let mut body = transfer.take_teed().filter(|_| outcome == Outcome::Changed);
+        if let Some(body) = &mut body {
+            body.learn(response.headers());
+        }
         for intent in intents {
             self.journal.settle(intent, outcome.clone(), facts.clone(), body.take()).await;
         }

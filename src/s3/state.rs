@@ -4,6 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use md5::{Digest as _, Md5};
 use time::OffsetDateTime;
 
+use super::checksum::ChecksumAlgorithm;
 use super::headers::replicated;
 
 /// An object's state as a `HEAD` or `GET` of it tells, or as a write of it made it.
@@ -23,6 +24,22 @@ pub struct ObjectState {
     pub tag_count: u32,
     /// Storage class, where it is not the standard one.
     pub storage_class: Option<String>,
+    /// The checksum of the whole object that is stored beside it, as its header.
+    pub checksum: Option<(HeaderName, HeaderValue)>,
+    /// Retention and legal hold, as headers.
+    pub lock: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Headers of object lock.
+pub mod lock {
+    use http::header::HeaderName;
+
+    /// Governance or compliance.
+    pub const MODE: HeaderName = HeaderName::from_static("x-amz-object-lock-mode");
+    /// Until when, ISO 8601.
+    pub const UNTIL: HeaderName = HeaderName::from_static("x-amz-object-lock-retain-until-date");
+    /// `ON` or `OFF`.
+    pub const HOLD: HeaderName = HeaderName::from_static("x-amz-object-lock-legal-hold");
 }
 
 impl ObjectState {
@@ -43,6 +60,8 @@ impl ObjectState {
             storage_class: text("x-amz-storage-class")
                 .filter(|class| *class != "STANDARD")
                 .map(str::to_owned),
+            checksum: stored_checksum(headers),
+            lock: lock_headers(headers),
         })
     }
 
@@ -72,6 +91,32 @@ impl ObjectState {
     pub fn parts(&self) -> Option<u32> {
         self.etag.rsplit_once('-').and_then(|(_, parts)| parts.parse().ok())
     }
+}
+
+/// The checksum over the whole of an object that a response tells; that of an object in parts may be
+/// one over the checksums of its parts, which nobody can send along with the bytes.
+pub fn stored_checksum(headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
+    let kind = headers.get("x-amz-checksum-type");
+    if kind.is_some_and(|kind| kind != "FULL_OBJECT") {
+        return None;
+    }
+    let mut found = headers
+        .iter()
+        .filter(|(name, _)| ChecksumAlgorithm::from_header_name(name.as_str()).is_some());
+    let (name, value) = found.next()?;
+    // A copy: as it came it shares the buffer of the whole head.
+    Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?))
+}
+
+/// Retention and legal hold as a response tells them; a hold that is off is none.
+fn lock_headers(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    [lock::MODE, lock::UNTIL, lock::HOLD]
+        .into_iter()
+        .filter_map(|name| {
+            let value = headers.get(&name).filter(|value| *value != "OFF")?.clone();
+            Some((name, value))
+        })
+        .collect()
 }
 
 /// The headers that belong to the object, sorted so that two sets compare.
@@ -131,6 +176,20 @@ mod tests {
         assert_eq!((state.etag.as_str(), state.size, state.parts()), ("abc-3", 12, Some(3)));
         assert_eq!(state.headers.len(), 3);
         assert_eq!(state.content_type(), "text/plain");
+        assert_eq!((state.checksum, state.lock.len()), (None, 0));
         assert_eq!(state.last_modified.unwrap().unix_timestamp(), 1_795_243_277);
+    }
+
+    #[test]
+    fn only_a_checksum_of_the_whole_object_can_be_sent_with_it() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amz-checksum-crc32", HeaderValue::from_static("AAAAAA=="));
+        headers.insert("x-amz-checksum-mode", HeaderValue::from_static("ENABLED"));
+        let (name, value) = stored_checksum(&headers).unwrap();
+        assert_eq!((name.as_str(), value.as_bytes()), ("x-amz-checksum-crc32", &b"AAAAAA=="[..]));
+        headers.insert("x-amz-checksum-type", HeaderValue::from_static("COMPOSITE"));
+        assert_eq!(stored_checksum(&headers), None);
+        headers.insert("x-amz-checksum-type", HeaderValue::from_static("FULL_OBJECT"));
+        assert!(stored_checksum(&headers).is_some());
     }
 }

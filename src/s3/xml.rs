@@ -290,6 +290,22 @@ pub fn complete_document<'a>(parts: impl Iterator<Item = (u32, &'a str)>) -> Str
     out
 }
 
+/// The body of `PutObjectRetention`.
+pub fn retention_document(mode: &str, until: &str) -> String {
+    let mut out = String::from("<Retention><Mode>");
+    escape_into(&mut out, mode);
+    out.push_str("</Mode><RetainUntilDate>");
+    escape_into(&mut out, until);
+    out.push_str("</RetainUntilDate></Retention>");
+    out
+}
+
+/// The body of `PutObjectLegalHold`.
+pub fn legal_hold_document(on: bool) -> String {
+    let status = if on { "ON" } else { "OFF" };
+    format!("<LegalHold><Status>{status}</Status></LegalHold>")
+}
+
 /// The body of `PutObjectTagging`.
 pub fn tagging_document(tags: &[(String, String)]) -> String {
     let mut out = String::from("<Tagging><TagSet>");

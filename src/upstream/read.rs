@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 
 use super::sign::UNSIGNED_PAYLOAD;
 use super::{Outgoing, Received, SendError, Upstream, empty};
+use crate::config::Quirk;
 use crate::s3::acl::CannedAcl;
 use crate::s3::address::{Query, path_style};
 use crate::s3::state::ObjectState;
@@ -90,7 +91,11 @@ impl Reader<'_> {
 
     /// The object now, or `None` when there is none.
     pub async fn head(&self) -> Result<Option<ObjectState>, ReadError> {
-        let response = self.request(Method::HEAD, &[], HeaderMap::new()).await?;
+        let mut headers = HeaderMap::new();
+        if !self.upstream.endpoint().quirks.has(Quirk::NoChecksums) {
+            headers.insert("x-amz-checksum-mode", HeaderValue::from_static("ENABLED"));
+        }
+        let response = self.request(Method::HEAD, &[], headers).await?;
         match response.status() {
             StatusCode::OK => {
                 ObjectState::from_response(response.headers()).map(Some).ok_or_else(|| {

@@ -199,6 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._multipart()
         if "tagging" in self.query:
             return self._tagging()
+        if "retention" in self.query or "legal-hold" in self.query:
+            return self._lock()
         if self.command == "PUT":
             return self._copy() if "x-amz-copy-source" in self.fields else self._put()
         if self.command == "DELETE":
@@ -287,6 +289,18 @@ class _Handler(BaseHTTPRequestHandler):
             for key, value in version.tags.items()
         )
         return self._xml("Tagging", f"<TagSet>{tags}</TagSet>")
+
+    def _lock(self):
+        version = self.versions.find(self.bucket, self.key, self.query.get("versionId"))
+        document = ElementTree.fromstring(self.body)
+        names = {
+            "Mode": "x-amz-object-lock-mode",
+            "RetainUntilDate": "x-amz-object-lock-retain-until-date",
+            "Status": "x-amz-object-lock-legal-hold",
+        }
+        for element in document:
+            version.headers[names[element.tag.rpartition("}")[2]]] = element.text
+        return 200, self._version_header(version), b""
 
     def _multipart(self):
         upload_id = self.query.get("uploadId")
