@@ -342,6 +342,46 @@ mod tests {
         assert!(authorization.contains("SignedHeaders=host;range;x-amz-content-sha256;x-amz-date"));
     }
 
+    /// What is kept for speed is never used for another second, day or key.
+    #[test]
+    fn a_signature_depends_on_its_time_and_key_alone_and_not_on_those_before() {
+        let credentials = |secret: &str| {
+            Arc::new(Credentials {
+                access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+                secret_access_key: Secret::new(secret),
+                session_token: None,
+            })
+        };
+        let (first, second) = (credentials("one"), credentials("two"));
+        let sign = |signer: &Signer, credentials: &Arc<Credentials>, second: u64| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static("s3.example"));
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            let method = http::Method::GET;
+            let payload = UNSIGNED_PAYLOAD;
+            let unsigned = Unsigned { method: &method, path: "/b/k", query: "", payload };
+            signer.sign(credentials, now, unsigned, &mut headers).unwrap();
+            headers
+        };
+        let midnight = 380_400 * 3600;
+        let long_lived = Signer::new("us-east-1");
+        for (credentials, second) in [
+            (&first, midnight - 1),
+            (&first, midnight),
+            (&second, midnight),
+            (&first, midnight),
+            (&first, midnight + 1),
+            (&first, midnight - 1),
+        ] {
+            let headers = sign(&long_lived, credentials, second);
+            assert_eq!(headers, sign(&Signer::new("us-east-1"), credentials, second));
+            let date = if second < midnight { "20130524" } else { "20130525" };
+            let authorization = headers[AUTHORIZATION].to_str().unwrap();
+            assert!(authorization.contains(&format!("/{date}/us-east-1/s3/")), "{authorization}");
+            assert!(headers["x-amz-date"].to_str().unwrap().starts_with(date));
+        }
+    }
+
     #[test]
     fn runs_of_spaces_collapse_and_other_bytes_stay() {
         let mut out = Vec::new();

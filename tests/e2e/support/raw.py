@@ -139,7 +139,8 @@ def request_bytes(method, target, headers, body=b""):
 
 
 def as_bytes(text):
-    return text if isinstance(text, bytes) else text.encode("utf-8")
+    """UTF-8; a lone surrogate stands for a byte that is none."""
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
 
 
 def exchange(address, method, target, headers, body=b""):

@@ -67,7 +67,7 @@ class Signer:
                 payload_hash,
             ]
         )
-        digest = hashlib.sha256(request.encode()).hexdigest()
+        digest = hashlib.sha256(request.encode("utf-8", "surrogateescape")).hexdigest()
         self.seed = self._sign(f"AWS4-HMAC-SHA256\n{self.timestamp}\n{self.scope}\n{digest}")
         authorization = (
             f"AWS4-HMAC-SHA256 Credential={self.access_key}/{self.scope}, "

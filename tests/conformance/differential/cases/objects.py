@@ -43,6 +43,8 @@ def objects(s):
     s.head("150 metadata headers", "many")
     s.put("UTF-8 metadata", "utf8", b"u", headers=[("x-amz-meta-name", "K\u00e4se")])
     s.head("UTF-8 metadata", "utf8")
+    s.put("Latin-1 metadata", "latin1", b"l", headers=[("x-amz-meta-name", "K\udce4se")])
+    s.head("Latin-1 metadata", "latin1")
     s.put("storage class", "class", b"c", headers=[("x-amz-storage-class", "STANDARD")])
     s.put("unknown storage class", "class", b"c", headers=[("x-amz-storage-class", "NO_SUCH")])
     s.put(
