@@ -5,9 +5,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from job import CONTENT_TYPE, METADATA, Job
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import paths
 
 COMMAND_SECONDS = 60
 job = Job()
@@ -62,13 +66,17 @@ def aws(case, program="aws"):
     call([*command, "s3", "cp", url, job.target(case)], environment=environment)
 
 
-def aws2(case):
+def aws2(case, program="/usr/bin/aws"):
     """Version 2 as the distribution has it; version 1 lies earlier in the PATH."""
-    program = "/usr/bin/aws"
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     if not said.stdout.startswith("aws-cli/2."):
         raise RuntimeError(f"not version 2: {said.stdout.strip()}")
     aws(case, program)
+
+
+def aws2_new(case):
+    """The version of today, whose transfers are those of the common runtime (CRT)."""
+    aws2(case, str(paths.CACHE / "aws-cli" / "dist" / "aws"))
 
 
 def rclone(case):
@@ -147,5 +155,13 @@ def curl(case):
     call([*command, "-o", job.target(case), url])
 
 
-CLIENTS = {"aws": aws, "aws2": aws2, "rclone": rclone, "s3cmd": s3cmd, "s3fs": s3fs, "curl": curl}
+CLIENTS = {
+    "aws": aws,
+    "aws2": aws2,
+    "aws2-new": aws2_new,
+    "rclone": rclone,
+    "s3cmd": s3cmd,
+    "s3fs": s3fs,
+    "curl": curl,
+}
 job.run(CLIENTS[name])
