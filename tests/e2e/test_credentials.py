@@ -121,6 +121,36 @@ def test_no_request_fails_while_credentials_end_and_are_renewed(lab, tmp_path, s
         assert secret not in output and token not in output
 
 
+def test_the_mirrors_credentials_are_renewed_too_and_no_copy_fails(lab, tmp_path):
+    issuer = Issuer(SECONDS)
+    cloud = lab.closing(Cloud(issuer, external_id="partner-7", base_key="AKIABASE"))
+    store = lab.closing(CheckingStore(issuer.sessions))
+    bucket = lab.bucket("creds-of-the-mirror")
+    proxy = lab.proxy(mirror_endpoint=store.endpoint, start=False)
+    proxy.process.environment |= {
+        "AWS_ENDPOINT_URL_STS": cloud.endpoint,
+        "MIRROR_ACCESS_KEY": "AKIABASE",
+        "MIRROR_SECRET_KEY": "base-secret-base-secret",
+        "MIRROR_ROLE_ARN": ROLE,
+        "MIRROR_EXTERNAL_ID": "partner-7",
+    }
+    proxy.start()
+    client, bodies = lab.client(proxy), {}
+    # Written now and again until the third session is in use.
+    until(lambda: put_one(client, bucket, bodies) and len(store.used) >= 3, "three sessions", 40, 0.05)
+    proxy.wait_drained()
+    assert not store.refused, store.refused[:3]
+    assert '"mirror_status":"retry"' not in proxy.process.stdout()
+    assert {path: body for path, (body, _) in store.objects.items()} == bodies
+
+
+def put_one(client, bucket, bodies):
+    number = len(bodies)
+    client.put_object(Bucket=bucket, Key=f"k{number}", Body=b"%d" % number)
+    bodies[f"/{bucket}/k{number}"] = b"%d" % number
+    return True
+
+
 def test_a_source_that_is_sick_for_a_while_fails_no_request(lab, tmp_path):
     issuer = Issuer(12)
     cloud, settings = container(issuer, tmp_path)
