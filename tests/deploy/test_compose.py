@@ -1,7 +1,10 @@
 """The compose files: loaded by the loader of `docker compose`, defaults and .env alike."""
 
+import json
+
 import pytest
-from deploylib.render import compose
+import yaml
+from deploylib.render import CHART, compose
 
 MAIN = "docker-compose.yml"
 FILES = {
@@ -53,3 +56,27 @@ def test_monitoring_loads_the_files_of_the_chart():
     mounted = {v["source"].rpartition("charts/")[2] for s in ("prometheus", "grafana")
                for v in services[s]["volumes"] if v["type"] == "bind"}
     assert mounted == {"s3-mirror/files/alerts.yaml", "s3-mirror/files/dashboard.json"}
+
+
+def test_grafana_finds_the_board_and_prometheus_without_a_hand():
+    model = compose(*FILES["with monitoring"])
+    grafana = model["services"]["grafana"]
+    places = {config["source"]: config["target"] for config in grafana["configs"]}
+    assert places["grafana-datasource"].startswith("/etc/grafana/provisioning/datasources/")
+    assert places["grafana-dashboards"].startswith("/etc/grafana/provisioning/dashboards/")
+
+    def content(name):
+        return yaml.safe_load(model["configs"][name]["content"])
+
+    [source] = content("grafana-datasource")["datasources"]
+    assert source["type"] == "prometheus" and source["isDefault"]
+    assert source["url"] == "http://prometheus:9090", "the name and port inside the network"
+    assert model["services"]["prometheus"]["ports"][0]["target"] == 9090
+    [provider] = content("grafana-dashboards")["providers"]
+    [board] = [v for v in grafana["volumes"] if v["target"].endswith(".json")]
+    assert board["target"].startswith(provider["options"]["path"] + "/")
+    # The board asks for a data source of the kind that there is.
+    shown = json.loads((CHART / "files/dashboard.json").read_text())
+    [variable] = shown["templating"]["list"]
+    assert (variable["type"], variable["query"]) == ("datasource", "prometheus")
+    assert {panel["datasource"]["uid"] for panel in shown["panels"]} == {"${datasource}"}
