@@ -16,11 +16,12 @@ use tokio::time::Instant;
 use crate::admin::guard::{Guard, TokenFileError};
 use crate::admin::{self, Admin};
 use crate::auth::{Authenticator, CredentialsError, CredentialsFile, POLL_INTERVAL};
-use crate::config::{Config, InventoryConfig, PostgresConfig};
-use crate::inventory::Inventory;
+use crate::config::{Config, Fence, InventoryConfig, PostgresConfig};
 use crate::inventory::browse::Browser;
 use crate::inventory::postgres::{PasswordSource, PostgresSettings, SslMode};
+use crate::inventory::retention;
 use crate::inventory::store::{Store, StoreError};
+use crate::inventory::{ExactTime, Inventory};
 use crate::journal::{self, Figures, Journal, OpenError};
 use crate::metrics::Metrics;
 use crate::mirror::{self, KnownKeys, Mirror};
@@ -30,7 +31,7 @@ use crate::proxy::{self, AccessRules, Proxy};
 use crate::reconcile::World;
 use crate::reconcile::jobs::Jobs;
 use crate::tee::Tee;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, credentials};
 
 /// Keys the mirror could not be brought up to date for while stopping are looked for this often.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
@@ -92,8 +93,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         jobs(&config, &journal, [&main, &mirror_service], store.clone()).await?;
     let mut workers = JoinSet::new();
     if let Some(store) = store {
-        let inventory = Inventory::new(journal.clone(), metrics.clone(), main.clone(), store).await;
-        workers.spawn(inventory.work());
+        keep_inventory(&config, &mut workers, (&journal, &metrics, &main), store).await;
     }
     for _ in 0..config.mirror_concurrency {
         workers.spawn(mirror.clone().work());
@@ -108,7 +108,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         main: main.clone(),
         mirror_service: mirror_service.clone(),
         mirror_bucket_prefix: config.mirror_bucket_prefix.clone(),
-        browser: inventory_browser(&config)?.map(Arc::new),
+        browser: inventory_browser(&config).await?.map(Arc::new),
         metrics: metrics.clone(),
         registry,
         journal_required: config.journal_required,
@@ -309,30 +309,53 @@ fn known_keys(store: Arc<Store>) -> KnownKeys {
     })
 }
 
-async fn inventory_store(config: &Config) -> Result<Option<Store>, StartError> {
+/// Writes rows, and removes old ones where that is asked for.
+async fn keep_inventory(
+    config: &Config,
+    workers: &mut JoinSet<()>,
+    (journal, metrics, main): (&Journal, &Metrics, &Arc<Upstream>),
+    store: Arc<Store>,
+) {
+    if let Some(time) = config.keeping.retain_deleted {
+        workers.spawn(retention::keep(store.clone(), time));
+    }
+    let (journal, metrics, main) = (journal.clone(), metrics.clone(), main.clone());
+    let inventory = Inventory::new(journal, metrics, main, store, exact_time(config)).await;
+    workers.spawn(inventory.work());
+}
+
+/// Which rows need a question about their time.
+fn exact_time(config: &Config) -> ExactTime {
+    let accepted = config.keeping.exact_time;
+    ExactTime { accepted, mirrored: accepted && config.fence == Fence::Overlap }
+}
+
+pub(crate) async fn inventory_store(config: &Config) -> Result<Option<Store>, StartError> {
     let store = match &config.inventory {
         InventoryConfig::Disabled => return Ok(None),
         InventoryConfig::Sqlite => Store::sqlite(&config.data_dir.join("inventory.sqlite")).await?,
         InventoryConfig::Postgres(postgres) => {
-            Store::postgres(postgres_settings(postgres)?).await?
+            Store::postgres(postgres_settings(postgres).await?).await?
         }
     };
     Ok(Some(store))
 }
 
 /// The inventory for people to read, over a connection of its own.
-fn inventory_browser(config: &Config) -> Result<Option<Browser>, StartError> {
+async fn inventory_browser(config: &Config) -> Result<Option<Browser>, StartError> {
     Ok(match &config.inventory {
         InventoryConfig::Disabled => None,
         InventoryConfig::Sqlite => Some(Browser::sqlite(&config.data_dir.join("inventory.sqlite"))),
         InventoryConfig::Postgres(postgres) => {
-            Some(Browser::postgres(postgres_settings(postgres)?)?)
+            Some(Browser::postgres(postgres_settings(postgres).await?)?)
         }
     })
 }
 
 /// The settings of a `PostgreSQL` inventory.
-pub(crate) fn postgres_settings(config: &PostgresConfig) -> Result<PostgresSettings, StoreError> {
+pub(crate) async fn postgres_settings(
+    config: &PostgresConfig,
+) -> Result<PostgresSettings, StoreError> {
     let sslmode: Option<SslMode> = config.sslmode.as_deref().map(str::parse).transpose()?;
     let mut settings = match &config.url {
         Some(url) => PostgresSettings::from_url(url.expose())?,
@@ -353,6 +376,13 @@ pub(crate) fn postgres_settings(config: &PostgresConfig) -> Result<PostgresSetti
     }
     if let Some(file) = &config.password_file {
         settings.password = PasswordSource::File(file.clone());
+    }
+    settings.notify.clone_from(&config.notify);
+    if let Some(iam) = &config.iam {
+        let region = iam.region.clone().or_else(|| settings.rds_region());
+        let region = region.unwrap_or_else(|| iam.fallback.clone());
+        // The database is no S3 service: the chain's keys, whatever main is reached with.
+        settings = settings.with_rds_iam(credentials::chain(&region).await, &region)?;
     }
     Ok(settings)
 }

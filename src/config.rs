@@ -5,6 +5,7 @@
 //! exit code 64 (`EX_USAGE`) when there is any.
 
 pub mod env;
+mod inventory;
 mod mirroring;
 pub mod parse;
 mod quirks;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use env::Environment;
+pub use inventory::{Iam, InventoryConfig, Keeping, PostgresConfig};
 pub use mirroring::{DeleteBrake, DeletePolicy, Mirroring};
 use parse::Reader;
 pub use quirks::{Quirk, Quirks};
@@ -98,41 +100,6 @@ pub struct Role {
     pub external_id: Option<String>,
 }
 
-/// Where the inventory is kept.
-#[derive(Debug, Clone)]
-pub enum InventoryConfig {
-    /// `DISABLE_DATABASE=true`: mirror only.
-    Disabled,
-    /// A file in the data directory.
-    Sqlite,
-    /// A `PostgreSQL` server.
-    Postgres(PostgresConfig),
-}
-
-/// How `PostgreSQL` is reached: a URL, or its parts.
-#[derive(Debug, Clone)]
-pub struct PostgresConfig {
-    /// `POSTGRES_URL`; wins over the parts.
-    pub url: Option<Secret>,
-    /// Host name, address or socket directory.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Role.
-    pub user: String,
-    /// Password, if it is given directly.
-    pub password: Option<Secret>,
-    /// File that holds the password; read again at every connect.
-    pub password_file: Option<PathBuf>,
-    /// Database name.
-    pub database: String,
-    /// `disable`, `prefer`, `require`, `verify-ca` or `verify-full`; unset, a URL decides for
-    /// itself and the parts mean `disable`.
-    pub sslmode: Option<String>,
-    /// Certificates to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-}
-
 /// How hard the journal pushes bytes to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JournalSync {
@@ -179,6 +146,8 @@ pub struct Config {
     pub mirroring: Mirroring,
     /// The inventory.
     pub inventory: InventoryConfig,
+    /// How its rows are kept.
+    pub keeping: Keeping,
     /// Base domains for virtual-hosted-style addressing, lower-case, without port.
     pub proxy_domains: Vec<String>,
     /// Least level that is logged.
@@ -239,7 +208,7 @@ impl Config {
                  its own source; set MIRROR_BUCKET_PREFIX",
             );
         }
-        let inventory = inventory(&mut read, env);
+        let inventory = InventoryConfig::read(&mut read, env);
         let config = Self {
             mirror_bucket_prefix: prefix,
             mirror_concurrency: read.number(
@@ -250,6 +219,7 @@ impl Config {
             ),
             mirroring: Mirroring::read(&mut read, env),
             inventory,
+            keeping: Keeping::read(&mut read, env),
             proxy_domains: read.domains("PROXY_DOMAIN", env.proxy_domain.as_deref()),
             log_level: read.one_of("LOG_LEVEL", env.log_level.as_deref(), "info", parse::LEVELS),
             listen_addr: read.address("LISTEN_ADDR", env.listen_addr.as_deref(), "0.0.0.0:8080"),
@@ -352,38 +322,6 @@ fn endpoints(read: &mut Reader, env: &Environment) -> (Option<Endpoint>, Option<
     (main, mirror)
 }
 
-fn inventory(read: &mut Reader, env: &Environment) -> InventoryConfig {
-    let postgres = PostgresConfig {
-        url: env.postgres_url.as_ref().map(Secret::new),
-        host: env.postgres_host.clone().unwrap_or_else(|| "localhost".into()),
-        port: read.number("POSTGRES_PORT", env.postgres_port.as_deref(), 5432, 1..=u16::MAX),
-        user: env.postgres_user.clone().unwrap_or_else(|| "s3mirror".into()),
-        password: env.postgres_password.as_ref().map(Secret::new),
-        password_file: env.postgres_password_file.as_ref().map(PathBuf::from),
-        database: env.postgres_db.clone().unwrap_or_else(|| "s3_mirror".into()),
-        sslmode: env.postgres_sslmode.as_deref().map(|mode| {
-            let modes = ["disable", "prefer", "require", "verify-ca", "verify-full"];
-            let choices = modes.map(|mode| (mode, mode));
-            read.one_of("POSTGRES_SSLMODE", Some(mode), "disable", &choices).to_owned()
-        }),
-        ca_file: env.postgres_ca_file.as_ref().map(PathBuf::from),
-    };
-    if let Some(url) = &postgres.url
-        && !["postgres://", "postgresql://"].iter().any(|p| url.expose().starts_with(p))
-    {
-        read.fault("POSTGRES_URL must start with postgres:// or postgresql://");
-    }
-    let named =
-        postgres.url.is_some() || postgres.password.is_some() || postgres.password_file.is_some();
-    if read.flag("DISABLE_DATABASE", env.disable_database.as_deref()) {
-        InventoryConfig::Disabled
-    } else if named {
-        InventoryConfig::Postgres(postgres)
-    } else {
-        InventoryConfig::Sqlite
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -430,17 +368,6 @@ mod tests {
             assert!(faults.iter().any(|f| f.contains(name)), "{name} missing in {faults:?}");
         }
         assert!(!faults.concat().contains("hunter2"));
-    }
-
-    #[test]
-    fn a_password_or_url_chooses_postgres_and_disable_wins() {
-        let base = ("MIRROR_S3_ENDPOINT", "http://m");
-        let with = config(&[base, ("POSTGRES_PASSWORD", "p")]).unwrap();
-        assert!(matches!(with.inventory, InventoryConfig::Postgres(_)));
-        assert!(!format!("{with:?}").contains("\"p\""));
-        let off =
-            config(&[base, ("POSTGRES_PASSWORD", "p"), ("DISABLE_DATABASE", "true")]).unwrap();
-        assert!(matches!(off.inventory, InventoryConfig::Disabled));
     }
 
     #[test]

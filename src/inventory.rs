@@ -4,6 +4,8 @@
 //! - A row tells main's true size, media type and time. What a write's answer does not tell is
 //!   asked of main.
 //! - `is_backed_up` turns true only after the mirror has confirmed the state the row tells.
+//! - With `INVENTORY_EXACT_TIME` its time is `Last-Modified`, from the first row on; else that of
+//!   a plain upload is main's `Date` until the copy has been checked.
 //! - **P5** A database that is away delays rows and nothing else: they wait in the journal.
 //! - **P6** One batch of at most 1000 rows is in hand.
 //!
@@ -14,8 +16,10 @@
 
 pub mod browse;
 mod fence;
+pub mod import;
 pub mod postgres;
 pub mod read;
+pub mod retention;
 pub mod row;
 pub mod schema;
 pub mod sqlite;
@@ -62,6 +66,17 @@ pub struct Inventory {
     main: Arc<Upstream>,
     store: Arc<Store>,
     writer: i64,
+    exact: ExactTime,
+}
+
+/// For which rows of plain uploads main is asked for the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExactTime {
+    /// Those that say that main has accepted it.
+    pub accepted: bool,
+    /// Those that say that the mirror has it. A copy that was checked against main afterwards has
+    /// brought the time along.
+    pub mirrored: bool,
 }
 
 /// Rows that wait for their own reason, each with the time of its next try.
@@ -91,9 +106,10 @@ impl Inventory {
         metrics: Metrics,
         main: Arc<Upstream>,
         store: Arc<Store>,
+        exact: ExactTime,
     ) -> Self {
         let writer = fence::writer(&journal).await;
-        Self { journal, metrics, main, store, writer }
+        Self { journal, metrics, main, store, writer, exact }
     }
 
     /// Writes rows until it is dropped.
@@ -289,13 +305,19 @@ impl Inventory {
             && let (Some(size), Some(content_type), Some(last_modified)) =
                 (facts.size, &facts.content_type, time)
         {
-            return Ok(RowState::Present {
+            let state = RowState::Present {
                 size,
                 content_type: content_type.clone(),
                 last_modified,
                 etag: facts.etag.clone(),
                 version_id: facts.version_id.clone().filter(|id| id != NULL_VERSION),
-            });
+            };
+            let exact = if work.mirrored { self.exact.mirrored } else { self.exact.accepted };
+            if exact && work.change == Change::Put {
+                let now = self.ask(work, Some(&state)).await?;
+                return Ok(timed(state, now));
+            }
+            return Ok(state);
         }
         self.ask(work, None).await
     }
@@ -306,6 +328,20 @@ impl Inventory {
         let main =
             Reader { upstream: &self.main, who: "main", bucket, key: Some(key), version: None };
         Ok(main.head().await?.map_or(RowState::Absent, |state| observed(state, known)))
+    }
+}
+
+/// What an upload's row tells, with the time that main has for it. If main has something else by
+/// now, that has a row of its own to come, and this one keeps what its own answer told.
+fn timed(told: RowState, now: RowState) -> RowState {
+    let RowState::Present { size, content_type, etag, .. } = &told else { return told };
+    match &now {
+        RowState::Present { size: s, content_type: c, etag: e, .. }
+            if (s, c, e) == (size, content_type, etag) =>
+        {
+            now
+        }
+        _ => told,
     }
 }
 
@@ -320,5 +356,27 @@ fn observed(state: ObjectState, known: Option<&RowState>) -> RowState {
         last_modified: time.unwrap_or_else(OffsetDateTime::now_utc),
         etag: Some(state.etag),
         version_id: state.version_id.filter(|id| id != NULL_VERSION),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn main_s_time_counts_for_the_upload_that_the_row_tells_and_no_other() {
+        let state = |etag: &str, kind: &str, second| RowState::Present {
+            size: 1,
+            content_type: kind.into(),
+            last_modified: OffsetDateTime::from_unix_timestamp(second).unwrap(),
+            etag: Some(etag.into()),
+            version_id: None,
+        };
+        let told = state("e", "text/plain", 100);
+        let exact = state("e", "text/plain", 99);
+        assert_eq!(timed(told.clone(), exact.clone()), exact);
+        assert_eq!(timed(told.clone(), state("f", "text/plain", 101)), told);
+        assert_eq!(timed(told.clone(), state("e", "text/html", 101)), told);
+        assert_eq!(timed(told.clone(), RowState::Absent), told);
     }
 }

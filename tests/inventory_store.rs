@@ -12,12 +12,16 @@ mod access;
 mod both;
 #[path = "support/certificates.rs"]
 mod certificates;
+#[path = "inventory_store/feed.rs"]
+mod feed;
 #[path = "inventory_store/files.rs"]
 mod files;
 #[path = "support/inventory.rs"]
 mod inventory;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "inventory_store/retention.rs"]
+mod retention;
 #[path = "inventory_store/server.rs"]
 mod server;
 #[path = "inventory_store/speed.rs"]

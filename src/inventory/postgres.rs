@@ -17,7 +17,9 @@ mod connect;
 mod count;
 mod fault;
 mod iam;
+mod import;
 mod read;
+mod retention;
 mod settings;
 mod tables;
 mod tls;
@@ -35,8 +37,8 @@ use tokio::time::{sleep, timeout};
 use super::row::Row;
 use super::store::StoreError;
 use super::table::REHEARSED;
-use super::write::{Applied, Backend, Failure};
-use batch::Batch;
+use super::write::{Applied, Backend, Failure, Purpose};
+use batch::{Batch, Feed};
 use connect::{Connector, Shared};
 use fault::{Verdict, reason, verdict};
 pub use settings::{
@@ -61,6 +63,8 @@ pub struct Postgres {
     pool: Pool,
     connector: Arc<Connector>,
     schema: String,
+    /// Channel of the change feed.
+    notify: Option<String>,
     connections_max: usize,
     deadline: Duration,
     memory: Mutex<Memory>,
@@ -70,8 +74,29 @@ pub struct Postgres {
 struct Memory {
     /// Registry and views are known to stand.
     shared: bool,
-    /// Bucket to its table's statement.
-    statements: HashMap<String, Arc<str>>,
+    /// Bucket to its table's statements.
+    statements: HashMap<String, Statements>,
+}
+
+/// The statements of one table.
+#[derive(Clone)]
+struct Statements {
+    /// For changes.
+    usual: Arc<str>,
+    /// For changes, without the change feed.
+    silent: Arc<str>,
+    /// For imports.
+    import: Arc<str>,
+}
+
+/// What is to be done with a batch.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    bucket: &'a str,
+    batch: &'a Batch<'a>,
+    purpose: Purpose,
+    /// Without the change feed?
+    silent: bool,
 }
 
 /// One try's failure.
@@ -111,7 +136,7 @@ impl Postgres {
             recycle: Some(settings.connect_timeout),
         };
         let connections_max = settings.connections_max;
-        let schema = settings.schema.clone();
+        let (schema, notify) = (settings.schema.clone(), settings.notify.clone());
         let wire = settings.wire();
         let connector = Arc::new(Connector::new(settings));
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -123,7 +148,7 @@ impl Postgres {
             .build()
             .map_err(|error| StoreError::Rejected(error.to_string()))?;
         let memory = Mutex::default();
-        Ok(Self { pool, connector, schema, connections_max, deadline, memory })
+        Ok(Self { pool, connector, schema, notify, connections_max, deadline, memory })
     }
 
     /// See [`super::store::Store::ping`].
@@ -190,11 +215,11 @@ impl Postgres {
     }
 
     /// One try on one connection, within the deadline.
-    async fn try_apply(&self, bucket: &str, batch: &Batch<'_>) -> Result<Vec<String>, TryFailure> {
+    async fn try_apply(&self, task: Task<'_>) -> Result<Applied, TryFailure> {
         let mut client = self.checkout().await.map_err(TryFailure::Store)?;
-        let outcome = timeout(self.deadline, self.run(&mut client, bucket, batch)).await;
+        let outcome = timeout(self.deadline, self.run(&mut client, task)).await;
         let trouble = match outcome {
-            Ok(Ok(contested)) => return Ok(contested),
+            Ok(Ok(applied)) => return Ok(applied),
             Ok(Err(trouble)) => trouble,
             Err(_) => Trouble {
                 verdict: Verdict::Store,
@@ -208,30 +233,47 @@ impl Postgres {
         Err(TryFailure::Trouble(trouble))
     }
 
-    async fn run(
-        &self,
-        client: &mut Object,
-        bucket: &str,
-        batch: &Batch<'_>,
-    ) -> Result<Vec<String>, Trouble> {
-        let sql = self.statement(client, bucket).await?;
+    async fn run(&self, client: &mut Object, task: Task<'_>) -> Result<Applied, Trouble> {
+        let statements = self.statements(client, task.bucket).await?;
+        let sql = match task.purpose {
+            Purpose::Import(_) => statements.import,
+            Purpose::Change(_) if task.silent => statements.silent,
+            Purpose::Change(_) => statements.usual,
+        };
         if client.statement_cache.size() > STATEMENTS_PER_CONNECTION_MAX {
             client.statement_cache.clear();
         }
         let statement = client.prepare_cached(&sql).await.map_err(|e| Trouble::of(&e))?;
-        let contested = client.query(&statement, &batch.parameters()).await;
-        let contested = contested.map_err(|e| Trouble::of(&e))?;
-        Ok(contested.iter().map(|row| row.get(0)).collect())
+        let answer = match task.purpose {
+            Purpose::Change(_) => client.query(&statement, &task.batch.parameters()).await,
+            Purpose::Import(as_of) => {
+                let (moment, only_if_newer) = (import::moment(&as_of), as_of.only_if_newer);
+                let parameters = task.batch.import_parameters(&moment, &only_if_newer);
+                client.query(&statement, &parameters).await
+            }
+        };
+        let answer = answer.map_err(|e| Trouble::of(&e))?;
+        let mut applied = Applied::default();
+        match task.purpose {
+            Purpose::Change(_) => applied.contested = answer.iter().map(|r| r.get(0)).collect(),
+            Purpose::Import(_) => {
+                let count = |row: &tokio_postgres::Row, at: usize| {
+                    u64::try_from(row.get::<_, i64>(at)).unwrap_or(0)
+                };
+                applied.taken = answer.first().map_or((0, 0), |r| (count(r, 0), count(r, 1)));
+            }
+        }
+        Ok(applied)
     }
 
-    /// The statement for the bucket's table, which exists from then on.
-    async fn statement(&self, client: &mut Object, bucket: &str) -> Result<Arc<str>, Trouble> {
+    /// The statements for the bucket's table, which exists from then on.
+    async fn statements(&self, client: &mut Object, bucket: &str) -> Result<Statements, Trouble> {
         let (shared, known) = {
             let memory = self.memory();
             (memory.shared, memory.statements.get(bucket).cloned())
         };
-        if let Some(sql) = known {
-            return Ok(sql);
+        if let Some(statements) = known {
+            return Ok(statements);
         }
         if !shared {
             let transaction = client.transaction().await.map_err(|e| Trouble::of(&e))?;
@@ -250,13 +292,21 @@ impl Postgres {
                 }
             })?;
         transaction.commit().await.map_err(|e| Trouble::of(&e))?;
-        let sql: Arc<str> = batch::statement(&self.schema, &table).into();
+        let silent: Arc<str> = batch::statement(&self.schema, &table, None).into();
+        let usual = match &self.notify {
+            None => silent.clone(),
+            Some(channel) => {
+                batch::statement(&self.schema, &table, Some(&Feed { channel, bucket })).into()
+            }
+        };
+        let import = import::statement(&self.schema, &table).into();
+        let statements = Statements { usual, silent, import };
         let mut memory = self.memory();
         if memory.statements.len() >= TABLES_REMEMBERED_MAX {
             memory.statements.clear();
         }
-        memory.statements.insert(bucket.to_owned(), Arc::clone(&sql));
-        Ok(sql)
+        memory.statements.insert(bucket.to_owned(), statements.clone());
+        Ok(statements)
     }
 
     /// Forgets what is known of a bucket's table and of the shared objects, to look again.
@@ -286,15 +336,21 @@ impl Backend for Postgres {
         &self,
         bucket: &str,
         rows: &[&Row],
-        writer: Option<i64>,
+        purpose: Purpose,
     ) -> Result<Applied, Failure> {
+        let writer = match purpose {
+            Purpose::Change(writer) => writer,
+            Purpose::Import(_) => None,
+        };
         let batch = Batch::new(rows, writer);
         let mut repaired = false;
         let mut late = false;
+        let mut silent = false;
         let mut tries_left = TRIES_MAX - 1;
         loop {
-            let trouble = match self.try_apply(bucket, &batch).await {
-                Ok(contested) => return Ok(Applied { contested, late }),
+            let task = Task { bucket, batch: &batch, purpose, silent };
+            let trouble = match self.try_apply(task).await {
+                Ok(applied) => return Ok(Applied { late, ..applied }),
                 Err(TryFailure::Store(StoreError::Unavailable(reason))) if late => {
                     return Err(Failure::Store(StoreError::Unanswered(reason)));
                 }
@@ -319,6 +375,11 @@ impl Backend for Postgres {
                     tracing::warn!(bucket, reason, "an inventory table is looked at again");
                     self.forget(bucket);
                     repaired = true;
+                }
+                Verdict::Feed => {
+                    // Rows that wait for a listener would end as a database that waits for it.
+                    tracing::error!(bucket, reason, "changed rows are not told to the channel");
+                    silent = true;
                 }
                 Verdict::Again if tries_left == 0 => return Err(Failure::Table(reason)),
                 Verdict::Again => sleep(RACE_PAUSE_MAX.mul_f64(fastrand::f64())).await,

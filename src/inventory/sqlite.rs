@@ -7,7 +7,9 @@
 //! - Another program's lock is waited for five seconds; then the store counts as unavailable.
 
 pub(super) mod browse;
+mod import;
 mod read;
+mod retention;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -26,7 +28,7 @@ use super::row::{Row, RowState, TOMBSTONE_TYPE};
 use super::schema::{SHORTLY_BEFORE_SQLITE, SQLITE_NOW, sqlite_shared, sqlite_table, sqlite_views};
 use super::store::StoreError;
 use super::table::{Candidate, REGISTRY, REHEARSED, candidates, quoted};
-use super::write::{Applied, Backend, Failure};
+use super::write::{Applied, Backend, Failure, Purpose};
 
 /// Longest wait for another program's lock on the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,10 +50,11 @@ pub struct Sqlite {
     views_are_stale: AtomicBool,
 }
 
-/// The two statements for one table; both take the rows as one JSON array.
+/// The statements for one table; all take the rows as one JSON array.
 struct Statements {
     present: String,
     absent: String,
+    import: import::Statements,
 }
 
 impl Sqlite {
@@ -172,7 +175,13 @@ impl Sqlite {
         self.pool.begin_with("BEGIN IMMEDIATE").await
     }
 
-    async fn try_apply(&self, bucket: &str, rows: &[&Row]) -> Result<(), sqlx::Error> {
+    async fn try_apply(
+        &self,
+        bucket: &str,
+        rows: &[&Row],
+        purpose: Purpose,
+    ) -> Result<Applied, sqlx::Error> {
+        let mut applied = Applied::default();
         let mut transaction = self.begin().await?;
         let known = self.memory().get(bucket).cloned();
         let statements = if let Some(statements) = known {
@@ -184,7 +193,14 @@ impl Sqlite {
             }
             Arc::new(Statements::for_table(&table))
         };
-        for (sql, present) in [(&statements.present, true), (&statements.absent, false)] {
+        if let Purpose::Import(as_of) = purpose {
+            applied.taken = statements.import.run(&mut transaction, rows, as_of).await?;
+        }
+        let changes = match purpose {
+            Purpose::Change(_) => &[(&statements.present, true), (&statements.absent, false)][..],
+            Purpose::Import(_) => &[],
+        };
+        for (sql, present) in changes.iter().copied() {
             let chosen = rows.iter().filter(|row| matches!(row.state, RowState::Absent) != present);
             let values: Vec<serde_json::Value> = chosen.map(|row| json(row)).collect();
             if !values.is_empty() {
@@ -201,7 +217,7 @@ impl Sqlite {
             memory.clear();
         }
         memory.insert(bucket.to_owned(), statements);
-        Ok(())
+        Ok(applied)
     }
 
     fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Statements>>> {
@@ -218,20 +234,19 @@ impl Backend for Sqlite {
     }
 
     /// The file belongs to one process, so that no row is contested; `writer` stays empty.
-    async fn apply(&self, bucket: &str, rows: &[&Row], _: Option<i64>) -> Result<Applied, Failure> {
-        let Err(error) = self.try_apply(bucket, rows).await else {
-            return Ok(Applied::default());
-        };
+    async fn apply(
+        &self,
+        bucket: &str,
+        rows: &[&Row],
+        purpose: Purpose,
+    ) -> Result<Applied, Failure> {
+        let mut outcome = self.try_apply(bucket, rows, purpose).await;
         // A table, column or index that is not there: look again, once.
-        let Err(error) = (if is_generic(&error) {
+        if outcome.as_ref().is_err_and(is_generic) {
             self.memory().remove(bucket);
-            self.try_apply(bucket, rows).await
-        } else {
-            Err(error)
-        }) else {
-            return Ok(Applied::default());
-        };
-        Err(match primary_code(&error) {
+            outcome = self.try_apply(bucket, rows, purpose).await;
+        }
+        outcome.map_err(|error| match primary_code(&error) {
             // CONSTRAINT, TOOBIG, MISMATCH, RANGE: a value was refused.
             Some(18 | 19 | 20 | 25) => Failure::Row(error.to_string()),
             // ERROR, LOCKED, SCHEMA, AUTH: this table alone.
@@ -287,7 +302,7 @@ impl Statements {
                  last_error = excluded.last_error, updated_at = excluded.updated_at",
             values("t.deleted")
         );
-        Self { present, absent }
+        Self { present, absent, import: import::Statements::for_table(&name) }
     }
 }
 

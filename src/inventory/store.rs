@@ -10,12 +10,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use time::{OffsetDateTime, PrimitiveDateTime};
+
+use super::import::{AsOf, Taken};
 use super::postgres::{Postgres, PostgresSettings};
 use super::read::StoredRow;
 use super::row::{Row, RowFault};
 use super::sqlite::Sqlite;
-use super::write;
 pub use super::write::Written;
+use super::write::{self, Purpose};
 
 /// Why nothing could be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +81,8 @@ impl Store {
     /// # Cancellation
     /// Dropping the future leaves each statement either done or not; write the rows again.
     pub async fn write(&self, rows: &[Row]) -> Result<Vec<(usize, RowFault)>, StoreError> {
-        self.write_rows(rows, None).await.map(|written| written.faults)
+        let written = self.write_rows(rows, Purpose::Change(None)).await?;
+        Ok(written.faults)
     }
 
     /// As [`Store::write`], in the name of `writer`, a positive number that no other process of
@@ -88,14 +92,36 @@ impl Store {
     /// # Errors
     /// As for [`Store::write`].
     pub async fn write_as(&self, writer: i64, rows: &[Row]) -> Result<Written, StoreError> {
-        self.write_rows(rows, Some(writer)).await
+        self.write_rows(rows, Purpose::Change(Some(writer))).await
     }
 
-    async fn write_rows(&self, rows: &[Row], writer: Option<i64>) -> Result<Written, StoreError> {
+    /// Takes over what a listing told, where nobody has told newer news (`inventory::import`). Rows
+    /// that are `unsure` say nothing of the mirror; a media type may be empty.
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    pub async fn import(&self, rows: &[Row], as_of: AsOf) -> Result<Taken, StoreError> {
+        let written = self.write_rows(rows, Purpose::Import(as_of)).await?;
+        let (added, updated) = written.taken;
+        Ok(Taken { added, updated, faults: written.faults })
+    }
+
+    /// The time by the clock that `updated_at` is written by.
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    pub async fn clock(&self) -> Result<OffsetDateTime, StoreError> {
         match self {
-            Self::Postgres(store) => write::write(store, rows, writer).await,
+            Self::Postgres(store) => store.clock().await.map(PrimitiveDateTime::assume_utc),
+            Self::Sqlite(_) => Ok(OffsetDateTime::now_utc()),
+        }
+    }
+
+    async fn write_rows(&self, rows: &[Row], purpose: Purpose) -> Result<Written, StoreError> {
+        match self {
+            Self::Postgres(store) => write::write(store, rows, purpose).await,
             Self::Sqlite(store) => {
-                let outcome = write::write(store, rows, writer).await;
+                let outcome = write::write(store, rows, purpose).await;
                 store.refresh_views().await;
                 outcome
             }
@@ -117,6 +143,23 @@ impl Store {
         match self {
             Self::Postgres(store) => store.known_keys(bucket, limit, window).await,
             Self::Sqlite(store) => store.known_keys(bucket, limit, window).await,
+        }
+    }
+
+    /// Removes up to `rows_max` rows of a bucket whose keys were deleted, on main and on the mirror,
+    /// and that have not changed for `age`; yields how many went.
+    ///
+    /// # Errors
+    /// As for [`Store::write`].
+    pub async fn remove_deleted(
+        &self,
+        bucket: &str,
+        age: Duration,
+        rows_max: u32,
+    ) -> Result<u64, StoreError> {
+        match self {
+            Self::Postgres(store) => store.remove_deleted(bucket, age, rows_max).await,
+            Self::Sqlite(store) => store.remove_deleted(bucket, age, rows_max).await,
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 use futures_util::{StreamExt, stream};
 
+use super::import::AsOf;
 use super::row::{Row, RowFault};
 use super::store::StoreError;
 
@@ -25,6 +26,15 @@ pub(super) enum Failure {
     Table(String),
     /// The database is away or refuses work: other tables would fare no better.
     Store(StoreError),
+}
+
+/// What rows are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// They are news of a change; in whose name, if in anybody's.
+    Change(Option<i64>),
+    /// They are what a listing told.
+    Import(AsOf),
 }
 
 /// What a database must do for [`write`].
@@ -41,7 +51,7 @@ pub(super) trait Backend: Sync {
         &self,
         bucket: &str,
         rows: &[&Row],
-        writer: Option<i64>,
+        purpose: Purpose,
     ) -> impl Future<Output = Result<Applied, Failure>> + Send;
 }
 
@@ -52,6 +62,8 @@ pub(super) struct Applied {
     pub(super) contested: Vec<String>,
     /// An earlier try of this statement had no answer: it may still take effect, over later rows.
     pub(super) late: bool,
+    /// Rows that an import added and updated.
+    pub(super) taken: (u64, u64),
 }
 
 /// What became of the rows of one [`write`].
@@ -64,20 +76,22 @@ pub struct Written {
     /// Rows, by index and stored or not, of statements that had no answer: they may take effect
     /// later, over newer ones.
     pub late: Vec<usize>,
+    /// Rows that an import added and updated.
+    pub taken: (u64, u64),
 }
 
 /// See [`super::store::Store::write_as`].
 pub(super) async fn write<B: Backend>(
     backend: &B,
     rows: &[Row],
-    writer: Option<i64>,
+    purpose: Purpose,
 ) -> Result<Written, StoreError> {
     let mut written = Written::default();
     let groups = group(rows, &mut written.faults);
     let away = OnceLock::new();
     let mut pending = Vec::with_capacity(groups.len());
     for group in groups {
-        pending.push(write_group(backend, group, writer, &away));
+        pending.push(write_group(backend, group, purpose, &away));
     }
     let ends: Vec<GroupEnd> =
         stream::iter(pending).buffer_unordered(backend.tables_in_parallel()).collect().await;
@@ -88,6 +102,8 @@ pub(super) async fn write<B: Backend>(
         written.faults.extend(end.faults);
         written.contested.extend(end.contested);
         written.late.extend(end.late);
+        written.taken.0 += end.taken.0;
+        written.taken.1 += end.taken.1;
         if let Some(error) = end.store_error {
             let reason = error.to_string();
             if matches!(error, StoreError::Unanswered(_)) {
@@ -122,6 +138,7 @@ struct GroupEnd {
     faults: Vec<(usize, RowFault)>,
     contested: Vec<usize>,
     late: Vec<usize>,
+    taken: (u64, u64),
     /// Rows not tried, or tried in vain, because of `store_error`.
     held_back: Vec<usize>,
     store_error: Option<StoreError>,
@@ -155,7 +172,7 @@ fn group<'a>(rows: &'a [Row], faults: &mut Vec<(usize, RowFault)>) -> Vec<Group<
 async fn write_group<B: Backend>(
     backend: &B,
     group: Group<'_>,
-    writer: Option<i64>,
+    purpose: Purpose,
     away: &OnceLock<StoreError>,
 ) -> GroupEnd {
     let mut end = GroupEnd::default();
@@ -164,9 +181,11 @@ async fn write_group<B: Backend>(
         let failure = if let Some(error) = away.get() {
             Failure::Store(error.clone())
         } else {
-            match backend.apply(group.bucket, &group.rows[piece.clone()], writer).await {
+            match backend.apply(group.bucket, &group.rows[piece.clone()], purpose).await {
                 Ok(applied) => {
                     end.settled = true;
+                    end.taken.0 += applied.taken.0;
+                    end.taken.1 += applied.taken.1;
                     if applied.late {
                         end.late.extend(&group.places[piece]);
                     }
@@ -224,6 +243,8 @@ mod tests {
     use super::super::row::RowState;
     use super::*;
 
+    const NAMED: Purpose = Purpose::Change(Some(1));
+
     /// Refuses keys with "bad", the table "stuck", and everything in "away".
     #[derive(Default)]
     struct Picky {
@@ -242,7 +263,7 @@ mod tests {
             &self,
             bucket: &str,
             rows: &[&Row],
-            writer: Option<i64>,
+            purpose: Purpose,
         ) -> Result<Applied, Failure> {
             *self.statements.lock().unwrap() += 1;
             match bucket {
@@ -255,8 +276,9 @@ mod tests {
                 return Err(Failure::Row("refused".into()));
             }
             self.stored.lock().unwrap().extend(rows.iter().map(|row| row.key.clone()));
-            let ours = rows.iter().filter(|row| writer.is_some() && row.key.contains("shared"));
-            Ok(Applied { contested: ours.map(|row| row.key.clone()).collect(), late: false })
+            let ours = rows.iter().filter(|row| purpose == NAMED && row.key.contains("shared"));
+            let contested = ours.map(|row| row.key.clone()).collect();
+            Ok(Applied { contested, ..Applied::default() })
         }
     }
 
@@ -276,7 +298,7 @@ mod tests {
         let store = Picky::default();
         let mut rows: Vec<Row> = (0..200).map(|n| row("b", &format!("k{n:03}"))).collect();
         rows[77].key = "k077bad".into();
-        let faults = write(&store, &rows, Some(1)).await.unwrap().faults;
+        let faults = write(&store, &rows, NAMED).await.unwrap().faults;
         assert_eq!(faults, [(77, RowFault::Unstorable { reason: "refused".into() })]);
         assert_eq!(store.stored.lock().unwrap().len(), 199);
         assert!(*store.statements.lock().unwrap() <= 20);
@@ -286,7 +308,7 @@ mod tests {
     async fn a_stuck_table_stops_no_other_table() {
         let store = Picky::default();
         let rows = [row("stuck", "a"), row("b", "c"), row("stuck", "d\0")];
-        let faults = write(&store, &rows, Some(1)).await.unwrap().faults;
+        let faults = write(&store, &rows, NAMED).await.unwrap().faults;
         assert_eq!(faults.len(), 2);
         assert!(faults[0].0 == 0 && faults[0].1.is_transient());
         assert!(faults[1].0 == 2 && !faults[1].1.is_transient());
@@ -296,9 +318,12 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_is_away_is_an_error_unless_something_was_settled() {
         let store = Picky::default();
-        let error = write(&store, &[row("away", "a"), row("away", "b")], None).await.unwrap_err();
+        let error = write(&store, &[row("away", "a"), row("away", "b")], Purpose::Change(None))
+            .await
+            .unwrap_err();
         assert!(error.is_transient());
-        let faults = write(&store, &[row("stuck", "x"), row("away", "a")], None).await;
+        let faults =
+            write(&store, &[row("stuck", "x"), row("away", "a")], Purpose::Change(None)).await;
         if let Ok(Written { faults, .. }) = faults {
             assert!(faults.iter().all(|(_, fault)| fault.is_transient()));
             assert_eq!(faults.len(), 2);
@@ -308,7 +333,8 @@ mod tests {
     #[tokio::test]
     async fn the_last_of_two_rows_for_one_key_wins() {
         let store = Picky::default();
-        let faults = write(&store, &[row("b", "k"), row("b", "k")], None).await.unwrap();
+        let faults =
+            write(&store, &[row("b", "k"), row("b", "k")], Purpose::Change(None)).await.unwrap();
         assert_eq!(faults, Written::default());
         assert_eq!(*store.stored.lock().unwrap(), ["k"]);
     }
@@ -317,11 +343,11 @@ mod tests {
         let store = Picky::default();
         // Which table is begun first is left open; once the database is silent no other is.
         let rows = [row("stuck", "x"), row("silent", "s")];
-        match write(&store, &rows, Some(1)).await {
+        match write(&store, &rows, NAMED).await {
             Ok(written) => assert_eq!(written.late, [1]),
             Err(error) => assert_eq!(error, StoreError::Unanswered("lost".into())),
         }
-        let written = write(&store, &[row("b", "y"), row("b", "a shared")], Some(1)).await.unwrap();
+        let written = write(&store, &[row("b", "y"), row("b", "a shared")], NAMED).await.unwrap();
         assert_eq!((written.contested, written.late), (vec![1], vec![]));
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use s3_mirror::inventory::row::{Row, RowFault};
+use s3_mirror::inventory::import::{AsOf, Taken};
+use s3_mirror::inventory::retention;
+use s3_mirror::inventory::row::{Row, RowFault, RowState};
 use s3_mirror::inventory::table::REGISTRY;
 
 use crate::inventory::{Database, Seen, absent, present, seen};
@@ -38,6 +40,9 @@ over_both_stores! {
     the_views_cover_all_tables
     a_reopened_store_finds_its_tables
     large_batches_arrive_whole
+    an_import_adds_what_is_missing_and_leaves_newer_news_alone
+    an_import_fills_what_a_row_lacks_and_keeps_what_it_has
+    rows_of_keys_deleted_long_ago_are_removed_and_no_others
 }
 
 async fn a_row_follows_its_key_through_its_life(database: Database) {
@@ -357,4 +362,122 @@ async fn large_batches_arrive_whole(database: Database) {
     let sums = database.query(sql).await;
     let evens: u64 = (0..5000).filter(|n| n % 2 == 0).sum();
     assert_eq!(sums[0], ["5000", "2500", &(evens + 2500).to_string()].map(|t| Some(t.to_owned())));
+}
+
+/// An object as a listing tells it: without media type, and saying nothing of the mirror.
+fn listed(key: &str, size: u64) -> Row {
+    let mut row = present("b", key, size);
+    if let RowState::Present { content_type, .. } = &mut row.state {
+        content_type.clear();
+    }
+    row.unsure = true;
+    row
+}
+
+async fn an_import_adds_what_is_missing_and_leaves_newer_news_alone(database: Database) {
+    let store = database.store().await;
+    let mut gone = absent("b", "gone since");
+    gone.mirrored = true;
+    store.write(&[present("b", "stale", 1), present("b", "as before", 1)]).await.unwrap();
+    database.execute("UPDATE bucket_b SET updated_at = '2020-01-01 00:00:00'").await;
+    let moment = store.clock().await.unwrap();
+    let as_of = AsOf { moment, only_if_newer: false };
+    // What proxies write from here on is newer than the listing.
+    store.write(&[present("b", "overwritten since", 9), gone]).await.unwrap();
+    let rows = [
+        listed("new", 5),
+        listed("stale", 2),
+        listed("as before", 1),
+        listed("overwritten since", 1),
+        listed("gone since", 1),
+        listed("nul\0", 1),
+    ];
+    let taken = store.import(&rows, as_of).await.unwrap();
+    assert_eq!((taken.added, taken.updated), (1, 1), "{taken:?}");
+    assert_eq!(taken.faults.iter().map(|fault| fault.0).collect::<Vec<_>>(), [5]);
+    let rows = seen(&database, "bucket_b").await;
+    let told: Vec<_> =
+        rows.iter().map(|r| (r.path.as_str(), r.size, r.deleted, &*r.content_type)).collect();
+    assert_eq!(
+        told,
+        [
+            ("as before", 1, false, "text/plain; n=1"),
+            ("gone since", 0, true, "binary/octet-stream"),
+            ("new", 5, false, ""),
+            ("overwritten since", 9, false, "text/plain; n=9"),
+            ("stale", 2, false, ""),
+        ]
+    );
+    // Importing again changes nothing, and a list that is older than a row's object is no news.
+    let taken = store.import(&[listed("new", 5), listed("stale", 2)], as_of).await.unwrap();
+    assert_eq!(taken, Taken::default());
+    database
+        .execute("UPDATE bucket_b SET updated_at = '2020-01-01 00:00:00', last_modified = '2030-01-01 00:00:00'")
+        .await;
+    let old = AsOf { moment, only_if_newer: true };
+    assert_eq!(store.import(&[listed("stale", 3)], old).await.unwrap(), Taken::default());
+    assert_eq!(store.import(&[listed("stale", 3)], as_of).await.unwrap().updated, 1);
+}
+
+async fn an_import_fills_what_a_row_lacks_and_keeps_what_it_has(database: Database) {
+    let store = database.store().await;
+    let mut mirrored = present("b", "earlier", 1);
+    mirrored.mirrored = true;
+    store.write(&[mirrored, present("b", "untyped", 1), present("b", "copied", 1)]).await.unwrap();
+    database
+        .execute(
+            "UPDATE bucket_b SET etag = NULL WHERE path = 'earlier';
+             UPDATE bucket_b SET content_type = '' WHERE path = 'untyped';
+             UPDATE bucket_b SET last_error = 'refused' WHERE path = 'copied';
+             UPDATE bucket_b SET updated_at = '2020-01-01 00:00:00'",
+        )
+        .await;
+    let mut copied = listed("copied", 1);
+    (copied.unsure, copied.mirrored) = (false, true);
+    let rows = [listed("earlier", 1), present("b", "untyped", 1), copied];
+    let moment = store.clock().await.unwrap();
+    let taken = store.import(&rows, AsOf { moment, only_if_newer: false }).await.unwrap();
+    assert_eq!((taken.added, taken.updated), (0, 3));
+    let rows = seen(&database, "bucket_b").await;
+    let row = |path: &str| rows.iter().find(|row| row.path == path).unwrap();
+    assert_eq!(row("earlier").etag.as_deref(), Some("\"etag-1\""));
+    assert!(row("earlier").is_backed_up && row("earlier").mirrored_at.is_some());
+    assert_eq!(row("earlier").content_type, "text/plain; n=1");
+    assert_eq!(row("untyped").content_type, "text/plain; n=1");
+    assert!(!row("untyped").is_backed_up);
+    assert!(row("copied").is_backed_up && row("copied").mirrored_at.is_some());
+    assert_eq!(row("copied").last_error, None);
+    // An object that is another one is not mirrored because the one before was.
+    database.execute("UPDATE bucket_b SET updated_at = '2020-01-01 00:00:00'").await;
+    store.import(&[listed("earlier", 2)], AsOf { moment, only_if_newer: false }).await.unwrap();
+    let rows = seen(&database, "bucket_b").await;
+    let earlier = rows.iter().find(|row| row.path == "earlier").unwrap();
+    assert!(!earlier.is_backed_up && earlier.mirrored_at.is_none());
+}
+
+async fn rows_of_keys_deleted_long_ago_are_removed_and_no_others(database: Database) {
+    let store = database.store().await;
+    let gone = |bucket: &str, key: &str| {
+        let mut row = absent(bucket, key);
+        row.mirrored = true;
+        row
+    };
+    // More than one statement takes.
+    let mut rows: Vec<Row> = (0..1500).map(|n| gone("b", &format!("old {n}"))).collect();
+    rows.extend([gone("b", "recent"), absent("b", "still mirrored"), present("b", "there", 1)]);
+    rows.push(gone("c", "old"));
+    store.write(&rows).await.unwrap();
+    for table in ["bucket_b", "bucket_c"] {
+        let old = "SET updated_at = '2020-01-01 00:00:00' WHERE path <> 'recent'";
+        database.execute(&format!("UPDATE {table} {old}")).await;
+    }
+    let month = Duration::from_hours(720);
+    assert_eq!(retention::round(&store, month).await, 1501);
+    let left: Vec<_> = seen(&database, "bucket_b").await.into_iter().map(|r| r.path).collect();
+    assert_eq!(left, ["recent", "still mirrored", "there"]);
+    assert_eq!(seen(&database, "bucket_c").await, []);
+    // A key that returns has a row again.
+    store.write(&[present("c", "old", 3)]).await.unwrap();
+    assert_eq!(seen(&database, "bucket_c").await[0].size, 3);
+    assert_eq!(retention::round(&store, month).await, 0);
 }

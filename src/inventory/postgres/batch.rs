@@ -5,22 +5,37 @@
 //! `id` is a SERIAL: after 2^31 upserts every insert would fail. Here numbers are drawn for new
 //! keys only, and for the rare key that another session inserted in the same instant.
 //!
-//! Rows are locked in the order of their paths before the first is written, in every process: the
-//! order of a join is the planner's, and a deadlock would cost everybody who waits a second.
+//! One statement at a time writes a table, whoever sends it: it holds a lock of its own making, by
+//! the table's name, from before it touches the first row. Locking rows in one order was not enough
+//! (a row that was inserted since the statement began is met by the insertion, behind rows that
+//! come later in the order), and a deadlock costs everybody who waits a second.
 //!
 //! It answers the paths of rows that are *contested* ([`super::super::fence`]): `writer` is taken
 //! from the row version that is replaced, under its lock, so that of two proxies that write one row
 //! the second is always told, however close together they come.
 
+use sha2::{Digest as _, Sha256};
 use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
 use tokio_postgres::types::ToSql;
 
 use super::super::row::{Row, RowState, TOMBSTONE_TYPE};
-use super::super::table::quoted;
+use super::super::table::{literal, quoted};
+
+/// Longest payload that is told, in bytes; `PostgreSQL` takes 7999.
+const PAYLOAD_BYTES_MAX: usize = 7900;
+
+/// Where the statement tells the rows it wrote, in its own transaction: a listener hears of them
+/// when they can be read, and never of rows that were rolled back.
+pub(super) struct Feed<'a> {
+    pub(super) channel: &'a str,
+    pub(super) bucket: &'a str,
+}
 
 /// The statement for one table.
-pub(super) fn statement(schema: &str, table: &str) -> String {
+pub(super) fn statement(schema: &str, table: &str, feed: Option<&Feed<'_>>) -> String {
     let name = format!("{}.{}", quoted(schema), quoted(table));
+    let (returned, end) = ending(table, feed);
+    let turn = turn(&name);
     let writer = "CASE WHEN $10::bigint IS NULL THEN -abs(t.writer)
                       WHEN coalesce(t.writer, $10) = $10 THEN $10 ELSE -$10 END";
     // The row says what is given. NULL, of a column that a person emptied, counts as no.
@@ -31,15 +46,12 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
                         AND t.version_id IS NOT DISTINCT FROM g.version_id
                     ELSE t.deleted END, FALSE)";
     format!(
-        "WITH given AS (
-             SELECT * FROM unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[],
-                                  $5::timestamp[], $6::text[], $7::text[], $8::boolean[],
-                                  $9::text[])
+        "WITH {turn}, given AS MATERIALIZED (
+             SELECT g.* FROM turn, unnest($1::text[], $2::boolean[], $3::bigint[], $4::text[],
+                                          $5::timestamp[], $6::text[], $7::text[], $8::boolean[],
+                                          $9::text[])
                  AS g (path, present, size, content_type, last_modified, etag, version_id,
                        mirrored, last_error)
-         ), locked AS MATERIALIZED (
-             SELECT g.* FROM given g JOIN {name} AS l ON l.path = g.path
-             ORDER BY l.path FOR UPDATE OF l
          ), updated AS (
              UPDATE {name} AS t SET
                  size = CASE WHEN g.present THEN g.size ELSE t.size END,
@@ -55,8 +67,8 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
                               ELSE g.last_error END,
                  updated_at = now() AT TIME ZONE 'UTC',
                  writer = {writer}
-             FROM locked g WHERE t.path = g.path
-             RETURNING t.path, t.writer
+             FROM given g WHERE t.path = g.path
+             RETURNING {returned}
          ), inserted AS (
          INSERT INTO {name} AS t
              (path, size, content_type, last_modified, etag, version_id, deleted, is_backed_up,
@@ -81,11 +93,51 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
              is_backed_up = excluded.is_backed_up, mirrored_at = excluded.mirrored_at,
              last_error = excluded.last_error, updated_at = excluded.updated_at,
              writer = {writer}
-         RETURNING t.path, t.writer
+         RETURNING {returned}
          )
-         SELECT path FROM updated WHERE writer < 0
-         UNION ALL SELECT path FROM inserted WHERE writer < 0"
+         {end}"
     )
+}
+
+/// Class of the locks by which statements take turns: "s3mi" in ASCII, the same in every version.
+const TURN: i32 = 0x7333_6d69;
+
+/// Waits for this statement's turn at a table. Whatever reads rows through it waits with it.
+pub(super) fn turn(name: &str) -> String {
+    let digest = Sha256::digest(name.as_bytes());
+    let key = digest.first_chunk().copied().map_or(0, i32::from_be_bytes);
+    format!("turn AS MATERIALIZED (SELECT pg_advisory_xact_lock({TURN}, {key}))")
+}
+
+/// What the parts of the statement return, and how it ends: with the paths of contested rows.
+fn ending(table: &str, feed: Option<&Feed<'_>>) -> (&'static str, String) {
+    let Some(Feed { channel, bucket }) = feed else {
+        let end = "SELECT path FROM updated WHERE writer < 0
+                   UNION ALL SELECT path FROM inserted WHERE writer < 0";
+        return ("t.path, t.writer", end.to_owned());
+    };
+    let (channel, bucket, table) = (literal(channel), literal(bucket), literal(table));
+    let payload = |path: &str, etag: &str| {
+        format!(
+            "json_build_object('bucket', {bucket}, 'table', {table}, 'id', id, 'path', {path},
+                 'deleted', deleted, 'size', size, 'etag', {etag},
+                 'is_backed_up', is_backed_up)::text"
+        )
+    };
+    let (whole, short) = (payload("path", "etag"), payload("NULL", "NULL"));
+    // MATERIALIZED: a function whose result nobody reads would not be called, nor for rows that
+    // the last condition leaves out.
+    let end = format!(
+        ", changed AS (SELECT * FROM updated UNION ALL SELECT * FROM inserted
+         ), told AS MATERIALIZED (
+             SELECT path, writer, pg_notify({channel},
+                 CASE WHEN octet_length({whole}) <= {PAYLOAD_BYTES_MAX} THEN {whole}
+                      ELSE {short} END)
+             FROM changed
+         )
+         SELECT path FROM told WHERE writer < 0"
+    );
+    ("t.path, t.writer, t.id, t.size, t.deleted, t.etag, t.is_backed_up", end)
 }
 
 /// The statement's parameters, column by column.
@@ -138,6 +190,25 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// In the order of the placeholders of an import's statement.
+    pub(super) fn import_parameters<'b>(
+        &'b self,
+        moment: &'b PrimitiveDateTime,
+        only_if_newer: &'b bool,
+    ) -> [&'b (dyn ToSql + Sync); 9] {
+        [
+            &self.path,
+            &self.size,
+            &self.content_type,
+            &self.last_modified,
+            &self.etag,
+            &self.version_id,
+            &self.mirrored,
+            moment,
+            only_if_newer,
+        ]
+    }
+
     /// In the order of the statement's placeholders.
     pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 10] {
         [
@@ -156,7 +227,7 @@ impl<'a> Batch<'a> {
 }
 
 /// TIMESTAMP columns hold UTC without saying so.
-fn utc(time: OffsetDateTime) -> PrimitiveDateTime {
+pub(super) fn utc(time: OffsetDateTime) -> PrimitiveDateTime {
     let time = time.to_offset(UtcOffset::UTC);
     PrimitiveDateTime::new(time.date(), time.time())
 }

@@ -20,6 +20,8 @@ pub(super) enum Verdict {
     Again,
     /// This connection has ended or is of no use: the same again on a new one.
     Connection,
+    /// The change feed is full; the rows would do without it.
+    Feed,
     /// The server refuses work.
     Store,
 }
@@ -32,7 +34,17 @@ pub(super) fn verdict(error: &Error) -> Verdict {
     };
     let foreign_column =
         answer.column().is_some_and(|name| COLUMNS.iter().all(|column| column.name != name));
+    // The queue of notifications is full, because some listener does not read. It has the code of a
+    // value that is too large; only the place in the server tells it apart.
+    if answer.code() == &SqlState::PROGRAM_LIMIT_EXCEEDED && of_notify(answer.routine()) {
+        return Verdict::Feed;
+    }
     by_code(answer.code(), foreign_column)
+}
+
+/// Is this function of the server the one that queues notifications?
+fn of_notify(routine: Option<&str>) -> bool {
+    routine.is_some_and(|name| name.contains("Notify"))
 }
 
 fn by_code(code: &SqlState, foreign_column: bool) -> Verdict {
@@ -97,6 +109,7 @@ mod tests {
         assert_eq!(judge("53100"), Verdict::Store);
         assert_eq!(judge("28P01"), Verdict::Store);
         assert_eq!(judge("23502"), Verdict::Row);
+        assert!(of_notify(Some("PreCommit_Notify")) && !of_notify(Some("_bt_check_third_page")));
         let null = SqlState::NOT_NULL_VIOLATION;
         assert_eq!(by_code(&null, true), Verdict::Table);
     }

@@ -49,7 +49,7 @@ impl Postgres {
     }
 
     /// The bucket's table, qualified and quoted, if it has one.
-    async fn table_of(&self, bucket: &str) -> Result<Option<String>, StoreError> {
+    pub(super) async fn table_of(&self, bucket: &str) -> Result<Option<String>, StoreError> {
         let schema = quoted(&self.schema);
         let sql = format!("SELECT table_name FROM {schema}.{REGISTRY} WHERE bucket = $1");
         let found = self.read(&sql, &[&bucket]).await?;
@@ -68,7 +68,7 @@ impl Postgres {
     }
 
     /// One question; a table that is not there, because nothing was ever written, has no rows.
-    async fn read(
+    pub(super) async fn read(
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],

@@ -86,6 +86,8 @@ pub struct PostgresSettings {
     pub ca_file: Option<PathBuf>,
     /// Where the password comes from.
     pub password: PasswordSource,
+    /// Channel that tells every written row (`INVENTORY_NOTIFY`); without one nothing is told.
+    pub notify: Option<String>,
     /// Schema of all tables; the documented queries expect `public`.
     pub schema: String,
     /// Most connections held.
@@ -188,6 +190,14 @@ impl PostgresSettings {
         Ok(self)
     }
 
+    /// The region that the first host's name tells, if RDS gave it that name.
+    pub fn rds_region(&self) -> Option<String> {
+        let Some(Host::Tcp(host)) = self.config.get_hosts().first() else { return None };
+        let name = host.strip_suffix(".cn").unwrap_or(host);
+        let name = name.strip_suffix(".rds.amazonaws.com")?;
+        name.rsplit('.').next().filter(|region| region.contains('-')).map(str::to_owned)
+    }
+
     fn with(mut config: Config, sslmode: SslMode, ca_file: Option<PathBuf>) -> Self {
         if config.get_application_name().is_none() {
             config.application_name("s3-mirror");
@@ -206,6 +216,7 @@ impl PostgresSettings {
             sslmode,
             ca_file,
             password: PasswordSource::Settings,
+            notify: None,
             schema: "public".to_owned(),
             connections_max: CONNECTIONS_MAX_DEFAULT,
             connect_timeout,
@@ -326,6 +337,20 @@ mod tests {
         let settings = tls.with_rds_iam(provider, "eu-west-1").unwrap();
         assert!(matches!(settings.password, PasswordSource::Minted(_)));
         assert!(!format!("{settings:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn the_name_of_an_rds_host_tells_its_region() {
+        let region = |host: &str| {
+            let url = format!("postgres://u@{host}/d");
+            PostgresSettings::from_url(&url).unwrap().rds_region()
+        };
+        let named = |name: &str| Some(name.to_owned());
+        assert_eq!(region("db.abc.eu-west-1.rds.amazonaws.com"), named("eu-west-1"));
+        assert_eq!(region("p.proxy-x.us-gov-east-1.rds.amazonaws.com"), named("us-gov-east-1"));
+        assert_eq!(region("db.abc.cn-north-1.rds.amazonaws.com.cn"), named("cn-north-1"));
+        assert_eq!(region("db.internal.example"), None);
+        assert_eq!(region("rds.amazonaws.com"), None);
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Sqlite {
     }
 
     /// The bucket's table, quoted, if it has one.
-    async fn table_of(&self, bucket: &str) -> Result<Option<String>, StoreError> {
+    pub(super) async fn table_of(&self, bucket: &str) -> Result<Option<String>, StoreError> {
         let sql = format!(
             "SELECT table_name FROM {REGISTRY} WHERE bucket = ?1 AND table_name IN
                  (SELECT name FROM sqlite_master WHERE type = 'table')"
