@@ -1,6 +1,7 @@
 //! The command line. `serve` is the default; exit codes follow `sysexits.h` where one fits.
 
 mod doctor;
+mod inventory;
 mod jobs;
 mod operate;
 mod print;
@@ -77,6 +78,8 @@ enum Command {
     Verify(jobs::VerifyArgs),
     /// List, watch and cancel backfills and verifications
     Jobs(jobs::JobsArgs),
+    /// Import into the inventory, check and export it
+    Inventory(inventory::InventoryArgs),
     /// Bring back to main what the mirror has
     Restore(restore::RestoreArgs),
     /// Try main, mirror and database, and tell what will and will not be mirrored
@@ -155,6 +158,7 @@ pub fn run() -> ExitCode {
             Command::Backfill(args) => told(jobs::backfill(args).await),
             Command::Verify(args) => told(jobs::verify(args).await),
             Command::Restore(args) => ExitCode::from(restore::restore(args).await),
+            Command::Inventory(args) => ExitCode::from(Box::pin(inventory::inventory(args)).await),
             Command::Doctor(args) => doctor::doctor(args).await,
             Command::Jobs(args) => told(jobs::jobs(args).await),
         }

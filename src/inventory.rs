@@ -15,6 +15,7 @@
 //! Rows are written at least once; writing one again changes nothing.
 
 pub mod browse;
+pub mod export;
 mod fence;
 pub mod import;
 pub mod postgres;

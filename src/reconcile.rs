@@ -16,8 +16,10 @@
 //! it did since is done again, which changes nothing.
 
 mod backfill;
+pub mod check;
 mod deep;
 mod examine;
+pub mod import;
 pub mod job;
 pub mod jobs;
 pub mod judge;
@@ -25,6 +27,7 @@ pub mod listing;
 pub mod merge;
 pub mod pace;
 pub mod report;
+pub mod report_files;
 pub mod restore;
 mod run;
 mod schedule;

@@ -12,6 +12,7 @@ pub mod form;
 pub mod headers;
 pub mod listing;
 pub mod operation;
+pub mod report;
 pub mod state;
 pub mod trace;
 pub mod versions;

@@ -8,7 +8,7 @@ use s3_mirror::inventory::row::Row;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::inventory::{present, settings, store, write_until_taken};
+use crate::inventory::{Database, present, settings, store, write_until_taken};
 use crate::postgres::{self, Options, Postgres};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,6 +96,76 @@ async fn a_server_that_only_reads_or_is_full_is_transient() {
     assert!(error.is_transient() && error.to_string().contains("53300"), "{error}");
     drop(others);
     write_until_taken(&store, &[present("b", "l", 1)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_keeps_rows_waiting_and_parks_none() {
+    let database = Database::postgres().await;
+    let store = database.store().await;
+    store.write(&[present("b", "k", 1), present("c", "k", 1)]).await.unwrap();
+    // What the server says when a file cannot be extended.
+    database
+        .execute(
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full';
+             END $$;
+             CREATE TRIGGER full_disk BEFORE INSERT ON bucket_b
+                 FOR EACH ROW EXECUTE FUNCTION full_disk();
+             CREATE TRIGGER full_disk BEFORE INSERT ON bucket_c
+                 FOR EACH ROW EXECUTE FUNCTION full_disk()",
+        )
+        .await;
+    let rows = [present("b", "l", 1), present("c", "l", 1)];
+    let error = store.write(&rows).await.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("53100"), "{error}");
+    database.execute("DROP FUNCTION full_disk CASCADE").await;
+    assert_eq!(store.write(&rows).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_is_followed_to_the_host_that_takes_writes() {
+    let read_only = || Options {
+        password: None,
+        settings: vec!["default_transaction_read_only=on".to_owned()],
+    };
+    let (mut first, mut second) = (Postgres::start(), Postgres::start_with(read_only()));
+    let (one, other) = (first.port(), second.port());
+    let hosts = format!("127.0.0.1:{one},127.0.0.1:{other}");
+    let store = store(settings(&format!("postgres://postgres@{hosts}/postgres"))).await;
+    store.write(&[present("b", "before", 1)]).await.unwrap();
+    // The first is demoted and the second promoted; that it has no rows of the first is the
+    // test's simplification.
+    tokio::task::block_in_place(|| {
+        first.restart_with(&["default_transaction_read_only=on"]);
+        second.restart_with(&[]);
+    });
+    write_until_taken(&store, &[present("b", "after", 1)]).await;
+    let client = postgres::connect(&second.url("postgres")).await;
+    let paths = client.query("SELECT path FROM bucket_b", &[]).await.unwrap();
+    assert_eq!(paths.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>(), ["after"]);
+    tokio::task::block_in_place(|| first.stop());
+    assert_eq!(store.write(&[present("b", "later", 1)]).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_database_is_made_by_a_role_that_may_and_waited_for_otherwise() {
+    let server = Postgres::start();
+    let admin = postgres::connect(&server.url("postgres")).await;
+    admin
+        .batch_execute("CREATE ROLE maker LOGIN CREATEDB; CREATE ROLE user_only LOGIN")
+        .await
+        .unwrap();
+    let url = |role: &str| {
+        format!("postgres://{role}@127.0.0.1:{}/new-inventory?sslmode=disable", server.port())
+    };
+    let barred = store(settings(&url("user_only"))).await;
+    let error = barred.write(&[present("b", "k", 1)]).await.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("3D000"), "{error}");
+    let maker = store(settings(&url("maker"))).await;
+    assert_eq!(maker.write(&[present("b", "k", 1)]).await.unwrap(), []);
+    let encoding = "SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = $1";
+    let made = admin.query_one(encoding, &[&"new-inventory"]).await.unwrap();
+    assert_eq!(made.get::<_, &str>(0), "UTF8");
 }
 
 /// A proxy that can fall silent, as a failed-over host does: nothing is refused, nothing answered.

@@ -270,3 +270,40 @@ async fn of_two_proxies_that_write_one_new_row_at_once_one_is_told() {
         assert_eq!(told, 1, "row {number}");
     }
 }
+
+/// How the system that this one takes over from writes its rows.
+const EARLIER_UPSERT: &str = "
+INSERT INTO bucket_my_data (path, size, content_type, is_backed_up, last_modified, deleted)
+VALUES ('shared', 9, 'a/b', FALSE, '2026-01-01', FALSE)
+ON CONFLICT (path) DO UPDATE SET size = EXCLUDED.size, content_type = EXCLUDED.content_type,
+    is_backed_up = EXCLUDED.is_backed_up, last_modified = EXCLUDED.last_modified,
+    deleted = EXCLUDED.deleted, updated_at = NOW()";
+
+#[tokio::test]
+async fn two_versions_may_write_one_table_and_the_newer_one_s_shared_objects_stay() {
+    let database = Database::postgres().await;
+    let store = database.store().await;
+    store.write(&[present("my-data", "shared", 1), present("my-data", "own", 1)]).await.unwrap();
+    // An earlier version knows nothing of the later columns.
+    database.execute(EARLIER_UPSERT).await;
+    database.execute(&EARLIER_UPSERT.replace("shared", "theirs")).await;
+    // A later version has added a column of its own, and changed a view.
+    database
+        .execute(
+            "INSERT INTO s3_mirror_migrations (version) VALUES (99);
+             ALTER TABLE bucket_my_data ADD COLUMN storage_class TEXT;
+             DROP VIEW s3_mirror_pending;
+             CREATE VIEW s3_mirror_pending AS SELECT 'of version 99'::text AS told",
+        )
+        .await;
+    let ours = database.store().await;
+    let rows = [present("my-data", "shared", 2), present("my-data", "theirs", 3)];
+    assert_eq!(ours.write(&rows).await.unwrap(), []);
+    assert_eq!(ours.write(&[present("another", "k", 1)]).await.unwrap(), []);
+    let rows = seen(&database, "bucket_my_data").await;
+    assert_eq!(rows.iter().map(|row| row.size).collect::<Vec<_>>(), [1, 2, 3]);
+    let told = database.query("SELECT told FROM s3_mirror_pending").await;
+    assert_eq!(told[0][0].as_deref(), Some("of version 99"));
+    let versions = "SELECT count(*) FROM s3_mirror_migrations WHERE version = 99";
+    assert_eq!(database.query(versions).await[0][0].as_deref(), Some("1"));
+}
