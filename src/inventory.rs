@@ -315,8 +315,13 @@ impl Inventory {
             };
             let exact = if work.mirrored { self.exact.mirrored } else { self.exact.accepted };
             if exact && work.change == Change::Put {
-                let now = self.ask(work, Some(&state)).await?;
-                return Ok(timed(state, now));
+                return match self.ask(work, Some(&state)).await {
+                    Ok(now) => Ok(timed(state, now)),
+                    // An object under a key that only its client has, for one: its own answer told
+                    // all else.
+                    Err(error) if error.is_permanent() => Ok(state),
+                    Err(error) => Err(error),
+                };
             }
             return Ok(state);
         }

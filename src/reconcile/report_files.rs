@@ -2,8 +2,8 @@
 //! manifest; plain or packed by gzip.
 //!
 //! # Bounds
-//! A file is read in pieces of at most [`PIECE_BYTES`] packed bytes, which unpack to a thousand
-//! times as much at the very worst.
+//! A file is read in pieces of at most 4 KiB packed, which unpack to a thousand times as much at
+//! the very worst.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

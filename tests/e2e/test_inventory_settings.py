@@ -20,7 +20,8 @@ ITS_TIME = datetime(2026, 11, 21, 6, 41, 17)
 
 def timed_proxy(lab, mirror=None, **settings):
     """A proxy whose main answers a PUT at another time than it then tells."""
-    store = lab.closing(CheckingStore({"TIMEKEY": ("time-secret", None, None)}))
+    keys = {"TIMEKEY": ("time-secret", None, None)}
+    store = lab.closing(CheckingStore(keys))
     proxy = lab.proxy(
         main_endpoint=store.endpoint, mirror_endpoint=mirror, start=False, **settings
     )
@@ -57,6 +58,17 @@ def test_a_copy_that_main_is_not_asked_about_leaves_the_time_to_the_setting(lab,
     rows = {row["path"]: row for row in lab.sqlite(proxy).rows("timed")}
     assert rows["second"]["is_backed_up"]
     assert (rows["second"]["last_modified"] == ITS_TIME) is exact
+
+
+def test_an_object_that_main_tells_nothing_about_has_a_row_all_the_same(lab):
+    store, proxy = timed_proxy(lab, INVENTORY_EXACT_TIME="true")
+    store.head_status = 400
+    lab.client(proxy).put_object(Bucket="timed", Key="k", Body=b"x", ContentType="a/b")
+    inventory = lab.sqlite(proxy)
+    until(lambda: inventory.rows("timed"), "the row of an object that cannot be asked about")
+    (row,) = inventory.rows("timed")
+    assert (row["size"], row["content_type"]) == (1, "a/b")
+    assert proxy.status()["inventory"]["parked_rows"] == 0
 
 
 def test_changes_are_told_to_a_channel(lab):

@@ -164,12 +164,14 @@ class CheckingStore(_Server):
 
     `keys` finds (secret, token or None, end) by access key ID. `used` lists the keys in order of
     their first use, `refused` why requests were refused.
+    `head_status` is what a HEAD is answered with, if anything else than the truth.
     """
 
     def __init__(self, keys):
         owner = self
         self.keys, self.objects = keys, {}
         self.used, self.refused = [], []
+        self.head_status = None
 
         class Handler(_Handler):
             def handle_any(self):
@@ -179,6 +181,8 @@ class CheckingStore(_Server):
                     owner.refused.append(fault)
                     return self.answer(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")
                 path = unquote(self.path.partition("?")[0])
+                if self.command == "HEAD" and owner.head_status is not None:
+                    return self.answer(owner.head_status)
                 if self.command == "PUT":
                     owner.objects[path] = (body, self.headers.get("Content-Type"))
                     return self.answer(200, ETag=_etag(body), Date=formatdate(usegmt=True))
