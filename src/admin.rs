@@ -13,10 +13,12 @@ mod history;
 mod jobs;
 mod page;
 mod parked;
+mod room;
 mod status;
 mod verdict;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,13 +37,16 @@ use tower::ServiceBuilder;
 use tower::limit::ConcurrencyLimitLayer;
 
 use crate::config::env::Shown;
+use crate::events::Receiver;
 use crate::inventory::browse::Browser;
+use crate::journal::events::EventFigures;
 use crate::journal::{Figures, Journal, now_ms};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::reconcile::jobs::Jobs;
 use crate::upstream::Upstream;
 use guard::Guard;
+use room::Room;
 
 /// Requests answered at a time; more wait.
 const CONCURRENCY: usize = 32;
@@ -75,12 +80,16 @@ pub struct Parts {
     pub metrics: Metrics,
     /// All series.
     pub registry: Registry,
+    /// The directory of the journal.
+    pub data_dir: PathBuf,
     /// Not ready while the journal fails?
     pub journal_required: bool,
     /// Who may change something.
     pub guard: Guard,
     /// What was set, secrets masked.
     pub settings: Shown,
+    /// How the receiver of events does, if there is one.
+    pub events: Option<Receiver>,
     /// Backfills and verifications.
     pub jobs: Jobs,
 }
@@ -89,7 +98,7 @@ struct Inner {
     parts: Parts,
     started_ms: i64,
     ready: AtomicBool,
-    saved: tokio::sync::Mutex<Option<(Figures, Instant)>>,
+    saved: tokio::sync::Mutex<Option<((Figures, EventFigures), Instant)>>,
     history: history::History,
     knocked: tokio::sync::Mutex<Option<status::Knocked>>,
     counted: ArcSwap<buckets::Counted>,
@@ -169,8 +178,23 @@ impl Admin {
         })
     }
 
+    /// What waits for the receiver of events, counted now; nothing where there is none.
+    pub async fn event_figures(&self) -> Result<EventFigures, Unavailable> {
+        if self.inner.parts.events.is_none() {
+            return Ok(EventFigures::default());
+        }
+        self.inner.parts.journal.event_figures().await.map_err(|error| {
+            tracing::error!(%error, "cannot count the events of the journal");
+            Unavailable
+        })
+    }
+
+    async fn room(&self) -> Option<Room> {
+        Room::of(self.inner.parts.data_dir.clone()).await
+    }
+
     /// The journal's figures, perhaps saved up from a moment ago when counting is expensive.
-    async fn figures_for_scraping(&self) -> Result<Figures, Unavailable> {
+    async fn figures_for_scraping(&self) -> Result<(Figures, EventFigures), Unavailable> {
         let mut saved = self.inner.saved.lock().await;
         let begun = Instant::now();
         if let Some((figures, until)) = &*saved
@@ -178,7 +202,7 @@ impl Admin {
         {
             return Ok(figures.clone());
         }
-        let figures = self.figures().await?;
+        let figures = (self.figures().await?, self.event_figures().await?);
         let took = begun.elapsed();
         *saved = (took > FIGURES_CHEAP)
             .then(|| (figures.clone(), Instant::now() + took * FIGURES_SHARE));
@@ -213,7 +237,7 @@ fn age_seconds(oldest_ms: Option<i64>) -> f64 {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
-    let figures = admin.figures_for_scraping().await?;
+    let (figures, events) = admin.figures_for_scraping().await?;
     let parts = &admin.inner.parts;
     let gauges = &parts.metrics.journal;
     gauges.pending_operations.set(figures.pending_operations);
@@ -223,9 +247,20 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
     gauges.held_deletes.set(figures.held_deletes);
     let brakes = admin.inner.parts.mirror.brakes().len();
     gauges.delete_brakes.set(i64::try_from(brakes).unwrap_or(i64::MAX));
+    gauges.events_pending.set(events.pending);
+    gauges.events_oldest_seconds.set(age_seconds(events.oldest_pending_ms));
+    gauges.events_refused.set(events.refused);
     gauges.pending_rows.set(figures.pending_rows);
     gauges.parked_rows.set(figures.parked_rows);
     gauges.unsettled_intents.set(figures.unsettled_intents);
+    if let Some(room) = admin.room().await {
+        parts.metrics.disk.free.set(i64::try_from(room.free_bytes).unwrap_or(i64::MAX));
+        parts.metrics.disk.size.set(i64::try_from(room.size_bytes).unwrap_or(i64::MAX));
+    }
+    for (service, upstream) in [("main", &parts.main), ("mirror", &parts.mirror_service)] {
+        let (end, failing) = upstream.provider().prospects();
+        parts.metrics.set_credentials(service, end, failing);
+    }
     gauges.failing.set(i64::from(parts.journal.health().failing()));
     gauges.paused.set(i64::from(parts.mirror.paused().is_some()));
     let mut text = String::new();

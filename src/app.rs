@@ -17,6 +17,7 @@ use crate::admin::guard::{Guard, TokenFileError};
 use crate::admin::{self, Admin};
 use crate::auth::{Authenticator, CredentialsError, CredentialsFile, POLL_INTERVAL};
 use crate::config::{Config, Fence, InventoryConfig, PostgresConfig};
+use crate::events::{Courier, Receiver};
 use crate::inventory::browse::Browser;
 use crate::inventory::postgres::{PasswordSource, PostgresSettings, SslMode};
 use crate::inventory::retention;
@@ -80,13 +81,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         metrics.clone(),
         main.clone(),
         mirror_service.clone(),
-        mirror::Settings {
-            prefix: config.mirror_bucket_prefix.clone(),
-            fence: config.fence,
-            mirroring: config.mirroring.clone(),
-            workers: config.mirror_concurrency,
-            known_keys: store.clone().map(known_keys),
-        },
+        mirror_settings(&config, store.clone()),
     );
     mirror.recover().await?;
     let (jobs, mut background) =
@@ -95,6 +90,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     if let Some(store) = store {
         keep_inventory(&config, &mut workers, (&journal, &metrics, &main), store).await;
     }
+    let receiver = events(&config, &journal, &metrics, &main, &mut workers)?;
     for _ in 0..config.mirror_concurrency {
         workers.spawn(mirror.clone().work());
     }
@@ -112,8 +108,10 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         metrics: metrics.clone(),
         registry,
         journal_required: config.journal_required,
+        data_dir: config.data_dir.clone(),
         guard: Guard::new(&config.admin_token).await?,
         settings: config.shown.clone(),
+        events: receiver,
         jobs,
     });
     let access = access_rules(&config, &mut workers).await?;
@@ -134,6 +132,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
             journal_required: config.journal_required,
             tls: tls.is_some(),
             client_timeout: config.client_timeout,
+            events: config.events.is_some(),
             fallback: fallback(&config, &mirror_service),
             access: access.clone(),
             metrics: metrics.clone(),
@@ -141,14 +140,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         .collect();
     drop((main, tee, metrics));
     admin.set_ready(true);
-    tracing::info!(
-        listen = %config.listen_addr,
-        admin = %config.admin_addr,
-        main = config.main.url(),
-        mirror = config.mirror.url(),
-        data_dir = %config.data_dir.display(),
-        "ready"
-    );
+    ready(&config);
 
     let mut deadline = None;
     let stop = announced(&admin, stop);
@@ -160,7 +152,8 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     }
     // They go on at the next start; until then they must not add to what drains.
     background.shutdown().await;
-    let left = drain(&journal, &mirror, deadline.unwrap_or_else(Instant::now)).await;
+    let told = config.events.is_some();
+    let left = drain(&journal, &mirror, told, deadline.unwrap_or_else(Instant::now)).await;
     workers.shutdown().await;
     journal.flush().await;
     drop((journal, admin, mirror));
@@ -169,6 +162,43 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         tracing::debug!("requests still hold the journal");
     }
     Ok(left)
+}
+
+/// Says that traffic is wanted, and from whom to whom.
+fn ready(config: &Config) {
+    tracing::info!(
+        listen = %config.listen_addr,
+        admin = %config.admin_addr,
+        main = config.main.url(),
+        mirror = config.mirror.url(),
+        data_dir = %config.data_dir.display(),
+        "ready"
+    );
+}
+
+fn mirror_settings(config: &Config, store: Option<Arc<Store>>) -> mirror::Settings {
+    mirror::Settings {
+        prefix: config.mirror_bucket_prefix.clone(),
+        fence: config.fence,
+        mirroring: config.mirroring.clone(),
+        workers: config.mirror_concurrency,
+        known_keys: store.map(known_keys),
+    }
+}
+
+/// Starts the courier of events, if anybody is told of them.
+fn events(
+    config: &Config,
+    journal: &Journal,
+    metrics: &Metrics,
+    main: &Arc<Upstream>,
+    workers: &mut JoinSet<()>,
+) -> Result<Option<Receiver>, std::io::Error> {
+    let Some(webhook) = config.events.clone() else { return Ok(None) };
+    let courier = Courier::new(journal.clone(), metrics.clone(), main.clone(), webhook)?;
+    let receiver = courier.receiver();
+    workers.spawn(courier.work());
+    Ok(Some(receiver))
 }
 
 /// Who a proxy reads from while main cannot answer; with connections of its own, like main's.
@@ -219,6 +249,7 @@ async fn open_journal(config: &Config) -> Result<(Journal, JoinHandle<()>), Open
             "the previous run ended with requests under way; main is asked what became of them"
         );
     }
+    journal.index_keys(config.read_fallback).await;
     Ok((journal, tokio::spawn(writer)))
 }
 
@@ -233,8 +264,8 @@ fn announced(admin: &Admin, stop: impl Future<Output = ()>) -> impl Future<Outpu
 }
 
 /// Waits until the journal is empty or time is up; yields what is left. While mirroring is paused
-/// only rows are waited for.
-async fn drain(journal: &Journal, mirror: &Mirror, deadline: Instant) -> Figures {
+/// only rows are waited for, and events.
+async fn drain(journal: &Journal, mirror: &Mirror, told: bool, deadline: Instant) -> Figures {
     loop {
         journal.flush().await;
         let figures = journal.figures().await.unwrap_or_else(|error| {
@@ -243,7 +274,9 @@ async fn drain(journal: &Journal, mirror: &Mirror, deadline: Instant) -> Figures
         });
         let copies = figures.pending_operations + figures.unsettled_intents;
         let copies = if mirror.paused().is_some() { 0 } else { copies };
-        if copies + figures.pending_rows == 0 || Instant::now() >= deadline {
+        // Those behind a refused one do not count.
+        let told = told && !journal.events_waiting(1).await.unwrap_or_default().is_empty();
+        if (copies + figures.pending_rows == 0 && !told) || Instant::now() >= deadline {
             tracing::info!(
                 pending_operations = figures.pending_operations,
                 pending_rows = figures.pending_rows,

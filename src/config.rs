@@ -7,6 +7,7 @@
 pub mod env;
 mod inventory;
 mod mirroring;
+mod outside;
 pub mod parse;
 mod quirks;
 pub mod schedule;
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use env::Environment;
 pub use inventory::{Iam, InventoryConfig, Keeping, PostgresConfig};
 pub use mirroring::{DeleteBrake, DeletePolicy, Mirroring};
+pub use outside::{WebAddress, Webhook, WebhookSecret, usable_secret};
 use parse::Reader;
 pub use quirks::{Quirk, Quirks};
 pub use storage_class::{STANDARD, StorageClasses};
@@ -182,6 +184,8 @@ pub struct Config {
     pub read_fallback: bool,
     /// When main, mirror and inventory are compared by themselves.
     pub verify_schedule: Option<schedule::Schedule>,
+    /// Who is told of changes.
+    pub events: Option<Webhook>,
     /// How long a stopping process finishes requests and drains the backlog.
     pub drain_timeout: Duration,
     /// What was set, for people to look at.
@@ -263,6 +267,7 @@ impl Config {
                 &[("always", Fence::Always), ("overlap", Fence::Overlap)],
             ),
             verify_schedule: read.schedule("VERIFY_SCHEDULE", env.verify_schedule.as_deref()),
+            events: Webhook::read(&mut read, env),
             read_fallback: read.fallback("READ_FALLBACK", env.read_fallback.as_deref()),
             drain_timeout: Duration::from_secs(read.number(
                 "DRAIN_TIMEOUT_SECONDS",

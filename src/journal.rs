@@ -28,6 +28,7 @@ mod background;
 mod batch;
 mod claims;
 pub mod entry;
+pub mod events;
 mod feed;
 mod held;
 mod intake;
@@ -158,6 +159,8 @@ struct Shared {
     runtime: tokio::runtime::Handle,
     reader: tokio::sync::Mutex<SqliteConnection>,
     desk: operator::Desk,
+    events_desk: operator::Desk,
+    events_ready: Notify,
     // Held for its lock until the last handle is gone.
     _lock: File,
 }
@@ -341,6 +344,8 @@ impl Journal {
             runtime: tokio::runtime::Handle::current(),
             reader: tokio::sync::Mutex::new(reader),
             desk: operator::Desk::new(path.clone()),
+            events_desk: operator::Desk::new(path.clone()),
+            events_ready: Notify::new(),
             _lock: lock,
         });
         let writer = Writer {

@@ -20,6 +20,7 @@ pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod doctor;
+pub mod events;
 pub mod inventory;
 pub mod journal;
 pub mod metrics;

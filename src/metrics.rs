@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Method, StatusCode};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -20,6 +20,21 @@ struct RequestLabels {
     status: &'static str,
 }
 
+/// Main or mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServiceLabels {
+    service: &'static str,
+}
+
+/// Room on the disk of `DATA_DIR`.
+#[derive(Clone, Debug, Default)]
+pub struct DiskGauges {
+    /// `s3_proxy_data_dir_free_bytes`
+    pub free: Gauge,
+    /// `s3_proxy_data_dir_size_bytes`
+    pub size: Gauge,
+}
+
 /// Handles to the series; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -31,10 +46,18 @@ pub struct Metrics {
     pub fallback_reads: Counter,
     /// Failed tries to write the inventory.
     pub db_errors: Counter,
+    /// Events the receiver has taken.
+    pub events_delivered: Counter,
+    /// Failed tries to deliver events.
+    pub event_errors: Counter,
     /// Accepted by main to confirmed by the mirror.
     pub mirror_latency: Latency,
     /// Bytes sent to the mirror.
     pub mirror_bytes: Counter,
+    /// Set when metrics are read.
+    pub disk: DiskGauges,
+    credentials_end: Family<ServiceLabels, Gauge<f64, AtomicU64>>,
+    credentials_failing: Family<ServiceLabels, Gauge>,
     /// Gauges that are set from the journal when metrics are read.
     pub journal: JournalGauges,
 }
@@ -84,6 +107,12 @@ pub struct JournalGauges {
     pub failing: Gauge,
     /// `s3_proxy_mirror_paused`
     pub paused: Gauge,
+    /// `s3_proxy_events_pending`
+    pub events_pending: Gauge,
+    /// `s3_proxy_events_refused`
+    pub events_refused: Gauge,
+    /// `s3_proxy_events_oldest_pending_seconds`
+    pub events_oldest_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -96,14 +125,22 @@ impl Metrics {
             mirror_errors: Counter::default(),
             fallback_reads: Counter::default(),
             db_errors: Counter::default(),
+            events_delivered: Counter::default(),
+            event_errors: Counter::default(),
             // 1 ms to 4.6 h: RTC's 15 minutes lie well inside.
             mirror_latency: Latency {
                 histogram: Histogram::new(exponential_buckets(0.001, 2.0, 25)),
                 count: Arc::default(),
             },
             mirror_bytes: Counter::default(),
+            disk: DiskGauges::default(),
+            credentials_end: Family::default(),
+            credentials_failing: Family::default(),
             journal: JournalGauges::default(),
         };
+        for service in ["main", "mirror"] {
+            metrics.set_credentials(service, None, false);
+        }
         for method in METHODS {
             for status in STATUSES {
                 drop(metrics.requests.get_or_create(&RequestLabels { method, status }));
@@ -132,6 +169,8 @@ impl Metrics {
             "Failed tries to write the inventory",
             metrics.db_errors.clone(),
         );
+        metrics.register_told(prefixed);
+        metrics.register_ground(prefixed);
         prefixed.register_with_unit(
             "mirror_latency",
             "Acceptance by main to confirmation by the mirror",
@@ -144,7 +183,7 @@ impl Metrics {
             metrics.mirror_bytes.clone(),
         );
         let gauges = &metrics.journal;
-        let plain: [(&str, &str, &Gauge); 10] = [
+        let plain: [(&str, &str, &Gauge); 12] = [
             (
                 "mirror_pending_operations",
                 "Writes the mirror has not confirmed",
@@ -166,6 +205,8 @@ impl Metrics {
             ("inventory_parked_rows", "Rows the inventory can never store", &gauges.parked_rows),
             ("unsettled_intents", "Writes whose outcome is not known", &gauges.unsettled_intents),
             ("journal_failing", "1 while the journal cannot be written", &gauges.failing),
+            ("events_pending", "Events the webhook has not taken", &gauges.events_pending),
+            ("events_refused", "Events the webhook refuses by themselves", &gauges.events_refused),
             ("mirror_paused", "1 while an operator has paused mirroring", &gauges.paused),
         ];
         for (name, help, gauge) in plain {
@@ -177,6 +218,55 @@ impl Metrics {
             gauges.oldest_pending_seconds.clone(),
         );
         metrics
+    }
+
+    /// Says until when the credentials of main or mirror serve, and whether renewing them failed.
+    pub fn set_credentials(&self, service: &'static str, end: Option<SystemTime>, failing: bool) {
+        let labels = ServiceLabels { service };
+        let since = end.and_then(|end| end.duration_since(UNIX_EPOCH).ok());
+        let seconds = since.map_or(0.0, |since| since.as_secs_f64());
+        self.credentials_end.get_or_create(&labels).set(seconds);
+        self.credentials_failing.get_or_create(&labels).set(i64::from(failing));
+    }
+
+    /// Series about what the service stands on.
+    fn register_ground(&self, prefixed: &mut Registry) {
+        let Self { disk, credentials_end, credentials_failing, .. } = self;
+        prefixed.register(
+            "data_dir_free_bytes",
+            "Room left on the disk of DATA_DIR",
+            disk.free.clone(),
+        );
+        prefixed.register("data_dir_size_bytes", "Size of the disk of DATA_DIR", disk.size.clone());
+        prefixed.register(
+            "credentials_expire_timestamp_seconds",
+            "When the present credentials end, 0 where they do not",
+            credentials_end.clone(),
+        );
+        prefixed.register(
+            "credentials_failing",
+            "1 while credentials cannot be renewed",
+            credentials_failing.clone(),
+        );
+    }
+
+    /// Series about other programs that are told of things.
+    fn register_told(&self, prefixed: &mut Registry) {
+        prefixed.register(
+            "events_delivered",
+            "Events the webhook has taken",
+            self.events_delivered.clone(),
+        );
+        prefixed.register(
+            "event_errors",
+            "Failed tries to deliver events",
+            self.event_errors.clone(),
+        );
+        prefixed.register(
+            "events_oldest_pending_seconds",
+            "Age of the oldest event the webhook has not taken",
+            self.journal.events_oldest_seconds.clone(),
+        );
     }
 
     /// Counts one answered request.

@@ -86,6 +86,8 @@ pub struct Proxy {
     pub tls: bool,
     /// How long a client may keep the proxy waiting for its body.
     pub client_timeout: Duration,
+    /// Is anybody told of changes?
+    pub events: bool,
     /// Who is read from while main cannot answer.
     pub fallback: Option<fallback::Fallback>,
     /// Who may do what.

@@ -8,6 +8,7 @@ pub mod address;
 pub mod checksum;
 pub mod chunked;
 pub mod encode;
+pub mod event;
 pub mod form;
 pub mod headers;
 pub mod listing;

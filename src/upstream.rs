@@ -15,6 +15,7 @@ mod body;
 pub mod credentials;
 pub mod payload;
 mod pool;
+pub mod post;
 mod quirks;
 pub mod read;
 pub mod redirect;

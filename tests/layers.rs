@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "metrics", "telemetry", "shutdown"],
     &["auth", "upstream", "tee"],
     &["journal"],
-    &["proxy", "mirror", "inventory"],
+    &["proxy", "mirror", "inventory", "events"],
     &["reconcile", "doctor"],
     &["admin"],
     &["app"],

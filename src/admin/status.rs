@@ -14,6 +14,7 @@ use super::answer::Fault;
 use super::verdict::{self, Known};
 use super::{Admin, age_seconds};
 use crate::config::Endpoint;
+use crate::events::Receiver;
 use crate::journal::now_ms;
 use crate::journal::operator::Reason;
 
@@ -31,6 +32,7 @@ const REASONS_MAX: u32 = 5;
 /// `GET /api/v1/status`
 pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Value>, Fault> {
     let figures = admin.figures().await.map_err(|_| unreadable())?;
+    let events = admin.event_figures().await.map_err(|_| unreadable())?;
     let parts = &admin.inner.parts;
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -53,8 +55,16 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Value>, Fa
             "pending_rows": figures.pending_rows,
             "parked_rows": figures.parked_rows,
         },
+        "events": {
+            "enabled": parts.events.is_some(),
+            "pending": events.pending,
+            "oldest_pending_seconds": age_seconds(events.oldest_pending_ms),
+            "refused": events.refused,
+            "error": parts.events.as_ref().and_then(Receiver::error),
+        },
         "unsettled_intents": figures.unsettled_intents,
         "journal": { "failing": parts.journal.health().failing() },
+        "disk": admin.room().await,
         "changes_allowed": parts.guard.allows_changes(),
         "pace": admin.pace().await,
     })))
@@ -153,7 +163,7 @@ pub(super) struct Late {
 
 impl Admin {
     async fn known(&self, knocked: &Knocked, reasons: &[Reason]) -> Result<Known, Fault> {
-        let figures = self.figures_for_scraping().await.map_err(|_| unreadable())?;
+        let (figures, events) = self.figures_for_scraping().await.map_err(|_| unreadable())?;
         let parts = &self.inner.parts;
         let error = |reach: &Reach| reach.error.as_ref().map(|e| format!("{}: {e}", reach.address));
         let most = |state: &str| {
@@ -161,7 +171,9 @@ impl Admin {
             Some(format!("{} ({} keys, such as {})", first.reason, first.keys, first.example))
         };
         let brakes = parts.mirror.brakes().into_iter();
+        let room = self.room().await;
         Ok(Known {
+            short_of_room: room.filter(|room| room.is_short()).map(|room| room.free_bytes),
             ready: self.is_ready(),
             journal_failing: parts.journal.health().failing(),
             paused: parts.mirror.paused().map(|p| (age_seconds(Some(p.since_ms)), p.reason)),
@@ -171,6 +183,10 @@ impl Admin {
             parked: figures.parked,
             parked_rows: figures.parked_rows,
             pending_rows: figures.pending_rows,
+            events_pending: events.pending,
+            events_seconds: age_seconds(events.oldest_pending_ms),
+            events_error: parts.events.as_ref().and_then(Receiver::error),
+            events_refused: (events.refused, events.error),
             unreachable: parts.mirror.unreachable(),
             main_error: error(&knocked.main),
             mirror_error: error(&knocked.mirror),

@@ -38,6 +38,8 @@ pub(super) struct Finding {
 pub(super) struct Known {
     pub(super) ready: bool,
     pub(super) journal_failing: bool,
+    /// Bytes that are left, where they are few.
+    pub(super) short_of_room: Option<u64>,
     /// Since when, in seconds, and why.
     pub(super) paused: Option<(f64, Option<String>)>,
     /// Bucket and reason.
@@ -47,6 +49,12 @@ pub(super) struct Known {
     pub(super) parked: i64,
     pub(super) parked_rows: i64,
     pub(super) pending_rows: i64,
+    pub(super) events_pending: i64,
+    pub(super) events_seconds: f64,
+    /// Why the last try to deliver events failed.
+    pub(super) events_error: Option<String>,
+    /// Events that are refused by themselves, and why one of them is.
+    pub(super) events_refused: (i64, Option<String>),
     /// The workers rest, because nobody answered them.
     pub(super) unreachable: bool,
     /// What a knock at main, mirror, database told; `None`: all is well.
@@ -144,7 +152,50 @@ pub(super) fn findings(known: &Known, late_seconds: f64) -> Vec<Finding> {
             "s3-mirror failed lists them; mend the cause, then s3-mirror retry --all",
         );
     }
+    found.extend(events(known, late_seconds));
+    found.extend(known.short_of_room.map(short));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.state));
+    found
+}
+
+fn short(free_bytes: u64) -> Finding {
+    Finding {
+        state: State::Failing,
+        what: format!("the disk of DATA_DIR is nearly full: {} MiB are left", free_bytes >> 20),
+        why: "the journal grows while changes wait, and others may use the disk too".into(),
+        todo: "make room or enlarge the volume; when it is full, writes are served that a crash \
+               would forget"
+            .into(),
+    }
+}
+
+/// What is wrong with the receiver of events.
+fn events(known: &Known, late_seconds: f64) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if known.events_pending > 0 && known.events_seconds > late_seconds {
+        let (late, waiting) = (age(known.events_seconds), known.events_pending);
+        let why = known.events_error.clone();
+        found.push(Finding {
+            state: State::Behind,
+            what: format!("the webhook is {late} behind: {waiting} events wait"),
+            why: why.unwrap_or_else(|| {
+                "no error is known: more happens than the receiver takes".into()
+            }),
+            todo: "mend the receiver or the way to it; events wait in the journal and nothing is \
+                   lost"
+                .into(),
+        });
+    }
+    if let (refused @ 1.., reason) = &known.events_refused {
+        found.push(Finding {
+            state: State::Parked,
+            what: format!("the receiver of events refuses {refused} of them"),
+            why: reason.clone().unwrap_or_else(|| "not recorded".into()),
+            todo: "mend the receiver: later events of the same keys wait behind these, which are \
+                   sent again within the hour"
+                .into(),
+        });
+    }
     found
 }
 
@@ -254,6 +305,28 @@ mod tests {
         let known = Known { brakes: vec![("photos".into(), "900 deletes".into())], ..well() };
         let finding = findings(&known, 60.0).remove(0);
         assert!(finding.what.contains("photos") && finding.todo.contains("release photos"));
+    }
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_told_before_the_journal_fails() {
+        let known = Known { short_of_room: Some(300 << 20), ..well() };
+        assert_eq!(states(&known), [State::Failing]);
+        assert!(findings(&known, 60.0)[0].what.ends_with("300 MiB are left"));
+    }
+
+    #[test]
+    fn a_receiver_of_events_that_is_late_or_refuses_is_told_with_its_reason() {
+        let known = Known {
+            events_pending: 4,
+            events_seconds: 600.0,
+            events_error: Some("the receiver answered 503".into()),
+            events_refused: (2, Some("the receiver answered 400".into())),
+            ..well()
+        };
+        let found = findings(&known, 60.0);
+        assert_eq!(states(&known), [State::Behind, State::Parked]);
+        assert_eq!(found[0].what, "the webhook is 10 minutes behind: 4 events wait");
+        assert!(found[0].why.contains("503") && found[1].why.contains("400"));
     }
 
     #[test]

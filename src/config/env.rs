@@ -84,6 +84,9 @@ pub struct Environment {
     pub client_timeout_seconds: Option<String>,
     pub client_credentials_file: Option<String>,
     pub allowed_buckets: Option<String>,
+    pub events_webhook_url: Option<String>,
+    pub events_webhook_secret: Option<String>,
+    pub events_webhook_secret_file: Option<String>,
 }
 
 /// What was set, in a form that can be shown: whatever may be secret is masked.

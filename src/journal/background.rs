@@ -264,6 +264,15 @@ impl Journal {
         }
     }
 
+    /// Makes [`Journal::is_mirrored`] quick with any backlog, or frees writes of what that costs. To be
+    /// called before there are writes: with a large backlog it takes seconds.
+    pub async fn index_keys(&self, wanted: bool) {
+        let mut reader = self.shared.reader.lock().await;
+        if let Err(error) = store::index_keys(&mut reader, wanted).await {
+            tracing::warn!(%error, "the journal's index of keys stays as it is");
+        }
+    }
+
     /// Has the mirror everything that is known of this key? False also where the journal cannot
     /// tell.
     pub async fn is_mirrored(&self, object: &ObjectKey) -> bool {

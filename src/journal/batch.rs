@@ -10,6 +10,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
 use super::entry::{NewIntent, Sequence};
+use super::events;
 use super::operator::{self, Operation};
 use super::pending::{Later, Trouble, Written};
 
@@ -107,6 +108,7 @@ impl Batch {
         if let Some(later) = later {
             batch.add_fates(later, inventory)?;
             batch.add_rest(later)?;
+            batch.add_events(later)?;
         }
         Ok(batch)
     }
@@ -202,6 +204,27 @@ impl Batch {
             self.sql.push_str(HASTEN);
             self.sql.push(';');
         }
+        Ok(())
+    }
+
+    fn add_events(&mut self, later: &Later) -> Result<(), serde_json::Error> {
+        let [mut made, mut left, mut delivered] = std::array::from_fn(|_| Rows::new());
+        for event in &later.events {
+            let (bucket, key) = (&*event.object.bucket, &*event.object.key);
+            let (id, accepted_ms, request_id) = (event.id, event.accepted_ms, &event.request_id);
+            let (unknown, facts, attempts) = (event.unknown, &event.facts, event.attempts);
+            made.push((id, bucket, key, accepted_ms, request_id, unknown, facts, attempts))?;
+        }
+        for event in &later.events_left {
+            let events::Aftermath { id, state, attempts, due_ms, error, facts } = event;
+            left.push((id, state, attempts, due_ms, error, facts))?;
+        }
+        for id in &later.events_delivered {
+            delivered.push(id)?;
+        }
+        self.add(events::INSERT, made);
+        self.add(events::AFTERMATH, left);
+        self.add(events::DELIVERED, delivered);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::s3::event::EventName;
 use crate::s3::operation::Change;
 use crate::s3::state::ObjectState;
 
@@ -100,6 +101,9 @@ pub struct Facts {
     /// What only buckets with versions need; no entry of another bucket has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versions: Option<Box<VersionFacts>>,
+    /// Which event the change makes; none where nobody is told of events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<EventName>,
 }
 
 /// What an entry has to say about the versions of its key.

@@ -64,6 +64,7 @@ impl Journal {
                 self.send(Command::Recheck { object: entry.object.clone(), due_ms }).await;
             }
         }
+        self.record_event(&entry).await;
         self.send(Command::Settle { sequence, unknown, facts: entry.facts.clone() }).await;
         let (row_offered, work_offered) = {
             let mut flights = lock(&self.shared.flights);
@@ -134,6 +135,7 @@ impl Landing {
         if facts.versions.is_none() {
             facts.versions.clone_from(&intent.what.facts.versions);
         }
+        facts.event = facts.event.or(intent.what.facts.event);
         let entry = Entry {
             sequence: intent.sequence,
             object: intent.what.object.clone(),

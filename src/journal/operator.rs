@@ -52,6 +52,21 @@ impl Desk {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, db: tokio::sync::Mutex::new(None) }
     }
+
+    /// Asks; after an error the next question makes a new connection.
+    pub(super) async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let mut held = self.db.lock().await;
+        let mut db = match held.take() {
+            Some(db) => db,
+            None => store::open_reader(&self.path).await?,
+        };
+        let answer = question(&mut db).await?;
+        *held = Some(db);
+        Ok(answer)
+    }
 }
 
 /// Which parked keys.
@@ -327,20 +342,12 @@ impl Journal {
         durable.await.unwrap_or(Err(AppendError::Unavailable))
     }
 
-    /// Asks over the operator's own connection; after an error the next question makes a new one.
+    /// Asks over the operator's own connection.
     async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
-        let desk = &self.shared.desk;
-        let mut held = desk.db.lock().await;
-        let mut db = match held.take() {
-            Some(db) => db,
-            None => store::open_reader(&desk.path).await?,
-        };
-        let answer = question(&mut db).await?;
-        *held = Some(db);
-        Ok(answer)
+        self.shared.desk.ask(question).await
     }
 }
 

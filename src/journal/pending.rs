@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
+use super::events::{Aftermath, Event};
 use super::held::HELD;
 use super::now_ms;
 use super::operator::Operation;
@@ -96,6 +97,9 @@ pub(super) struct Later {
     /// What operators asked for; it comes last.
     pub(super) operations: Vec<Operation>,
     pub(super) hasten: bool,
+    pub(super) events: Vec<Event>,
+    pub(super) events_left: Vec<Aftermath>,
+    pub(super) events_delivered: Vec<Sequence>,
 }
 
 impl Later {
@@ -109,6 +113,9 @@ impl Later {
             + self.unholds.len()
             + self.operations.len()
             + usize::from(self.hasten)
+            + self.events.len()
+            + self.events_left.len()
+            + self.events_delivered.len()
     }
 
     fn fate(&mut self, sequence: Sequence) -> &mut Fate {
@@ -171,6 +178,9 @@ impl Pending {
             }
             Command::UploadEnded { upload_id } => later.uploads_ended.push(upload_id),
             Command::Hasten => later.hasten = true,
+            Command::Event(event) => later.events.push(*event),
+            Command::EventAftermath(left) => later.events_left.push(*left),
+            Command::EventsDelivered { ids } => later.events_delivered.extend(ids),
             Command::Flush { .. } => {}
         }
     }

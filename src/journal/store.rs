@@ -4,7 +4,7 @@
 //! `entry.inventory` is 0 not written, 1 written as not yet mirrored, 2 nothing left to write,
 //! 3 parked. A row leaves when the mirror has confirmed it and nothing is left to write.
 //!
-//! All SQL of the journal is here, in `batch`, which writes, in `held` and in `operator::sql`.
+//! All SQL of the journal is here, in `batch`, which writes, in `held`, `events` and `operator::sql`.
 
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Row as _};
 
 use super::entry::{Entry, Facts, ObjectKey, Sequence};
+use super::events;
 use super::held::HELD;
 use crate::config::JournalSync;
 use crate::s3::operation::Change;
@@ -95,7 +96,7 @@ pub(super) async fn open_writer(
             format!("written by a newer version (format {version}, this is {VERSION})").into(),
         ));
     }
-    for statement in SCHEMA.iter().chain(super::operator::SCHEMA) {
+    for statement in SCHEMA.iter().chain(super::operator::SCHEMA).chain(events::SCHEMA) {
         sqlx::query(*statement).execute(&mut db).await?;
     }
     sqlx::query("PRAGMA user_version = 1").execute(&mut db).await?;
@@ -145,6 +146,7 @@ pub(super) async fn recover(
     .bind(LATE_COPIES_MAX)
     .execute(&mut *db)
     .await?;
+    sqlx::query(events::RECOVER).execute(&mut *db).await?;
     let unsettled = sqlx::query("UPDATE entry SET state = 2 WHERE state = 0")
         .execute(&mut *db)
         .await?
@@ -160,6 +162,8 @@ pub(super) async fn recover(
         .await?;
     let last: Option<i64> =
         sqlx::query_scalar("SELECT max(sequence) FROM entry").fetch_one(&mut *db).await?;
+    let last_event: Option<i64> = sqlx::query_scalar(events::LAST).fetch_one(&mut *db).await?;
+    let last = last.max(last_event);
     let rows_parked: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM entry WHERE inventory = 3)")
             .fetch_one(&mut *db)
@@ -287,6 +291,17 @@ pub(super) async fn awaits_keys(
     .bind(bucket)
     .fetch_one(db)
     .await
+}
+
+/// Makes the index that [`is_mirrored`] wants, or takes it away: every write pays for it, so that only
+/// those have it who ask.
+pub(super) async fn index_keys(db: &mut SqliteConnection, wanted: bool) -> Result<(), sqlx::Error> {
+    let sql = if wanted {
+        "CREATE INDEX IF NOT EXISTS entry_key ON entry(bucket, key)"
+    } else {
+        "DROP INDEX IF EXISTS entry_key"
+    };
+    sqlx::query(sql).execute(db).await.map(drop)
 }
 
 /// Is there no entry of the key that the mirror has not confirmed?

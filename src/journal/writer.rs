@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::Health;
 use super::batch::Batch;
 use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
+use super::events::{Aftermath, Event};
 use super::operator::Operation;
 use super::pending::{Later, Pending};
 use super::{held, store};
@@ -80,6 +81,9 @@ pub(super) enum Command {
     Part { upload_id: String, number: u32, etag: String, size: u64, at_ms: i64 },
     UploadEnded { upload_id: String },
     Hasten,
+    Event(Box<Event>),
+    EventAftermath(Box<Aftermath>),
+    EventsDelivered { ids: Vec<Sequence> },
     Operate { operation: Operation, done: Option<Done> },
     Flush { done: Done },
 }

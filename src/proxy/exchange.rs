@@ -19,6 +19,7 @@ use super::{Admitted, INLINE_BODY_BYTES, Proxy, form, pass_on, refuse};
 use crate::journal::entry::{Facts, NewIntent, ObjectKey, Outcome, VersionFacts};
 use crate::journal::{AppendError, Durable, Intent, now_ms};
 use crate::outcome::{Reached, judge};
+use crate::s3::event::EventName;
 use crate::s3::operation::{Change, Effect};
 use crate::tee::TeeWriter;
 use crate::upstream::{self, Body, Outgoing};
@@ -181,6 +182,7 @@ impl Proxy {
         record: &Record,
     ) -> Result<(Vec<Intent>, Option<Gate>), S3Error> {
         let accepted_ms = now_ms();
+        let operation = record.operation.map_or("", |operation| operation.name);
         let new = changes
             .into_iter()
             .map(|(object, change)| {
@@ -189,6 +191,7 @@ impl Proxy {
                 if admitted.operation.effect == Effect::Keys && change == Change::Other {
                     facts.versions = Some(Box::new(version_deleted()));
                 }
+                facts.event = self.event(operation, change);
                 let request_id = record.id.clone();
                 NewIntent { object, change, request_id, accepted_ms, facts }
             })
@@ -206,6 +209,11 @@ impl Proxy {
                 Err(error)
             }
         }
+    }
+
+    /// The event that a change makes, if anybody is told of events.
+    fn event(&self, operation: &str, change: Change) -> Option<EventName> {
+        if self.events { EventName::of(operation, change) } else { None }
     }
 
     async fn wait(&self, durable: Durable) -> Result<(), S3Error> {

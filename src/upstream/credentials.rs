@@ -65,6 +65,14 @@ impl Provider {
         }
     }
 
+    /// When the present credentials end, if they do, and whether renewing them failed. Asks nobody.
+    pub fn prospects(&self) -> (Option<SystemTime>, bool) {
+        match self {
+            Self::Static(_) => (None, false),
+            Self::Leased(leases) => leases.prospects(),
+        }
+    }
+
     /// The same credentials as the AWS SDK takes them.
     pub fn for_sdk(self: &Arc<Self>) -> SharedCredentialsProvider {
         SharedCredentialsProvider::new(ForSdk(self.clone()))

@@ -70,6 +70,12 @@ MIRROR_SECRET_KEY: {{ . | quote }}
 ADMIN_TOKEN: {{ . | quote }}
 {{- end }}
 {{- end }}
+{{- with .Values.events.webhookUrl }}
+EVENTS_WEBHOOK_URL: {{ . | quote }}
+{{- end }}
+{{- with .Values.events.webhookSecret }}
+EVENTS_WEBHOOK_SECRET: {{ . | quote }}
+{{- end }}
 {{- if and .Values.database.enabled (not .Values.postgresql.existingSecret) }}
 {{- with .Values.postgresql.url }}
 POSTGRES_URL: {{ . | quote }}

@@ -10,6 +10,7 @@
 //!   be read.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -38,8 +39,8 @@ pub(super) struct Lease {
     renew_at: Option<SystemTime>,
     /// From here on a request waits for others.
     wait_at: Option<SystemTime>,
-    /// Do they end then?
-    ends: bool,
+    /// When they end, if they do.
+    end: Option<SystemTime>,
 }
 
 impl Lease {
@@ -58,7 +59,7 @@ impl Lease {
             None if files => (Some(now + FILES_LOOKED_AT), Some(now + FILES_STALE)),
             None => (None, None),
         };
-        Self { credentials, renew_at, wait_at, ends: fresh.expiry().is_some() }
+        Self { credentials, renew_at, wait_at, end: fresh.expiry() }
     }
 
     pub(super) fn credentials(&self) -> Arc<Credentials> {
@@ -88,6 +89,8 @@ struct Shared {
     source: SharedCredentialsProvider,
     files: bool,
     current: ArcSwapOption<Lease>,
+    /// Did the source have none when it was asked last?
+    failing: AtomicBool,
     /// Held while the source is asked; when and why that last failed.
     asking: Arc<Mutex<Option<(SystemTime, NoCredentials)>>>,
 }
@@ -105,7 +108,15 @@ impl Leases {
 
     fn with(source: SharedCredentialsProvider, files: bool) -> Self {
         let (current, asking) = (ArcSwapOption::empty(), Arc::default());
-        Self(Arc::new(Shared { source, files, current, asking }))
+        let failing = AtomicBool::new(false);
+        Self(Arc::new(Shared { source, files, current, failing, asking }))
+    }
+
+    /// When the present credentials end, if they do, and whether others could not be had when that
+    /// was tried last. Asks nobody.
+    pub(super) fn prospects(&self) -> (Option<SystemTime>, bool) {
+        let end = self.0.current.load().as_ref().and_then(|lease| lease.end);
+        (end, self.0.failing.load(Ordering::Relaxed))
     }
 
     /// Credentials that are good now.
@@ -150,12 +161,14 @@ impl Shared {
             Ok(fresh) => {
                 let lease = Arc::new(Lease::new(&fresh, now, self.files));
                 self.current.store(Some(lease.clone()));
+                self.failing.store(false, Ordering::Relaxed);
                 *asking = None;
                 Ok(lease)
             }
             Err(error) => {
                 let error = NoCredentials(crate::upstream::describe(&error));
                 tracing::error!(%error, "cannot get credentials");
+                self.failing.store(true, Ordering::Relaxed);
                 *asking = Some((SystemTime::now(), error.clone()));
                 self.last_resort(error)
             }
@@ -164,13 +177,13 @@ impl Shared {
 
     /// Old keys that do not end are better than none.
     fn last_resort(&self, error: NoCredentials) -> Result<Arc<Lease>, NoCredentials> {
-        self.current.load_full().filter(|lease| !lease.ends).ok_or(error)
+        self.current.load_full().filter(|lease| lease.end.is_none()).ok_or(error)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use aws_credential_types::Credentials as Fresh;
     use aws_credential_types::provider::error::CredentialsError;
@@ -201,6 +214,20 @@ mod tests {
 
     async fn key(leases: &Leases, now: SystemTime) -> Result<String, NoCredentials> {
         Ok(leases.current(now).await?.credentials().access_key_id.clone())
+    }
+
+    #[tokio::test]
+    async fn prospects_tell_the_end_and_whether_there_will_be_others() {
+        let source = Source(Arc::default(), Some(LIFE));
+        let leases = Leases::new(SharedCredentialsProvider::new(source.clone()));
+        assert_eq!(leases.prospects(), (None, false), "nobody has asked yet");
+        let start = SystemTime::now();
+        key(&leases, start).await.unwrap();
+        let (end, failing) = leases.prospects();
+        assert!(end.unwrap() >= start + LIFE && !failing);
+        source.0.1.store(true, Ordering::Relaxed);
+        key(&leases, start + LIFE).await.unwrap_err();
+        assert!(leases.prospects().1);
     }
 
     #[tokio::test]

@@ -1,0 +1,455 @@
+//! The courier: tells a webhook of every settled change, as S3 would.
+//!
+//! # Promises
+//! - At least once: an event leaves the journal when the receiver has answered 2xx.
+//! - In order per key: messages go out one after the other, each with the events that follow.
+//!   A change that no answer told about waits for what main says of its key.
+//! - **P5** A receiver that is away delays events and nothing else: they wait in the journal.
+//! - **P6** One message of at most 100 events is in hand.
+//! - **P8** No drop path: everything is tried for ever, with pauses up to a minute. An event that
+//!   the receiver refuses by itself (4xx) holds up its own key and no other.
+//!
+//! # Crash
+//! What was sent and not yet marked as delivered is sent again, under the same `webhook-id` if the
+//! message is the same.
+
+mod record;
+mod sign;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use futures_util::stream::StreamExt as _;
+use http::Response;
+use http::header::{HeaderMap, RETRY_AFTER};
+use serde_json::{Value, json};
+
+use crate::config::{Secret, Webhook, WebhookSecret, usable_secret};
+use crate::journal::entry::Facts;
+use crate::journal::events::Event;
+use crate::journal::{Journal, now_ms};
+use crate::metrics::Metrics;
+use crate::upstream::Upstream;
+use crate::upstream::post::Poster;
+use crate::upstream::read::{ReadError, Reader};
+
+/// Events in one message: some 100 KiB, and 300 at the very worst.
+const RECORDS_MAX: u32 = 100;
+/// Questions to main at a time.
+const QUESTIONS: usize = 16;
+/// How long the receiver may take for one message.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// First and longest pause while the receiver, or main for its answers, is away.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_mins(1));
+/// Longest pause a receiver can ask for.
+const ASKED_MAX: Duration = Duration::from_mins(5);
+/// First and longest pause of an event that is refused by itself.
+const REFUSED_MS: (i64, i64) = (60_000, 3_600_000);
+/// When a key is looked at once more whose change nobody answered: by then main has done it or
+/// never will.
+const AGAIN_MS: i64 = 600_000;
+/// New events are given this long to get to the disk, in company.
+const LINGER: Duration = Duration::from_millis(50);
+/// How often the journal is looked into unasked: for what is due, and what a failing disk delayed.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longest file of a secret, in bytes.
+const FILE_BYTES_MAX: u64 = 4096;
+
+/// How the receiver does; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Receiver {
+    error: Arc<ArcSwapOption<String>>,
+}
+
+impl Receiver {
+    /// Why the last try failed; `None` after a success.
+    pub fn error(&self) -> Option<String> {
+        self.error.load().as_deref().cloned()
+    }
+}
+
+/// Delivers events.
+pub struct Courier {
+    journal: Journal,
+    metrics: Metrics,
+    main: Arc<Upstream>,
+    webhook: Webhook,
+    poster: Poster,
+    receiver: Receiver,
+    secret: Option<Secret>,
+}
+
+/// What became of a message.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Taken,
+    /// Nobody is there, or nobody who can take anything.
+    Away {
+        reason: String,
+        pause: Option<Duration>,
+    },
+    /// It is this message.
+    Refused {
+        reason: String,
+    },
+}
+
+/// What became of a round.
+enum Round {
+    Done,
+    Nothing,
+    Failed { reason: String, pause: Option<Duration> },
+}
+
+/// What one event comes to.
+enum Told {
+    Record(Value),
+    /// Nothing is to be told.
+    Nothing,
+}
+
+impl Courier {
+    /// Puts it together; connects to nothing yet.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn new(
+        journal: Journal,
+        metrics: Metrics,
+        main: Arc<Upstream>,
+        webhook: Webhook,
+    ) -> Result<Self, std::io::Error> {
+        let (poster, receiver) = (Poster::new()?, Receiver::default());
+        Ok(Self { journal, metrics, main, webhook, poster, receiver, secret: None })
+    }
+
+    /// How the receiver does.
+    pub fn receiver(&self) -> Receiver {
+        self.receiver.clone()
+    }
+
+    /// Delivers until it is dropped. Cancel-safe: what is under way is sent again.
+    pub async fn work(mut self) {
+        let mut pause = PAUSE.0;
+        // Messages of one event, while it is looked for which of several is refused.
+        let mut singly = 0;
+        loop {
+            match self.round(&mut singly).await {
+                Round::Done => pause = PAUSE.0,
+                Round::Nothing => {
+                    pause = PAUSE.0;
+                    tokio::select! {
+                        () = self.journal.events_recorded() => tokio::time::sleep(LINGER).await,
+                        () = tokio::time::sleep(LOOK) => {}
+                    }
+                }
+                Round::Failed { reason, pause: asked } => {
+                    self.metrics.event_errors.inc();
+                    let wait = asked.unwrap_or_else(|| pause.mul_f64(0.5 + fastrand::f64() / 2.0));
+                    tracing::warn!(
+                        error = reason,
+                        retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                        "events wait"
+                    );
+                    self.receiver.error.store(Some(Arc::new(reason)));
+                    tokio::time::sleep(wait).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+        }
+    }
+
+    async fn round(&mut self, singly: &mut u32) -> Round {
+        let due = self.due().await;
+        if !matches!(due, Round::Nothing) {
+            return due;
+        }
+        let limit = if *singly > 0 { 1 } else { RECORDS_MAX };
+        let events = match self.journal.events_waiting(limit).await {
+            Ok(events) => events,
+            Err(error) => return unreadable(&error),
+        };
+        if events.is_empty() {
+            *singly = 0;
+            return Round::Nothing;
+        }
+        let (events, seen, stopped) = self.resolve(events).await;
+        let count = events.len();
+        if let (true, Some(error)) = (events.is_empty(), stopped) {
+            return Round::Failed { reason: error.to_string(), pause: None };
+        }
+        let told: Vec<Told> =
+            events.iter().zip(&seen).map(|(event, now)| self.told(event, now.as_ref())).collect();
+        match self.send(&events, told).await {
+            Answer::Taken => {
+                *singly = singly.saturating_sub(1);
+                self.taken(events, seen).await;
+                Round::Done
+            }
+            Answer::Refused { reason } if count == 1 => {
+                *singly = singly.saturating_sub(1);
+                self.refused(&events, reason).await;
+                Round::Done
+            }
+            Answer::Refused { .. } => {
+                *singly = u32::try_from(count).unwrap_or(RECORDS_MAX);
+                Round::Done
+            }
+            Answer::Away { reason, pause } => Round::Failed { reason, pause },
+        }
+    }
+
+    /// Refused events whose time has come, one at a time, and keys that are looked at once more.
+    async fn due(&mut self) -> Round {
+        let due = match self.journal.events_due(RECORDS_MAX).await {
+            Ok(due) => due,
+            Err(error) => return unreadable(&error),
+        };
+        let (again, refused): (Vec<Event>, Vec<Event>) =
+            due.into_iter().partition(|event| event.again);
+        if !again.is_empty() {
+            return self.look_again(again).await;
+        }
+        let Some(event) = refused.into_iter().next() else { return Round::Nothing };
+        let (events, seen, stopped) = self.resolve(vec![event]).await;
+        let Some(event) = events.first() else {
+            let reason = stopped.map_or_else(String::new, |error| error.to_string());
+            return Round::Failed { reason, pause: None };
+        };
+        let told = vec![self.told(event, seen.first().and_then(Option::as_ref))];
+        match self.send(&events, told).await {
+            Answer::Taken => self.taken(events, seen).await,
+            Answer::Refused { reason } => self.refused(&events, reason).await,
+            Answer::Away { reason, pause } => return Round::Failed { reason, pause },
+        }
+        Round::Done
+    }
+
+    /// Whether something took effect late, of which nobody has been told.
+    async fn look_again(&self, events: Vec<Event>) -> Round {
+        let (events, seen, stopped) = self.resolve(events).await;
+        let mut over = Vec::new();
+        for (event, now) in events.iter().zip(&seen) {
+            if now.as_ref().is_some_and(|now| record::moved(&event.facts, now)) {
+                self.journal.event_anew(event).await;
+            }
+            over.push(event.id);
+        }
+        self.journal.events_delivered(over).await;
+        match stopped {
+            Some(error) if events.is_empty() => {
+                Round::Failed { reason: error.to_string(), pause: None }
+            }
+            _ => Round::Done,
+        }
+    }
+
+    /// Asks main where that is needed: what it said of each event, up to the first of which it
+    /// says nothing now, and why.
+    async fn resolve(
+        &self,
+        events: Vec<Event>,
+    ) -> (Vec<Event>, Vec<Option<Facts>>, Option<ReadError>) {
+        let mut answers = futures_util::stream::iter(events)
+            .map(|event| async move { (self.ask(&event).await, event) })
+            .buffered(QUESTIONS);
+        let (mut resolved, mut seen) = (Vec::new(), Vec::new());
+        while let Some((answer, event)) = answers.next().await {
+            match answer {
+                Ok(now) => {
+                    resolved.push(event);
+                    seen.push(now);
+                }
+                Err(error) => return (resolved, seen, Some(error)),
+            }
+        }
+        (resolved, seen, None)
+    }
+
+    async fn ask(&self, event: &Event) -> Result<Option<Facts>, ReadError> {
+        if !event.again && !record::asks_main(event) {
+            return Ok(None);
+        }
+        let (bucket, key) = (&*event.object.bucket, &*event.object.key);
+        let upstream = &self.main;
+        let main = Reader { upstream, who: "main", bucket, key: Some(key), version: None };
+        match main.head().await {
+            Ok(state) => Ok(Some(Facts::observed(state.as_ref()))),
+            // Main does not tell us, and others must not wait for that: what is known has to do.
+            Err(ReadError::Refused { status: 400..=499, .. } | ReadError::Unusable(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn told(&self, event: &Event, now: Option<&Facts>) -> Told {
+        match record::told(event, now) {
+            Some((name, facts)) => {
+                Told::Record(record::record(event, name, &facts, &self.main.endpoint().region))
+            }
+            None => Told::Nothing,
+        }
+    }
+
+    /// Sends what is to be told of these events.
+    async fn send(&mut self, events: &[Event], told: Vec<Told>) -> Answer {
+        let records: Vec<Value> = told
+            .into_iter()
+            .filter_map(|told| match told {
+                Told::Record(record) => Some(record),
+                Told::Nothing => None,
+            })
+            .collect();
+        let count = records.len();
+        let (Some(first), Some(last), true) = (events.first(), events.last(), count > 0) else {
+            return Answer::Taken;
+        };
+        let id = format!("evt_{:016X}_{:016X}_{count}", first.id, last.id);
+        let body = Bytes::from(json!({ "Records": records }).to_string());
+        if let Err(reason) = self.read_secret().await {
+            return Answer::Away { reason, pause: None };
+        }
+        let secret = self.secret.as_ref().map_or("", Secret::expose);
+        let Some(headers) = sign::headers(secret, &id, now_ms() / 1000, &body) else {
+            let reason = "the secret of the webhook begins with whsec_ and is no base64".to_owned();
+            return Answer::Away { reason, pause: None };
+        };
+        let address = self.webhook.address.expose();
+        let answer = match self.poster.post(address, headers, body, TIMEOUT).await {
+            Ok(response) => judge(&response),
+            Err(reason) => Answer::Away { reason, pause: None },
+        };
+        if answer == Answer::Taken {
+            self.metrics.events_delivered.inc_by(u64::try_from(count).unwrap_or(0));
+            if self.receiver.error.swap(None).is_some() {
+                tracing::info!("events are delivered again");
+            }
+        }
+        answer
+    }
+
+    /// Secrets are rotated by replacing files, and the moment in between must not count.
+    async fn read_secret(&mut self) -> Result<(), String> {
+        match &self.webhook.secret {
+            WebhookSecret::Given(secret) => self.secret = Some(secret.clone()),
+            WebhookSecret::File(path) => match read_secret(path).await {
+                Ok(secret) => self.secret = Some(secret),
+                Err(error) if self.secret.is_none() => {
+                    return Err(format!("EVENTS_WEBHOOK_SECRET_FILE {}: {error}", path.display()));
+                }
+                Err(error) => {
+                    tracing::warn!(error, "the secret of the webhook cannot be read again");
+                }
+            },
+        }
+        Ok(())
+    }
+
+    async fn taken(&self, events: Vec<Event>, seen: Vec<Option<Facts>>) {
+        let mut over = Vec::new();
+        for (event, now) in events.into_iter().zip(seen) {
+            match now {
+                // Attempts of its own mean that it has been looked at twice.
+                Some(now) if event.unknown && event.attempts == 0 => {
+                    self.journal.event_again(&event, now_ms() + AGAIN_MS, now).await;
+                }
+                _ => over.push(event.id),
+            }
+        }
+        self.journal.events_delivered(over).await;
+    }
+
+    async fn refused(&self, events: &[Event], reason: String) {
+        for event in events {
+            self.metrics.event_errors.inc();
+            tracing::error!(
+                bucket = &*event.object.bucket,
+                key = &*event.object.key,
+                error = reason,
+                request_id = event.request_id,
+                "the receiver refuses this event; events of this key wait behind it"
+            );
+            let doubled = REFUSED_MS.0.saturating_mul(1 << event.attempts.min(10));
+            let due_ms = now_ms() + doubled.min(REFUSED_MS.1);
+            self.journal.event_refused(event, due_ms, reason.clone()).await;
+        }
+        self.journal.flush().await;
+    }
+}
+
+fn unreadable(error: &sqlx::Error) -> Round {
+    Round::Failed { reason: format!("the journal cannot be read: {error}"), pause: None }
+}
+
+async fn read_secret(path: &std::path::Path) -> Result<Secret, String> {
+    let length = tokio::fs::metadata(path).await.map_err(|error| error.to_string())?.len();
+    if length > FILE_BYTES_MAX {
+        return Err("the file is too long".into());
+    }
+    let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?;
+    let secret = text.trim();
+    if usable_secret(secret) {
+        Ok(Secret::new(secret))
+    } else {
+        Err("it must hold one secret of at least 16 printable characters".into())
+    }
+}
+
+/// What an answer means for the message. Pure.
+fn judge(response: &Response<Bytes>) -> Answer {
+    let status = response.status();
+    let reason = format!("the receiver answered {}", status.as_u16());
+    match status.as_u16() {
+        200..=299 => Answer::Taken,
+        // Who may come, where it is, how fast: of settings and outages, not of the message.
+        401 | 403 | 404 | 405 | 407 | 408 | 410 | 421 | 425 | 429 => {
+            Answer::Away { reason, pause: asked(response.headers()) }
+        }
+        400..=499 => Answer::Refused { reason },
+        _ => Answer::Away { reason, pause: asked(response.headers()) },
+    }
+}
+
+/// The pause a receiver asks for, in seconds.
+fn asked(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(ASKED_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+
+    fn answer(status: u16, retry_after: Option<&str>) -> Answer {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        if let Some(value) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, value.parse().unwrap());
+        }
+        judge(&response)
+    }
+
+    #[test]
+    fn only_success_takes_an_event_off_and_only_its_own_fault_puts_it_aside() {
+        assert_eq!(answer(204, None), Answer::Taken);
+        for status in [301, 401, 404, 429, 500, 503] {
+            assert!(matches!(answer(status, None), Answer::Away { .. }), "{status}");
+        }
+        for status in [400, 413, 422] {
+            assert!(matches!(answer(status, None), Answer::Refused { .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_may_ask_for_a_pause_but_not_for_a_long_one() {
+        let pause = |text| match answer(503, Some(text)) {
+            Answer::Away { pause, .. } => pause,
+            _ => unreachable!(),
+        };
+        assert_eq!(pause("7"), Some(Duration::from_secs(7)));
+        assert_eq!(pause("86400"), Some(ASKED_MAX));
+        assert_eq!(pause("soon"), None);
+    }
+}
