@@ -23,26 +23,31 @@ pub mod sign;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wire;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::{PathAndQuery, Uri};
-use http::{Method, Request, Response};
+use bytes::BytesMut;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Response};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 
 use crate::config::{Endpoint, Quirk};
 pub use body::{Body, BoxError, empty, full, sized, stream};
 use credentials::{Credentials, NoCredentials, Provider};
-pub use pool::Received;
 use pool::{Failed, Pool};
 use redirect::{Elsewhere, Learnt, Site, Sites};
 use sign::{Unsigned, UnusableCredentials};
+use wire::Message;
+pub use wire::{Received, WireError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest path and query: as much as fits into a URI of the `http` crate. Keys have a tenth of it.
+const TARGET_BYTES_MAX: usize = 65_534;
+/// Room for an ordinary head and, behind it, what is signed of it.
+const HEAD_BYTES: usize = 2048;
 
 /// One S3 service.
 pub struct Upstream {
@@ -62,7 +67,7 @@ pub struct Outgoing {
     pub path: String,
     /// Canonical query, empty for none.
     pub query: String,
-    /// Headers without hop-by-hop ones, `Host`, `Content-Length` and signature.
+    /// Headers without hop-by-hop ones. `Host`, `Content-Length` and signature are made here.
     pub headers: HeaderMap,
     /// `x-amz-content-sha256`.
     pub payload: HeaderValue,
@@ -70,6 +75,16 @@ pub struct Outgoing {
     pub body: Body,
     /// Keys to sign with instead of this service's own.
     pub keys: Option<Arc<Credentials>>,
+}
+
+/// An [`Outgoing`] but for its body: what may be signed and sent again.
+struct Asked {
+    method: Method,
+    path: String,
+    query: String,
+    headers: HeaderMap,
+    payload: HeaderValue,
+    keys: Option<Arc<Credentials>>,
 }
 
 /// Why no response came.
@@ -90,6 +105,12 @@ pub enum SendError {
     /// The connection failed under way.
     #[error("the connection failed: {0}")]
     Connection(String),
+}
+
+impl From<WireError> for SendError {
+    fn from(error: WireError) -> Self {
+        Self::Connection(error.to_string())
+    }
 }
 
 impl Upstream {
@@ -131,60 +152,42 @@ impl Upstream {
 
     /// Signs and sends a request; resolves with the head of the response.
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response<Received>, SendError> {
-        let mut outgoing = outgoing;
-        let bodyless = http_body::Body::is_end_stream(&outgoing.body);
-        if bodyless && (outgoing.method == Method::PUT || outgoing.method == Method::POST) {
-            // hyper leaves it out for an empty body, and S3 demands it (411).
-            outgoing.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        let again = outgoing.method == Method::GET || outgoing.method == Method::HEAD;
-        let repeat = bodyless.then(|| Outgoing {
-            method: outgoing.method.clone(),
-            path: outgoing.path.clone(),
-            query: outgoing.query.clone(),
-            headers: outgoing.headers.clone(),
-            payload: outgoing.payload.clone(),
-            body: empty(),
-            keys: outgoing.keys.clone(),
-        });
-        // Where it may have been redirected from; a repetition knows it too.
-        let path = repeat.is_none().then(|| outgoing.path.clone());
-        match (self.send_once(outgoing).await, repeat) {
-            (Err(Failed { stale: true, .. }), Some(repeat)) if again => {
-                self.send_once(repeat).await
-            }
-            (Ok(mut response), repeat) => {
+        let Outgoing { method, path, query, headers, payload, body, keys } = outgoing;
+        let asked = Asked { method, path, query, headers, payload, keys };
+        let bodyless = http_body::Body::is_end_stream(&body);
+        let again = bodyless && matches!(asked.method, Method::GET | Method::HEAD);
+        match self.send_once(&asked, body).await {
+            Err(Failed { stale: true, .. }) if again => self.send_once(&asked, empty()).await,
+            Ok(mut response) => {
                 let told = Elsewhere::told_by(response.status(), response.headers());
-                let path = path.as_deref().or(repeat.as_ref().map(|repeat| repeat.path.as_str()));
-                let learnt = told.is_some_and(|told| {
-                    self.elsewhere.learn(&self.endpoint, path.unwrap_or_default(), &told)
-                });
-                match repeat {
-                    _ if !learnt => Ok(response),
+                let learnt = told
+                    .is_some_and(|told| self.elsewhere.learn(&self.endpoint, &asked.path, &told));
+                if learnt && bodyless {
                     // It was refused where it went, so it had no effect there.
-                    Some(repeat) => self.send_once(repeat).await,
-                    None => {
+                    drop(response);
+                    self.send_once(&asked, empty()).await
+                } else {
+                    if learnt {
                         response.extensions_mut().insert(Learnt);
-                        Ok(response)
                     }
+                    Ok(response)
                 }
             }
-            (result, _) => result,
+            failed => failed,
         }
         .map_err(|failed| failed.error)
     }
 
-    async fn send_once(&self, outgoing: Outgoing) -> Result<Response<Received>, Failed> {
-        let elsewhere = self.elsewhere.of(&outgoing.path);
-        let path = elsewhere.as_ref().map_or_else(String::new, |_| outgoing.path.clone());
+    async fn send_once(&self, asked: &Asked, body: Body) -> Result<Response<Received>, Failed> {
+        let elsewhere = self.elsewhere.of(&asked.path);
         let site = elsewhere.as_deref().unwrap_or(&self.home);
-        let request = self.signed(outgoing, site).await;
-        let request = request.map_err(|error| Failed { error, stale: false })?;
-        let result = self.pool.request(&site.authority, request).await;
+        let message = self.signed(asked, body, site).await;
+        let message = message.map_err(|error| Failed { error, stale: false })?;
+        let result = self.pool.request(&site.authority, message).await;
         if elsewhere.is_some()
             && matches!(&result, Err(Failed { error: SendError::Connect(_), .. }))
         {
-            self.elsewhere.forget(&path);
+            self.elsewhere.forget(&asked.path);
         }
         result
     }
@@ -196,40 +199,53 @@ impl Upstream {
         told.is_some_and(|told| self.elsewhere.learn(&self.endpoint, path, &told))
     }
 
-    async fn signed(&self, outgoing: Outgoing, site: &Site) -> Result<Request<Body>, SendError> {
-        let Outgoing { method, path, query, mut headers, payload, body, keys } = outgoing;
+    /// The request as it is sent.
+    async fn signed(&self, asked: &Asked, body: Body, site: &Site) -> Result<Message, SendError> {
+        let Asked { method, path, query, headers, payload, keys } = asked;
         let credentials = match keys {
-            Some(keys) => keys,
+            Some(keys) => keys.clone(),
             None => self.provider.current().await?,
         };
         let quirks = self.endpoint.quirks;
-        quirks::strip(quirks, &mut headers);
-        let (payload, chunked) = if quirks.has(Quirk::SignedPayload) {
-            payload::signed(payload, &body, &mut headers)
-        } else {
-            (payload, false)
+        let (host, path) = quirks::address(quirks, &site.host, path);
+        if path.len() + query.len() > TARGET_BYTES_MAX {
+            return Err(SendError::Target);
+        }
+        // Rare: with other headers and another payload than were asked for.
+        let framed = quirks.has(Quirk::SignedPayload).then(|| {
+            let mut headers = headers.clone();
+            let (payload, chunked) = payload::signed(payload.clone(), &body, &mut headers);
+            (headers, payload, chunked)
+        });
+        let (headers, payload, chunked) = match &framed {
+            Some((headers, payload, chunked)) => (headers, payload, *chunked),
+            None => (headers, payload, false),
         };
-        let (host, changed) = match quirks::address(quirks, &site.host, &path) {
-            (host, Cow::Owned(path)) => (host, Some(path)),
-            (host, Cow::Borrowed(_)) => (host, None),
-        };
-        let path = changed.unwrap_or(path);
-        headers.insert(header::HOST, host);
         let now = SystemTime::now();
-        let unsigned = Unsigned { method: &method, path: &path, query: &query, payload };
-        site.signer.sign(&credentials, now, unsigned, &mut headers)?;
+        let unsigned = Unsigned { method, path: &path, query, host: &host, payload, headers };
+        let mut head = BytesMut::with_capacity(HEAD_BYTES);
+        let refused = |name: &HeaderName| quirks::refuses(quirks, name);
+        let signature = site.signer.write(&credentials, now, &unsigned, refused, &mut head)?;
         let body = if chunked {
-            payload::in_chunks(body, site.signer.chunks(&credentials, now, &headers)?, &headers)
+            let signer = site.signer.chunks(&credentials, now, signature)?;
+            payload::in_chunks(body, signer, headers)
         } else {
             body
         };
-        let target = if query.is_empty() { path } else { format!("{path}?{query}") };
-        let target = PathAndQuery::from_maybe_shared(target).map_err(|_| SendError::Target)?;
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = Uri::from(target);
-        *request.headers_mut() = headers;
-        Ok(request)
+        let bodyless = http_body::Body::is_end_stream(&body);
+        let length = if bodyless { Some(0) } else { http_body::Body::size_hint(&body).exact() };
+        match length {
+            // S3 demands it where a body could be (411).
+            Some(0) if *method != Method::PUT && *method != Method::POST => {}
+            Some(length) => {
+                head.extend_from_slice(b"content-length: ");
+                head.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+                head.extend_from_slice(b"\r\n");
+            }
+            None => head.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        head.extend_from_slice(b"\r\n");
+        Ok(Message { head, body, length, bodyless_answer: *method == Method::HEAD })
     }
 }
 

@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method};
 use s3_mirror::config::{JournalSync, Secret};
@@ -131,12 +131,20 @@ fn sign() {
         session_token: None,
     });
     let signer = Signer::new("us-east-1");
-    let plain = headers();
-    pure("sign (the clone of five headers included)", || {
-        let mut headers = plain.clone();
-        let unsigned =
-            Unsigned { method: &Method::PUT, path: PATH, query: "", payload: UNSIGNED_PAYLOAD };
-        signer.sign(&credentials, SystemTime::now(), unsigned, &mut headers).map(|()| headers)
+    let headers = headers();
+    let host = HeaderValue::from_static("s3.example.com");
+    let mut out = BytesMut::with_capacity(2048);
+    pure("write and sign a head of five headers", || {
+        out.clear();
+        let unsigned = Unsigned {
+            method: &Method::PUT,
+            path: PATH,
+            query: "",
+            host: &host,
+            payload: &UNSIGNED_PAYLOAD,
+            headers: &headers,
+        };
+        signer.write(&credentials, SystemTime::now(), &unsigned, |_| false, &mut out)
     });
 }
 

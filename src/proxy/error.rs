@@ -9,6 +9,7 @@ use crate::s3::address::AddressError;
 use crate::s3::chunked::ChunkedError;
 use crate::s3::form::FormError;
 use crate::s3::xml::{MalformedXml, error_document};
+use crate::upstream::WireError;
 
 /// An error in S3's terms.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -120,6 +121,13 @@ impl From<h2::Error> for S3Error {
             "IncompleteBody",
             format!("The request body terminated unexpectedly: {error}"),
         )
+    }
+}
+
+/// An answer of main's that broke off.
+impl From<WireError> for S3Error {
+    fn from(error: WireError) -> Self {
+        Self::internal(format!("The answer of the storage broke off: {error}"))
     }
 }
 

@@ -9,35 +9,26 @@
 //! Hosts are few: the service's own and those it has redirected buckets to.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
+use http::Response;
 use http::uri::{Authority, Scheme, Uri};
-use http::{Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tower::Service as _;
 
-use super::body::{Body, BoxError};
+use super::body::BoxError;
+use super::wire::{Broken, Link, Message, Received};
 use super::{SendError, describe};
-use crate::s3::headers::HEADERS_MAX;
 
 /// S3 services close idle connections after some five seconds; a shorter time of our own makes
 /// it rare that a request meets a connection that is just being closed.
 const IDLE_TIME: Duration = Duration::from_secs(4);
 /// Idle connections kept: as many as ordinary bursts have requests under way.
 const IDLE_MAX: usize = 512;
-
-type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// A pool; cheap to clone.
 #[derive(Clone)]
@@ -47,17 +38,19 @@ pub(super) struct Pool {
     idle: Arc<Idle>,
 }
 
+/// Connections that wait for a request.
 #[derive(Default)]
-struct Idle {
-    /// The one used last at the back.
-    links: Mutex<VecDeque<(Instant, Link)>>,
+pub(super) struct Idle {
+    links: Mutex<Links>,
 }
 
-/// A connection and the end of it that takes requests.
-struct Link {
-    host: Authority,
-    requests: SendRequest<Body>,
-    connection: Box<Connection<Io, Body>>,
+#[derive(Default)]
+struct Links {
+    /// The one used last at the back.
+    queue: VecDeque<(Instant, Box<Link>)>,
+    /// Is somebody looking after those that nobody uses? Most of the time the queue is empty between
+    /// two requests, so that alone does not tell.
+    swept: bool,
 }
 
 /// Why a request brought no response.
@@ -78,26 +71,29 @@ impl Pool {
         Self::new(self.connector.clone(), self.scheme.clone())
     }
 
-    /// Sends a request in origin form to a host; resolves with the head of the response.
+    /// Sends a request to a host; resolves with the head of the response.
     pub(super) async fn request(
         &self,
         host: &Authority,
-        mut request: Request<Body>,
+        mut message: Message,
     ) -> Result<Response<Received>, Failed> {
         while let Some(link) = self.idle.take(host) {
-            match self.exchange(link, request).await {
+            match link.exchange(message, Arc::downgrade(&self.idle)).await {
                 Ok(response) => return Ok(response),
-                Err(Broken { unsent: Some(unsent), .. }) => request = unsent,
-                Err(Broken { error, .. }) => return Err(Failed { error, stale: true }),
+                Err(Broken { unsent: Some(unsent), .. }) => message = unsent,
+                Err(Broken { error, .. }) => {
+                    return Err(Failed { error: error.into(), stale: true });
+                }
             }
         }
         let fresh = |error| Failed { error, stale: false };
         // Rare, and large.
         let link = Box::pin(self.connect(host)).await.map_err(fresh)?;
-        self.exchange(link, request).await.map_err(|broken| fresh(broken.error))
+        let answered = link.exchange(message, Arc::downgrade(&self.idle)).await;
+        answered.map_err(|broken| fresh(broken.error.into()))
     }
 
-    async fn connect(&self, host: &Authority) -> Result<Link, SendError> {
+    async fn connect(&self, host: &Authority) -> Result<Box<Link>, SendError> {
         let target = Uri::builder()
             .scheme(self.scheme.clone())
             .authority(host.clone())
@@ -108,63 +104,22 @@ impl Pool {
         let failed = |error: BoxError| SendError::Connect(describe(&*error));
         std::future::poll_fn(|context| connector.poll_ready(context)).await.map_err(failed)?;
         let io = connector.call(target).await.map_err(failed)?;
-        let (requests, connection) = http1::Builder::new()
-            .max_headers(HEADERS_MAX)
-            .handshake(io)
-            .await
-            .map_err(|error| SendError::Connect(describe(&error)))?;
-        Ok(Link { host: host.clone(), requests, connection: Box::new(connection) })
+        Ok(Box::new(Link::new(host.clone(), io.into())))
     }
-
-    async fn exchange(
-        &self,
-        mut link: Link,
-        request: Request<Body>,
-    ) -> Result<Response<Received>, Broken> {
-        let mut answer = std::pin::pin!(link.requests.try_send_request(request));
-        let connection = &mut link.connection;
-        let mut ended = false;
-        let answered = std::future::poll_fn(|context| {
-            if !ended {
-                // Its end comes to light in the answer too.
-                ended = Pin::new(&mut *connection).poll(context).is_ready();
-            }
-            answer.as_mut().poll(context)
-        })
-        .await;
-        match answered {
-            Ok(response) => {
-                let link = (!ended).then_some(link);
-                let idle = Arc::downgrade(&self.idle);
-                Ok(response.map(|incoming| Received::new(incoming, link, idle)))
-            }
-            Err(mut failed) => {
-                let unsent = failed.take_message();
-                Err(Broken { error: SendError::Connection(describe(failed.error())), unsent })
-            }
-        }
-    }
-}
-
-/// An exchange that failed.
-struct Broken {
-    error: SendError,
-    /// The request, if nothing of it was sent.
-    unsent: Option<Request<Body>>,
 }
 
 impl Idle {
-    fn links(&self) -> MutexGuard<'_, VecDeque<(Instant, Link)>> {
+    fn links(&self) -> MutexGuard<'_, Links> {
         // Nothing inside can be left half-changed by a panic.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection to a host that was used last, if it is still open.
-    fn take(&self, host: &Authority) -> Option<Link> {
+    fn take(&self, host: &Authority) -> Option<Box<Link>> {
         loop {
             let mut links = self.links();
-            let at = links.iter().rposition(|(_, link)| link.host == *host)?;
-            let (since, mut link) = links.remove(at)?;
+            let at = links.queue.iter().rposition(|(_, link)| link.host == *host)?;
+            let (since, mut link) = links.queue.remove(at)?;
             drop(links);
             if since.elapsed() < IDLE_TIME && link.open(&mut Context::from_waker(Waker::noop())) {
                 return Some(link);
@@ -172,17 +127,18 @@ impl Idle {
         }
     }
 
-    fn put(self: &Arc<Self>, link: Link) {
+    /// Keeps a connection for the next request.
+    pub(super) fn put(self: &Arc<Self>, link: Box<Link>) {
         let now = Instant::now();
         let mut links = self.links();
-        if links.is_empty() {
-            // Nobody else closes connections when requests cease.
+        if !links.swept {
+            links.swept = true;
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
-        if links.len() == IDLE_MAX {
-            links.pop_front();
+        if links.queue.len() == IDLE_MAX {
+            links.queue.pop_front();
         }
-        links.push_back((now, link));
+        links.queue.push_back((now, link));
     }
 }
 
@@ -192,91 +148,12 @@ async fn sweep(idle: Weak<Idle>) {
         tokio::time::sleep(IDLE_TIME / 4).await;
         let Some(idle) = idle.upgrade() else { return };
         let mut links = idle.links();
-        while links.front().is_some_and(|(since, _)| since.elapsed() >= IDLE_TIME) {
-            links.pop_front();
+        while links.queue.front().is_some_and(|(since, _)| since.elapsed() >= IDLE_TIME) {
+            links.queue.pop_front();
         }
-        if links.is_empty() {
+        if links.queue.is_empty() {
+            links.swept = false;
             return;
         }
-    }
-}
-
-impl Link {
-    /// Is it open, with nothing under way?
-    fn open(&mut self, context: &mut Context<'_>) -> bool {
-        Pin::new(&mut *self.connection).poll(context).is_pending() && self.requests.is_ready()
-    }
-}
-
-/// The body of a response. Its connection is kept for the next request once all of it has been
-/// read.
-pub struct Received {
-    incoming: Incoming,
-    link: Option<Link>,
-    idle: Weak<Idle>,
-}
-
-impl std::fmt::Debug for Received {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Received")
-    }
-}
-
-impl Received {
-    fn new(incoming: Incoming, link: Option<Link>, idle: Weak<Idle>) -> Self {
-        let mut received = Self { incoming, link, idle };
-        if received.incoming.is_end_stream() {
-            received.release();
-        }
-        received
-    }
-
-    /// Keeps the connection, if it is in a state to be used again.
-    fn release(&mut self) {
-        if let Some(mut link) = self.link.take()
-            && let Some(idle) = self.idle.upgrade()
-            && (link.requests.is_ready() || link.open(&mut Context::from_waker(Waker::noop())))
-        {
-            idle.put(link);
-        }
-    }
-
-    fn drive(&mut self, context: &mut Context<'_>) {
-        if let Some(link) = &mut self.link
-            && Pin::new(&mut *link.connection).poll(context).is_ready()
-        {
-            self.link = None;
-        }
-    }
-}
-
-impl http_body::Body for Received {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        let frame = match Pin::new(&mut this.incoming).poll_frame(context) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                this.drive(context);
-                ready!(Pin::new(&mut this.incoming).poll_frame(context))
-            }
-        };
-        if frame.is_none() || this.incoming.is_end_stream() {
-            this.release();
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 }

@@ -106,14 +106,18 @@ def test_no_request_fails_while_credentials_end_and_are_renewed(lab, tmp_path, s
     proxy = proxy_with(lab, store, settings)
     traffic = Traffic(lab, proxy)
     try:
-        until(lambda: len(store.used) >= 4, lambda: f"four sessions: {store.used}", 30)
+        until(
+            lambda: len(store.used) >= 4 and traffic.done >= 100,
+            lambda: f"four sessions, a hundred rounds: {store.used}, {traffic.done}",
+            60,
+        )
     finally:
         traffic.end()
     assert not traffic.faults, traffic.faults[:3]
     assert not store.refused, store.refused[:3]
-    assert traffic.done >= 100
-    # Asked now and again, and not for every request.
-    assert len(issuer.sessions) <= 12
+    # Asked now and again, and not for every request: a round is two of them, and more to the
+    # mirror's copy. On a slow machine a session has fewer rounds, but never as few as this.
+    assert len(issuer.sessions) * 4 <= traffic.done, (len(issuer.sessions), traffic.done)
     proxy.wait_drained()
     assert lab.keys_on_mirror("creds") == {"k0", "k1"}
     output = proxy.process.stdout() + proxy.process.stderr()

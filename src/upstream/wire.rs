@@ -1,0 +1,271 @@
+//! HTTP/1.1 towards an S3: one request at a time on one connection.
+//!
+//! hyper's client was the largest single piece of a small request: its dispatcher, its channels for
+//! requests, answers and bodies, and the header maps it takes apart again. What is needed here is
+//! less: the head arrives as the bytes that were signed, nothing is pipelined or upgraded, and
+//! whoever waits for the answer drives the connection. Parsing is that of hyper too (httparse).
+//!
+//! # Rules
+//! - A request leaves in as few writes as possible: head and first piece of the body together.
+//! - A body shorter or longer than announced breaks the connection, so that it never ends up as an
+//!   object.
+//! - `1xx` answers are skipped. An answer that comes before the request is complete is handed out,
+//!   even when the other side has closed for writing by then.
+//! - A response that ends before its announced length is an error, never an end.
+//! - A connection is used again only after both messages came to their announced ends and nothing
+//!   was left over.
+//!
+//! # Limits
+//! [`head::BYTES_MAX`] for the head of an answer, `HEADERS_MAX` headers, [`receive::READ_MAX`] bytes
+//! read ahead. Time limits are the callers'.
+
+mod head;
+mod io;
+mod receive;
+mod send;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Weak;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use http::uri::Authority;
+use http_body::{Frame, SizeHint};
+use tokio_util::io::poll_read_buf;
+
+use super::body::Body;
+use super::pool::Idle;
+pub(super) use io::Io;
+use receive::{Framing, Incoming};
+use send::Sending;
+
+/// A request ready to be sent.
+pub(super) struct Message {
+    /// Request line and headers, the empty line included.
+    pub(super) head: BytesMut,
+    pub(super) body: Body,
+    /// Length that `head` announces; none: the body goes in chunks.
+    pub(super) length: Option<u64>,
+    /// Is it a `HEAD`, whose answer has no body whatever it says?
+    pub(super) bodyless_answer: bool,
+}
+
+/// Why there is no answer, or no whole one.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WireError {
+    /// The transport failed.
+    #[error("{0}")]
+    Io(String),
+    /// The other side closed before it had answered.
+    #[error("connection closed before the answer was complete")]
+    Closed,
+    /// What came is not an HTTP/1.1 answer.
+    #[error("not an HTTP answer: {0}")]
+    Malformed(&'static str),
+    /// The request's own body failed or was not of its announced length.
+    #[error("the request body failed: {0}")]
+    Body(String),
+}
+
+impl From<std::io::Error> for WireError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
+/// An exchange that failed.
+pub(super) struct Broken {
+    pub(super) error: WireError,
+    /// The request, if nothing of it was sent and its body has not been touched.
+    pub(super) unsent: Option<Message>,
+}
+
+/// A connection.
+pub(super) struct Link {
+    pub(super) host: Authority,
+    io: Io,
+    /// Read and not yet used.
+    buffer: BytesMut,
+}
+
+impl Link {
+    pub(super) fn new(host: Authority, io: Io) -> Self {
+        Self { host, io, buffer: BytesMut::new() }
+    }
+
+    /// Is it open, with nothing under way? Anything that can be read by now, the end included, was
+    /// not asked for.
+    pub(super) fn open(&mut self, context: &mut Context<'_>) -> bool {
+        self.buffer.is_empty()
+            && poll_read_buf(Pin::new(&mut self.io), context, &mut self.buffer).is_pending()
+    }
+
+    /// Sends a request; resolves with the head of the response.
+    pub(super) async fn exchange(
+        mut self: Box<Self>,
+        message: Message,
+        idle: Weak<Idle>,
+    ) -> Result<Response<Received>, Broken> {
+        let bodyless_answer = message.bodyless_answer;
+        let mut sending = Some(Sending::new(message));
+        let mut fault = None;
+        let head = poll_fn(|context| {
+            if let Some(under_way) = &mut sending {
+                match under_way.poll(&mut self.io, context) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => sending = None,
+                    Poll::Ready(Err(error @ WireError::Body(_))) => {
+                        return Poll::Ready(Err(error));
+                    }
+                    // The other side takes no more. It may have said why before it closed.
+                    Poll::Ready(Err(error)) => {
+                        if under_way.untouched() {
+                            return Poll::Ready(Err(error));
+                        }
+                        (sending, fault) = (None, Some(error));
+                    }
+                }
+            }
+            self.poll_head(context)
+        })
+        .await;
+        match head {
+            Ok(mut response) => {
+                let version = response.version();
+                let closes = fault.is_some() || head::closes(version, response.headers());
+                let framing = if bodyless_answer || head::is_bodyless(response.status()) {
+                    Ok(Framing::None)
+                } else {
+                    Framing::of(response.headers())
+                };
+                match framing {
+                    Ok(framing) => {
+                        *response.version_mut() = http::Version::HTTP_11;
+                        Ok(response.map(|()| Received::new(self, framing, sending, closes, idle)))
+                    }
+                    Err(error) => Err(Broken { error, unsent: None }),
+                }
+            }
+            Err(error) => {
+                let unsent = sending.and_then(Sending::into_untouched);
+                Err(Broken { error: fault.unwrap_or(error), unsent })
+            }
+        }
+    }
+
+    fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, WireError>> {
+        loop {
+            if !self.buffer.is_empty()
+                && let Some(response) = head::parse(&mut self.buffer)?
+            {
+                if response.status().is_informational() {
+                    continue;
+                }
+                return Poll::Ready(Ok(response));
+            }
+            self.buffer.reserve(head::READ_BYTES);
+            let read = poll_read_buf(Pin::new(&mut self.io), context, &mut self.buffer);
+            if std::task::ready!(read)? == 0 {
+                return Poll::Ready(Err(WireError::Closed));
+            }
+        }
+    }
+}
+
+/// The body of a response. Its connection is kept for the next request once all of it has been
+/// read.
+pub struct Received {
+    incoming: Incoming,
+    link: Option<Box<Link>>,
+    /// What is still to be sent of a request that was answered early.
+    sending: Option<Box<Sending>>,
+    closes: bool,
+    idle: Weak<Idle>,
+}
+
+impl std::fmt::Debug for Received {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Received")
+    }
+}
+
+impl Received {
+    fn new(
+        link: Box<Link>,
+        framing: Framing,
+        sending: Option<Sending>,
+        closes: bool,
+        idle: Weak<Idle>,
+    ) -> Self {
+        let (incoming, sending) = (Incoming::new(framing), sending.map(Box::new));
+        let mut received = Self { incoming, link: Some(link), sending, closes, idle };
+        if received.incoming.ended() {
+            received.release();
+        }
+        received
+    }
+
+    /// Keeps the connection, if it is in a state to be used again.
+    fn release(&mut self) {
+        if let Some(link) = self.link.take()
+            && link.buffer.is_empty()
+            && self.sending.is_none()
+            && !self.closes
+            && !self.incoming.until_close()
+            && let Some(idle) = self.idle.upgrade()
+        {
+            idle.put(link);
+        }
+    }
+
+    /// Goes on sending what was answered early.
+    fn drive(&mut self, context: &mut Context<'_>) {
+        if let (Some(sending), Some(link)) = (&mut self.sending, &mut self.link)
+            && let Poll::Ready(sent) = sending.poll(&mut link.io, context)
+        {
+            self.closes |= sent.is_err();
+            self.sending = None;
+        }
+    }
+}
+
+impl http_body::Body for Received {
+    type Data = Bytes;
+    type Error = WireError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {
+        let this = &mut *self;
+        this.drive(context);
+        let Some(link) = &mut this.link else { return Poll::Ready(None) };
+        let polled = this.incoming.poll(&mut link.io, &mut link.buffer, context);
+        match std::task::ready!(polled) {
+            Some(Ok(data)) => {
+                if this.incoming.ended() {
+                    this.release();
+                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Err(error)) => {
+                this.link = None;
+                Poll::Ready(Some(Err(error)))
+            }
+            None => {
+                this.release();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.ended()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,312 @@
+//! The body of a response: where it ends, and its bytes as they were read.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use tokio_util::io::poll_read_buf;
+
+use super::{Io, WireError};
+
+/// What is read at a time, at first and at most: it doubles while reads fill it.
+const READ_MIN: usize = 16 * 1024;
+pub(super) const READ_MAX: usize = 256 * 1024;
+/// Longest line of a chunked body: a size with extensions, or a trailer.
+const LINE_MAX: usize = 16 * 1024;
+/// Longest trailer section.
+const TRAILERS_MAX: usize = 64 * 1024;
+
+/// Where a body ends (RFC 9112, 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    None,
+    Length(u64),
+    Chunked(Chunk),
+    /// With the connection.
+    UntilClose,
+}
+
+/// Where in a chunked body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chunk {
+    Size,
+    Data(u64),
+    /// The end of the line behind the data.
+    DataEnd,
+    /// Trailers, of which so many bytes have been read over: nobody asked for any.
+    Trailers(usize),
+    End,
+}
+
+impl Framing {
+    /// As the head says. Contradictions are errors: who may choose where a body ends may choose what
+    /// the next response is.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, WireError> {
+        if let Some(last) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
+            let last = last.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+            let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            return Ok(if chunked { Self::Chunked(Chunk::Size) } else { Self::UntilClose });
+        }
+        let mut length = None;
+        for value in headers.get_all(CONTENT_LENGTH) {
+            let text = value.to_str().unwrap_or_default();
+            // One header may repeat the same length, as some intermediaries do.
+            for text in text.split(',').map(str::trim) {
+                let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+                let said: Option<u64> = text.parse().ok().filter(|_| digits);
+                match (said, length) {
+                    (Some(said), None) => length = Some(said),
+                    (Some(said), Some(known)) if said == known => {}
+                    _ => return Err(WireError::Malformed("Content-Length")),
+                }
+            }
+        }
+        Ok(length.map_or(Self::UntilClose, Self::Length))
+    }
+}
+
+/// A body being received.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    framing: Framing,
+    read_bytes: usize,
+}
+
+impl Incoming {
+    pub(super) fn new(framing: Framing) -> Self {
+        Self { framing, read_bytes: READ_MIN }
+    }
+
+    /// Is there nothing more to come?
+    pub(super) fn ended(&self) -> bool {
+        matches!(self.framing, Framing::None | Framing::Length(0) | Framing::Chunked(Chunk::End))
+    }
+
+    /// Does only the end of the connection end it?
+    pub(super) fn until_close(&self) -> bool {
+        self.framing == Framing::UntilClose
+    }
+
+    /// Bytes that are still to come, if that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(left) => Some(left),
+            _ if self.ended() => Some(0),
+            Framing::Chunked(_) | Framing::UntilClose | Framing::None => None,
+        }
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) fn poll(
+        &mut self,
+        io: &mut Io,
+        buffer: &mut BytesMut,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, WireError>>> {
+        loop {
+            match self.take(buffer) {
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
+                Ok(None) if self.ended() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+            match ready!(self.poll_read(io, buffer, context)) {
+                Ok(0) if self.until_close() => {
+                    self.framing = Framing::None;
+                    return Poll::Ready(None);
+                }
+                Ok(0) => return Poll::Ready(Some(Err(WireError::Closed))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+        }
+    }
+
+    fn poll_read(
+        &mut self,
+        io: &mut Io,
+        buffer: &mut BytesMut,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<usize>> {
+        let wanted = match self.framing {
+            // Nothing is read beyond the end, so that nothing is left over.
+            Framing::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        buffer.reserve(wanted.min(self.read_bytes));
+        let read = ready!(poll_read_buf(Pin::new(io), context, buffer))?;
+        if read >= self.read_bytes {
+            self.read_bytes = (self.read_bytes * 2).min(READ_MAX);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Takes data off the front of what has been read; `None`: more has to be read, or it has ended.
+    fn take(&mut self, buffer: &mut BytesMut) -> Result<Option<Bytes>, WireError> {
+        loop {
+            let left = match &mut self.framing {
+                Framing::None => return Ok(None),
+                Framing::UntilClose if buffer.is_empty() => return Ok(None),
+                Framing::UntilClose => return Ok(Some(buffer.split().freeze())),
+                Framing::Length(left) | Framing::Chunked(Chunk::Data(left)) => left,
+                Framing::Chunked(chunk) if step(chunk, buffer)? => continue,
+                Framing::Chunked(_) => return Ok(None),
+            };
+            if *left > 0 {
+                if buffer.is_empty() {
+                    return Ok(None);
+                }
+                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
+                *left -= u64::try_from(here).unwrap_or(0);
+                let data = buffer.split_to(here).freeze();
+                if self.framing == Framing::Chunked(Chunk::Data(0)) {
+                    self.framing = Framing::Chunked(Chunk::DataEnd);
+                    // The last chunk is mostly here too, and with it the end is known at once.
+                    self.look_ahead(buffer)?;
+                }
+                return Ok(Some(data));
+            }
+            match self.framing {
+                Framing::Chunked(_) => self.framing = Framing::Chunked(Chunk::DataEnd),
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    fn look_ahead(&mut self, buffer: &mut BytesMut) -> Result<(), WireError> {
+        while let Framing::Chunked(chunk) = &mut self.framing
+            && !matches!(chunk, Chunk::Data(_))
+            && step(chunk, buffer)?
+        {}
+        Ok(())
+    }
+}
+
+/// Reads over one line of a chunked body. False: it is not complete, or the body has ended.
+fn step(chunk: &mut Chunk, buffer: &mut BytesMut) -> Result<bool, WireError> {
+    if *chunk == Chunk::End {
+        return Ok(false);
+    }
+    let Some(end) = buffer.iter().take(LINE_MAX).position(|byte| *byte == b'\n') else {
+        return if buffer.len() >= LINE_MAX {
+            Err(WireError::Malformed("a line of a chunked body is too long"))
+        } else {
+            Ok(false)
+        };
+    };
+    let line = buffer.split_to(end + 1);
+    let line = line.strip_suffix(b"\r\n").ok_or(WireError::Malformed("a chunk"))?;
+    *chunk = match *chunk {
+        Chunk::Size => match size(line)? {
+            0 => Chunk::Trailers(0),
+            size => Chunk::Data(size),
+        },
+        Chunk::DataEnd if line.is_empty() => Chunk::Size,
+        Chunk::Trailers(_) if line.is_empty() => Chunk::End,
+        Chunk::Trailers(so_far) if so_far + line.len() <= TRAILERS_MAX => {
+            Chunk::Trailers(so_far + line.len() + 2)
+        }
+        _ => return Err(WireError::Malformed("a chunk")),
+    };
+    Ok(true)
+}
+
+/// The size of a chunk; extensions are read over.
+fn size(line: &[u8]) -> Result<u64, WireError> {
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+    let text = std::str::from_utf8(digits).unwrap_or_default();
+    let plain = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let size = if plain { u64::from_str_radix(text, 16).ok() } else { None };
+    size.ok_or(WireError::Malformed("the size of a chunk"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use http::header::HeaderName;
+
+    fn framing(pairs: &[(HeaderName, &'static str)]) -> Result<Framing, WireError> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        Framing::of(&headers)
+    }
+
+    /// Everything that can be taken when the bytes come in pieces of so many.
+    fn received(framing: Framing, wire: &[u8], piece: usize) -> Result<(Vec<u8>, bool), WireError> {
+        let (mut incoming, mut buffer) = (Incoming::new(framing), BytesMut::new());
+        let mut out = Vec::new();
+        for bytes in wire.chunks(piece) {
+            buffer.extend_from_slice(bytes);
+            while let Some(data) = incoming.take(&mut buffer)? {
+                out.extend_from_slice(&data);
+            }
+        }
+        Ok((out, incoming.ended() && buffer.is_empty()))
+    }
+
+    #[test]
+    fn the_head_says_where_the_body_ends() {
+        let (length, coding) = (CONTENT_LENGTH, TRANSFER_ENCODING);
+        assert_eq!(framing(&[(length.clone(), "12")]).unwrap(), Framing::Length(12));
+        assert_eq!(framing(&[(length.clone(), "12, 12")]).unwrap(), Framing::Length(12));
+        assert_eq!(framing(&[]).unwrap(), Framing::UntilClose);
+        let chunked = Framing::Chunked(Chunk::Size);
+        assert_eq!(framing(&[(coding.clone(), "gzip, Chunked")]).unwrap(), chunked);
+        assert_eq!(framing(&[(length.clone(), "3"), (coding, "chunked")]).unwrap(), chunked);
+        for bad in ["12, 13", "-1", "+1", "", "0x1", "99999999999999999999"] {
+            assert!(framing(&[(length.clone(), bad)]).is_err(), "{bad}");
+        }
+        assert!(framing(&[(length.clone(), "1"), (length, "2")]).is_err());
+    }
+
+    #[test]
+    fn chunks_come_out_whole_however_they_arrive() {
+        let wire =
+            b"4\r\nwiki\r\n6;x=\"y\"\r\npedia \r\nE\r\nin\r\n\r\nchunks.\r\n0\r\nT: v\r\n\r\n";
+        for piece in 1..wire.len() {
+            let (out, whole) = received(Framing::Chunked(Chunk::Size), wire, piece).unwrap();
+            assert_eq!(out, b"wikipedia in\r\n\r\nchunks.", "{piece}");
+            assert!(whole, "{piece}");
+        }
+        let (_, whole) =
+            received(Framing::Chunked(Chunk::Size), &wire[..wire.len() - 1], 7).unwrap();
+        assert!(!whole);
+    }
+
+    #[test]
+    fn the_end_of_a_chunked_body_is_known_with_its_last_piece() {
+        let mut incoming = Incoming::new(Framing::Chunked(Chunk::Size));
+        let mut buffer = BytesMut::from("2\r\nab\r\n0\r\n\r\n");
+        assert_eq!(incoming.take(&mut buffer).unwrap().unwrap(), "ab");
+        assert!(incoming.ended() && buffer.is_empty());
+    }
+
+    #[test]
+    fn broken_chunks_are_errors() {
+        for wire in [
+            &b"x\r\n"[..],
+            b"-1\r\n",
+            b"\r\n",
+            b"11111111111111111\r\n",
+            b"2\r\nabc\r\n",
+            b"2\nab\r\n",
+            &vec![b'1'; LINE_MAX + 1],
+        ] {
+            assert!(received(Framing::Chunked(Chunk::Size), wire, 5).is_err(), "{wire:?}");
+        }
+        let endless = [b"0\r\n".to_vec(), b"a: b\r\n".repeat(TRAILERS_MAX / 6 + 2)].concat();
+        assert!(received(Framing::Chunked(Chunk::Size), &endless, 4096).is_err());
+    }
+
+    #[test]
+    fn what_follows_the_announced_length_is_left_over() {
+        let (out, whole) = received(Framing::Length(3), b"abcHTTP/1.1", 64).unwrap();
+        assert_eq!(out, b"abc");
+        assert!(!whole, "the connection must not be used again");
+    }
+}
