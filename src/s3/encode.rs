@@ -13,14 +13,18 @@ const fn unreserved(byte: u8) -> bool {
 /// Appends `bytes` in canonical percent-encoding. `/` stays when `keep_slash` (paths).
 pub fn encode_into(out: &mut String, bytes: &[u8], keep_slash: bool) {
     out.reserve(bytes.len());
-    for &byte in bytes {
-        if unreserved(byte) || (keep_slash && byte == b'/') {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.push(char::from(HEX[usize::from(byte >> 4)]));
-            out.push(char::from(HEX[usize::from(byte & 15)]));
-        }
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let plain = |byte: &u8| unreserved(*byte) || (keep_slash && *byte == b'/');
+        let run = rest.iter().position(|byte| !plain(byte)).unwrap_or(rest.len());
+        let (run, encoded) = rest.split_at(run);
+        // Most keys are one such run, and all of it is ASCII.
+        out.push_str(std::str::from_utf8(run).unwrap_or_default());
+        let Some((&byte, after)) = encoded.split_first() else { return };
+        out.push('%');
+        out.push(char::from(HEX[usize::from(byte >> 4)]));
+        out.push(char::from(HEX[usize::from(byte & 15)]));
+        rest = after;
     }
 }
 

@@ -151,8 +151,12 @@ impl Incoming {
                 Framing::UntilClose if buffer.is_empty() => return Ok(None),
                 Framing::UntilClose => return Ok(Some(buffer.split().freeze())),
                 Framing::Length(left) | Framing::Chunked(Chunk::Data(left)) => left,
-                Framing::Chunked(chunk) if step(chunk, buffer)? => continue,
-                Framing::Chunked(_) => return Ok(None),
+                Framing::Chunked(chunk) => {
+                    if step(chunk, buffer)? {
+                        continue;
+                    }
+                    return Ok(None);
+                }
             };
             if *left > 0 {
                 if buffer.is_empty() {
