@@ -129,10 +129,17 @@ struct StoreArgs {
     fsync: bool,
 }
 
+/// Threads for everything but requests, which have one per core of their own: half as many. More
+/// would only take turns with those, and every turn costs two switches.
+fn background_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+}
+
 /// Runs what the command line asks for.
 pub fn run() -> ExitCode {
     let command = CommandLine::parse().command.unwrap_or(Command::Serve);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.worker_threads(background_threads()).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return cannot_start(&error),
     };
