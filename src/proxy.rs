@@ -51,7 +51,7 @@ use crate::s3::checksum::ChecksumAlgorithm;
 use crate::s3::chunked::{
     ChunkedDecoder, PayloadMode, announced_trailers, decoded_content_length, strip_framing_headers,
 };
-use crate::s3::headers::hop_by_hop;
+use crate::s3::headers::{find, hop_by_hop};
 use crate::s3::operation::{Effect, Operation};
 use crate::tee::Tee;
 use crate::upstream::payload::SIGNED_TRAILER;
@@ -126,7 +126,7 @@ impl Proxy {
         let admitted = match self.admit(parts, is_open_ended, &mut record) {
             Ok(admitted) => admitted,
             Err(error) => {
-                let mut response = refuse(&error, target.path(), record);
+                let mut response = refuse_at(target.path(), &error, record);
                 if expectation.waits() {
                     // It will not send the body, so nothing else can follow on this connection.
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -274,9 +274,7 @@ fn refuse_unsupported(address: &Address, parts: &Parts) -> Result<(), S3Error> {
     }
     // Extensions whose one request changes keys that only main knows.
     for name in ["x-minio-force-delete", "x-amz-meta-snowball-auto-extract"] {
-        if parts
-            .headers
-            .get(name)
+        if find(&parts.headers, name)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
         {
             return Err(S3Error::not_implemented(format!("{name} is not supported.")));
@@ -286,7 +284,11 @@ fn refuse_unsupported(address: &Address, parts: &Parts) -> Result<(), S3Error> {
 }
 
 /// An error of our own.
-fn refuse(error: &S3Error, resource: &str, mut record: Box<Record>) -> Response<ResponseBody> {
+fn refuse(error: &S3Error, record: Box<Record>) -> Response<ResponseBody> {
+    refuse_at(&record.resource(), error, record)
+}
+
+fn refuse_at(resource: &str, error: &S3Error, mut record: Box<Record>) -> Response<ResponseBody> {
     record.status = error.status;
     record.error = Some(format!("{}: {}", error.code, error.message));
     let head = record.method == Method::HEAD;
@@ -303,7 +305,7 @@ fn pass_on(
     let (mut parts, body) = response.into_parts();
     record.status = parts.status;
     strip_hop_by_hop(&mut parts.headers);
-    if !parts.headers.contains_key("x-amz-request-id")
+    if find(&parts.headers, "x-amz-request-id").is_none()
         && let Ok(id) = HeaderValue::from_str(&record.id)
     {
         parts.headers.insert("x-amz-request-id", id);

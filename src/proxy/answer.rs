@@ -30,20 +30,19 @@ impl Proxy {
     pub(super) async fn answer(
         &self,
         response: Response<Received>,
-        resource: &str,
         record: Box<Record>,
         judge: Option<Judge>,
     ) -> Response<ResponseBody> {
         let status = response.status();
         if response.extensions().get::<Learnt>().is_some() {
-            return refuse(&sent_to_the_wrong_place(), resource, record);
+            return refuse(&sent_to_the_wrong_place(), record);
         }
         if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
             let region = response.headers().get("x-amz-bucket-region");
             let region = region.and_then(|region| region.to_str().ok()).unwrap_or("another");
             tracing::error!(region, "main redirects to where this proxy does not follow");
             let message = format!("The bucket is in region {region}, out of reach of this proxy.");
-            return refuse(&S3Error::internal(message), resource, record);
+            return refuse(&S3Error::internal(message), record);
         }
         let failed = status.is_client_error() || status.is_server_error();
         if !failed
@@ -57,16 +56,16 @@ impl Proxy {
             // Main may answer early and close while the request is still being sent; what its
             // answer was about is lost, that it refused is not.
             let error = S3Error::new(parts.status, "InternalError", "The storage closed early.");
-            return refuse(&error, resource, record);
+            return refuse(&error, record);
         };
-        if self.main.learn(resource, &document) {
-            return refuse(&sent_to_the_wrong_place(), resource, record);
+        if self.main.learn(&record.resource(), &document) {
+            return refuse(&sent_to_the_wrong_place(), record);
         }
         let code = xml::result_document(&document).ok().and_then(|document| document.code);
         if let Some(code) = code.filter(|code| OUR_FAULT.contains(&code.as_str())) {
             tracing::error!(code, "main refuses the credentials of this proxy");
             let message = "This proxy cannot authenticate with its storage; see its log.";
-            return refuse(&S3Error::unavailable(message), resource, record);
+            return refuse(&S3Error::unavailable(message), record);
         }
         let mut record = record;
         record.status = parts.status;

@@ -25,7 +25,6 @@ impl Proxy {
         body: Source,
         record: Box<Record>,
     ) -> Result<Response<ResponseBody>, (S3Error, Box<Record>)> {
-        let resource = admitted.address.path();
         let prepared = match collect(body).await {
             Ok(document) => {
                 xml::delete_keys(&document).map(|keys| (document, keys)).map_err(S3Error::from)
@@ -78,11 +77,11 @@ impl Proxy {
         };
         if response.status().is_success() {
             let judge = self.judge_deletes(intents);
-            return Ok(self.answer(response, &resource, record, Some(judge)).await);
+            return Ok(self.answer(response, record, Some(judge)).await);
         }
         let reached = Reached::Response { status: response.status(), document: None };
         self.settle_all(intents, &judge(operation, reached), &Facts::default()).await;
-        Ok(self.answer(response, &resource, record, None).await)
+        Ok(self.answer(response, record, None).await)
     }
 
     pub(super) fn judge_deletes(&self, intents: Vec<Intent>) -> Judge {

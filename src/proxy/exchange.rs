@@ -20,6 +20,7 @@ use crate::journal::entry::{Facts, NewIntent, ObjectKey, Outcome, VersionFacts};
 use crate::journal::{AppendError, Durable, Intent, now_ms};
 use crate::outcome::{Reached, judge};
 use crate::s3::event::EventName;
+use crate::s3::headers::find;
 use crate::s3::operation::{Change, Effect};
 use crate::tee::TeeWriter;
 use crate::upstream::{self, Body, Outgoing};
@@ -32,20 +33,19 @@ impl Proxy {
         body: Source,
         record: Box<Record>,
     ) -> Response<ResponseBody> {
-        let resource = admitted.address.path();
         let (mut admitted, mut body) = (admitted, body);
         if admitted.length != Some(0) {
             // Rare: only S3 Select asks in a document.
             match Box::pin(self.with_checks(&mut admitted, body)).await {
                 Ok(checked) => body = checked,
-                Err(error) => return refuse(&error, &resource, record),
+                Err(error) => return refuse(&error, record),
             }
         }
         let spare = self.spare(&admitted);
         let (outgoing, _) = outgoing(admitted, UploadSource::Stream(body), None, None);
         match self.send_read(outgoing, spare, &record.id).await {
-            Sent::Main(Ok(response)) => self.answer(response, &resource, record, None).await,
-            Sent::Main(Err(error)) => refuse(&failed(&error), &resource, record),
+            Sent::Main(Ok(response)) => self.answer(response, record, None).await,
+            Sent::Main(Err(error)) => refuse(&failed(&error), record),
             Sent::Mirror(response) => pass_on(response, record, None),
         }
     }
@@ -58,10 +58,9 @@ impl Proxy {
         record: Box<Record>,
         _place: Option<OwnedSemaphorePermit>,
     ) -> Response<ResponseBody> {
-        let resource = admitted.address.path();
         let body = match self.with_checks(&mut admitted, body).await {
             Ok(body) => body,
-            Err(error) => return refuse(&error, &resource, record),
+            Err(error) => return refuse(&error, record),
         };
         // What is rare is boxed: the others' futures are moved with every request.
         let result = match admitted.operation.effect {
@@ -73,7 +72,7 @@ impl Proxy {
             Effect::Keys => Box::pin(self.delete_objects(admitted, body, record)).await,
             _ => return Box::pin(self.forward(admitted, body, record)).await,
         };
-        result.unwrap_or_else(|(error, record)| refuse(&error, &resource, record))
+        result.unwrap_or_else(|(error, record)| refuse(&error, record))
     }
 
     /// Parts of uploads, settings: neither a key nor a bucket changes.
@@ -83,7 +82,6 @@ impl Proxy {
         body: Source,
         mut record: Box<Record>,
     ) -> Response<ResponseBody> {
-        let resource = admitted.address.path();
         let (step, tee) = self.step(&admitted);
         let (outgoing, transfer) = outgoing(admitted, UploadSource::Stream(body), None, tee);
         let sent = self.main.send(outgoing).await;
@@ -92,7 +90,7 @@ impl Proxy {
             Ok(response) => response,
             Err(error) => {
                 let error = transfer.fault().unwrap_or_else(|| failed(&error));
-                return refuse(&error, &resource, record);
+                return refuse(&error, record);
             }
         };
         let judge = if response.status().is_success() {
@@ -100,7 +98,7 @@ impl Proxy {
         } else {
             None
         };
-        self.answer(response, &resource, record, judge).await
+        self.answer(response, record, judge).await
     }
 
     /// A change of the addressed key.
@@ -111,7 +109,6 @@ impl Proxy {
         change: Change,
         mut record: Box<Record>,
     ) -> Result<Response<ResponseBody>, (S3Error, Box<Record>)> {
-        let resource = admitted.address.path();
         let operation = admitted.operation;
         let mut facts = Facts::default();
         if operation.name == "DeleteObject" && admitted.address.query.has("versionId") {
@@ -154,7 +151,7 @@ impl Proxy {
         let status = response.status();
         if status.is_success() && operation.judged_by_body() {
             let judge = self.judge_document(operation, intents, response.headers(), finished);
-            return Ok(self.answer(response, &resource, record, Some(judge)).await);
+            return Ok(self.answer(response, record, Some(judge)).await);
         }
         let reached = if !status.is_success() && transfer.withhold() {
             Reached::Withheld
@@ -170,7 +167,7 @@ impl Proxy {
         for intent in intents {
             self.journal.settle(intent, outcome.clone(), facts.clone(), body.take()).await;
         }
-        Ok(self.answer(response, &resource, record, None).await)
+        Ok(self.answer(response, record, None).await)
     }
 
     /// Writes intents. Small requests wait here; the body of large ones waits with its tail.
@@ -244,7 +241,7 @@ impl Proxy {
 
 /// Is the object under a key that only the client knows? It must not reach the mirror in clear.
 pub(super) fn secret(request: &http::HeaderMap) -> bool {
-    request.contains_key("x-amz-server-side-encryption-customer-algorithm")
+    find(request, "x-amz-server-side-encryption-customer-algorithm").is_some()
 }
 
 /// What is to be remembered of the delete of a version by its ID.
@@ -324,7 +321,7 @@ fn changed_objects(admitted: &Admitted) -> Vec<ObjectKey> {
     let address = &admitted.address;
     let bucket = address.bucket.as_deref().unwrap_or_default();
     let mut objects = vec![ObjectKey::new(bucket, address.key.as_deref().unwrap_or_default())];
-    let source = admitted.parts.headers.get("x-amz-rename-source");
+    let source = find(&admitted.parts.headers, "x-amz-rename-source");
     if let Some(source) = source.and_then(|value| value.to_str().ok())
         && let Some(source) = crate::s3::encode::decode(source, false)
     {

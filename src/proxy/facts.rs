@@ -1,10 +1,11 @@
 //! What the head of a response tells of a change: pure.
 
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue};
 use time::OffsetDateTime;
 
 use super::upload::Transfer;
 use crate::journal::entry::Facts;
+use crate::s3::headers::find;
 use crate::s3::operation::Change;
 use crate::s3::state::{parse_http_date, unquoted};
 
@@ -13,11 +14,11 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 pub(super) fn etag(headers: &HeaderMap) -> Option<String> {
-    headers.get("etag")?.to_str().ok().map(|etag| unquoted(etag).to_owned())
+    headers.get(ETAG)?.to_str().ok().map(|etag| unquoted(etag).to_owned())
 }
 
 pub(super) fn version_id(headers: &HeaderMap) -> Option<String> {
-    headers.get("x-amz-version-id")?.to_str().ok().map(str::to_owned)
+    find(headers, "x-amz-version-id")?.to_str().ok().map(str::to_owned)
 }
 
 /// Main's clock, seconds since 1970.

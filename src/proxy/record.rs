@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
+use crate::s3::address::path_style;
 use crate::s3::operation::{Effect, Operation};
 use crate::s3::trace::trace_id;
 
@@ -47,6 +48,11 @@ impl Record {
         })
     }
 
+    /// What the request is about, as error documents name it. Only errors need it.
+    pub(super) fn resource(&self) -> String {
+        path_style(self.bucket.as_deref(), self.key.as_deref())
+    }
+
     /// A write that main accepted is pending until the mirror confirms it; nothing else is
     /// mirrored.
     fn mirror_status(&self) -> &'static str {
@@ -71,13 +77,18 @@ impl Drop for Record {
             mirror_status = self.mirror_status(),
             operation = self.operation.map_or("Unknown", |operation| operation.name),
             status = self.status.as_u16(),
-            duration_ms = took.as_secs_f64() * 1e3,
+            duration_ms = milliseconds(took),
             request_id = &*self.id,
             trace_id = self.trace_id.as_deref(),
             error = self.error.as_deref().unwrap_or_default(),
             message = "request",
         );
     }
+}
+
+/// To the microsecond: more digits only cost time and room.
+fn milliseconds(took: Duration) -> f64 {
+    f64::from(u32::try_from(took.as_micros()).unwrap_or(u32::MAX)) / 1e3
 }
 
 /// 16 upper-case hexadecimal digits, like those of S3.

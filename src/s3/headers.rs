@@ -4,7 +4,7 @@
 //! replaces are stripped; all else is forwarded. Unknown `x-amz-*` headers are forwarded *and*
 //! signed, because servers refuse unsigned ones and new ones appear without warning.
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Most headers accepted in one request or response. 2 KB of user metadata can be hundreds of
 /// headers, far more than hyper's default of 100.
@@ -50,6 +50,12 @@ pub fn hop_by_hop(name: &HeaderName) -> bool {
         | header::UPGRADE => true,
         _ => matches!(name.as_str(), "keep-alive" | "proxy-connection"),
     }
+}
+
+/// The first value of a header by its lower-case name. Requests have few headers: looking at each is
+/// cheaper than to hash a name, above all for headers that are hardly ever there.
+pub fn find<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h HeaderValue> {
+    headers.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value)
 }
 
 /// Headers named in `Connection`, lower-case; they are hop-by-hop for this request too.

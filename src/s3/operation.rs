@@ -7,6 +7,7 @@
 use http::{HeaderMap, Method};
 
 use super::address::Address;
+use super::headers::find;
 
 /// What a request can change on main.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +137,7 @@ fn object(method: &Method, address: &Address, headers: &HeaderMap) -> Operation 
             op(name.unwrap_or("GetObject"), Effect::Read)
         }
         Method::PUT if has("uploadId") => {
-            let copy = headers.contains_key("x-amz-copy-source");
+            let copy = find(headers, "x-amz-copy-source").is_some();
             op(if copy { "UploadPartCopy" } else { "UploadPart" }, Effect::Upload)
         }
         Method::PUT if has("tagging") => op("PutObjectTagging", Effect::Key(Change::Tagging)),
@@ -152,10 +153,10 @@ fn object(method: &Method, address: &Address, headers: &HeaderMap) -> Operation 
             ]);
             match name {
                 Some(name) => op(name, Effect::Key(Change::Other)),
-                None if headers.contains_key("x-amz-copy-source") => {
+                None if find(headers, "x-amz-copy-source").is_some() => {
                     op("CopyObject", Effect::Key(Change::Copy))
                 }
-                None if headers.contains_key("x-amz-write-offset-bytes") => {
+                None if find(headers, "x-amz-write-offset-bytes").is_some() => {
                     op("PutObject", Effect::Key(Change::Other))
                 }
                 None if query.names().any(is_subresource) => {

@@ -5,7 +5,7 @@ use md5::{Digest as _, Md5};
 use time::OffsetDateTime;
 
 use super::checksum::ChecksumAlgorithm;
-use super::headers::replicated;
+use super::headers::{find, replicated};
 
 /// An object's state as a `HEAD` or `GET` of it tells, or as a write of it made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub mod lock {
 impl ObjectState {
     /// Reads the head of a `HeadObject` or whole `GetObject` response. `None`: it is not one.
     pub fn from_response(headers: &HeaderMap) -> Option<Self> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let text = |name: &str| find(headers, name).and_then(|value| value.to_str().ok());
         let etag = unquoted(text("etag")?).to_owned();
         let size = text("content-length")?.parse().ok()?;
         let last_modified = text("last-modified").and_then(parse_http_date);

@@ -3,10 +3,12 @@
 
 use http::HeaderMap;
 
+use super::headers::find;
+
 /// The trace ID of `traceparent`, if it is a valid one: 32 hexadecimal digits, not all zero. Nothing
 /// else of it reaches a log, because clients write into it what they like.
 pub fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
+    let text = find(headers, "traceparent")?.to_str().ok()?;
     let mut parts = text.split('-');
     let (version, trace, parent, flags) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);

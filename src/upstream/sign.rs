@@ -369,14 +369,18 @@ mod tests {
         };
         let (first, second) = (credentials("one"), credentials("two"));
         let sign = |signer: &Signer, credentials: &Arc<Credentials>, second: u64| {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, HeaderValue::from_static("s3.example"));
+            let unsigned = Unsigned {
+                method: &http::Method::GET,
+                path: "/b/k",
+                query: "",
+                host: &HeaderValue::from_static("s3.example"),
+                payload: &UNSIGNED_PAYLOAD,
+                headers: &HeaderMap::new(),
+            };
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-            let method = http::Method::GET;
-            let payload = UNSIGNED_PAYLOAD;
-            let unsigned = Unsigned { method: &method, path: "/b/k", query: "", payload };
-            signer.sign(credentials, now, unsigned, &mut headers).unwrap();
-            headers
+            let mut out = BytesMut::new();
+            signer.write(credentials, now, &unsigned, |_| false, &mut out).unwrap();
+            String::from_utf8(out.to_vec()).unwrap()
         };
         let midnight = 380_400 * 3600;
         let long_lived = Signer::new("us-east-1");
@@ -388,12 +392,11 @@ mod tests {
             (&first, midnight + 1),
             (&first, midnight - 1),
         ] {
-            let headers = sign(&long_lived, credentials, second);
-            assert_eq!(headers, sign(&Signer::new("us-east-1"), credentials, second));
+            let head = sign(&long_lived, credentials, second);
+            assert_eq!(head, sign(&Signer::new("us-east-1"), credentials, second));
             let date = if second < midnight { "20130524" } else { "20130525" };
-            let authorization = headers[AUTHORIZATION].to_str().unwrap();
-            assert!(authorization.contains(&format!("/{date}/us-east-1/s3/")), "{authorization}");
-            assert!(headers["x-amz-date"].to_str().unwrap().starts_with(date));
+            assert!(head.contains(&format!("/{date}/us-east-1/s3/")), "{head}");
+            assert!(head.contains(&format!("x-amz-date: {date}T")), "{head}");
         }
     }
 
