@@ -64,8 +64,7 @@ async fn sent(
         payload: &payload,
         headers: &headers.clone(),
     };
-    let seed =
-        signer.write(&credentials(), now, &unsigned, |_| false, &mut BytesMut::new())?;
+    let seed = signer.write(&credentials(), now, &unsigned, |_| false, &mut BytesMut::new())?;
     headers.insert(AUTHORIZATION, HeaderValue::from_bytes(&seed)?);
     let mut body = in_chunks(body, signer.chunks(&credentials(), now, seed)?, headers);
     let announced = body.size_hint().exact();
