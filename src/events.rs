@@ -16,6 +16,7 @@
 mod record;
 mod sign;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use http::header::{HeaderMap, RETRY_AFTER};
 use serde_json::{Value, json};
 
 use crate::config::{Secret, Webhook, WebhookSecret, usable_secret};
-use crate::journal::entry::Facts;
+use crate::journal::entry::{Facts, ObjectKey};
 use crate::journal::events::Event;
 use crate::journal::{Journal, now_ms};
 use crate::metrics::Metrics;
@@ -247,34 +248,37 @@ impl Courier {
     }
 
     /// Asks main where that is needed: what it said of each event, up to the first of which it
-    /// says nothing now, and why.
+    /// says nothing now, and why. Each key is asked about once, so that of two events of a key the
+    /// later one is never told with the older state.
     async fn resolve(
         &self,
         events: Vec<Event>,
     ) -> (Vec<Event>, Vec<Option<Facts>>, Option<ReadError>) {
-        let mut answers = futures_util::stream::iter(events)
-            .map(|event| async move { (self.ask(&event).await, event) })
-            .buffered(QUESTIONS);
+        let asks = |event: &Event| event.again || record::asks_main(event);
+        let keys: HashSet<ObjectKey> =
+            events.iter().filter(|event| asks(event)).map(|event| event.object.clone()).collect();
+        let answers: HashMap<ObjectKey, Result<Option<Facts>, ReadError>> =
+            futures_util::stream::iter(keys)
+                .map(|key| async move { (self.ask(&key).await, key) })
+                .buffer_unordered(QUESTIONS)
+                .map(|(answer, key)| (key, answer))
+                .collect()
+                .await;
         let (mut resolved, mut seen) = (Vec::new(), Vec::new());
-        while let Some((answer, event)) = answers.next().await {
-            match answer {
-                Ok(now) => {
-                    resolved.push(event);
-                    seen.push(now);
-                }
-                Err(error) => return (resolved, seen, Some(error)),
+        for event in events {
+            match answers.get(&event.object).filter(|_| asks(&event)) {
+                Some(Err(error)) => return (resolved, seen, Some(error.clone())),
+                Some(Ok(now)) => seen.push(now.clone()),
+                None => seen.push(None),
             }
+            resolved.push(event);
         }
         (resolved, seen, None)
     }
 
-    async fn ask(&self, event: &Event) -> Result<Option<Facts>, ReadError> {
-        if !event.again && !record::asks_main(event) {
-            return Ok(None);
-        }
-        let (bucket, key) = (&*event.object.bucket, &*event.object.key);
-        let upstream = &self.main;
-        let main = Reader { upstream, who: "main", bucket, key: Some(key), version: None };
+    async fn ask(&self, object: &ObjectKey) -> Result<Option<Facts>, ReadError> {
+        let (upstream, bucket, key) = (&self.main, &*object.bucket, Some(&*object.key));
+        let main = Reader { upstream, who: "main", bucket, key, version: None };
         match main.head().await {
             Ok(state) => Ok(Some(Facts::observed(state.as_ref()))),
             // Main does not tell us, and others must not wait for that: what is known has to do.
