@@ -31,6 +31,7 @@ use crate::proxy::tls::Tls;
 use crate::proxy::{self, AccessRules, Proxy};
 use crate::reconcile::World;
 use crate::reconcile::jobs::Jobs;
+use crate::spans::Spans;
 use crate::tee::Tee;
 use crate::upstream::{Upstream, credentials};
 
@@ -73,6 +74,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let (journal, writer) = open_journal(&config).await?;
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
+    let spans = spans(&config, &metrics)?;
     let main = Arc::new(Upstream::new(&config.main).await?);
     let mirror_service = Arc::new(Upstream::new(&config.mirror).await?);
     let store = inventory_store(&config).await?.map(Arc::new);
@@ -81,7 +83,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         metrics.clone(),
         main.clone(),
         mirror_service.clone(),
-        mirror_settings(&config, store.clone()),
+        mirror_settings(&config, store.clone(), spans.clone()),
     );
     mirror.recover().await?;
     let (jobs, mut background) =
@@ -136,6 +138,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
             fallback: fallback(&config, &mirror_service),
             access: access.clone(),
             metrics: metrics.clone(),
+            spans: spans.clone(),
         })
         .collect();
     drop((main, tee, metrics));
@@ -157,11 +160,18 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     workers.shutdown().await;
     journal.flush().await;
     drop((journal, admin, mirror));
+    if let Some(spans) = spans {
+        spans.finish().await;
+    }
     // The writer ends when the last handle is gone; tasks of unfinished requests may hold one.
     if tokio::time::timeout(Duration::from_secs(1), writer).await.is_err() {
         tracing::debug!("requests still hold the journal");
     }
     Ok(left)
+}
+
+fn spans(config: &Config, metrics: &Metrics) -> Result<Option<Spans>, std::io::Error> {
+    config.traces.as_ref().map(|traces| Spans::open(traces, metrics.clone())).transpose()
 }
 
 /// Says that traffic is wanted, and from whom to whom.
@@ -176,13 +186,18 @@ fn ready(config: &Config) {
     );
 }
 
-fn mirror_settings(config: &Config, store: Option<Arc<Store>>) -> mirror::Settings {
+fn mirror_settings(
+    config: &Config,
+    store: Option<Arc<Store>>,
+    spans: Option<Spans>,
+) -> mirror::Settings {
     mirror::Settings {
         prefix: config.mirror_bucket_prefix.clone(),
         fence: config.fence,
         mirroring: config.mirroring.clone(),
         workers: config.mirror_concurrency,
         known_keys: store.map(known_keys),
+        spans,
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use env::Environment;
 pub use inventory::{Iam, InventoryConfig, Keeping, PostgresConfig};
 pub use mirroring::{DeleteBrake, DeletePolicy, Mirroring};
-pub use outside::{WebAddress, Webhook, WebhookSecret, usable_secret};
+pub use outside::{Sampler, Traces, WebAddress, Webhook, WebhookSecret, usable_secret};
 use parse::Reader;
 pub use quirks::{Quirk, Quirks};
 pub use storage_class::{STANDARD, StorageClasses};
@@ -186,6 +186,8 @@ pub struct Config {
     pub verify_schedule: Option<schedule::Schedule>,
     /// Who is told of changes.
     pub events: Option<Webhook>,
+    /// Where spans of requests and copies go.
+    pub traces: Option<Traces>,
     /// How long a stopping process finishes requests and drains the backlog.
     pub drain_timeout: Duration,
     /// What was set, for people to look at.
@@ -268,6 +270,7 @@ impl Config {
             ),
             verify_schedule: read.schedule("VERIFY_SCHEDULE", env.verify_schedule.as_deref()),
             events: Webhook::read(&mut read, env),
+            traces: Traces::read(&mut read, env),
             read_fallback: read.fallback("READ_FALLBACK", env.read_fallback.as_deref()),
             drain_timeout: Duration::from_secs(read.number(
                 "DRAIN_TIMEOUT_SECONDS",

@@ -30,6 +30,7 @@ pub mod proxy;
 pub mod reconcile;
 pub mod s3;
 pub mod shutdown;
+pub mod spans;
 pub mod tee;
 pub mod telemetry;
 pub mod upstream;

@@ -52,6 +52,8 @@ pub struct Metrics {
     pub events_delivered: Counter,
     /// Failed tries to deliver events.
     pub event_errors: Counter,
+    /// Failed exports of spans.
+    pub span_export_errors: Counter,
     /// Accepted by main to confirmed by the mirror.
     pub mirror_latency: Latency,
     /// Bytes sent to the mirror.
@@ -133,6 +135,7 @@ impl Metrics {
             db_errors: Counter::default(),
             events_delivered: Counter::default(),
             event_errors: Counter::default(),
+            span_export_errors: Counter::default(),
             // 1 ms to 4.6 h: RTC's 15 minutes lie well inside.
             mirror_latency: Latency {
                 histogram: Histogram::new(exponential_buckets(0.001, 2.0, 25)),
@@ -232,6 +235,11 @@ impl Metrics {
 
     /// Series about what the service stands on.
     fn register_ground(&self, prefixed: &mut Registry) {
+        prefixed.register(
+            "span_export_errors",
+            "Exports of spans the collector has not taken",
+            self.span_export_errors.clone(),
+        );
         let Self { disk, credentials_end, credentials_failing, .. } = self;
         prefixed.register(
             "data_dir_free_bytes",

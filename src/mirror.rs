@@ -36,6 +36,8 @@ use arc_swap::ArcSwapOption;
 use crate::config::{DeletePolicy, Fence, Mirroring};
 use crate::journal::{AppendError, Journal, Work, now_ms};
 use crate::metrics::Metrics;
+use crate::s3::trace::TraceParent;
+use crate::spans::{Begun, Details, Spans};
 use crate::upstream::Upstream;
 use breaker::Breaker;
 use deletes::Deletes;
@@ -64,6 +66,8 @@ pub struct Settings {
     pub workers: usize,
     /// How many keys a bucket has, if anybody knows.
     pub known_keys: Option<KnownKeys>,
+    /// Where copies are traced, if they are.
+    pub spans: Option<Spans>,
 }
 
 /// What the workers need.
@@ -75,6 +79,7 @@ pub struct Mirror {
     breaker: Breaker,
     gate: pause::Gate,
     large: Large,
+    spans: Option<Spans>,
 }
 
 impl Mirror {
@@ -86,7 +91,7 @@ impl Mirror {
         mirror: Arc<Upstream>,
         settings: Settings,
     ) -> Arc<Self> {
-        let Settings { prefix, fence, mirroring, workers, known_keys } = settings;
+        let Settings { prefix, fence, mirroring, workers, known_keys, spans } = settings;
         let pace = Pace::new(mirroring.bytes_per_second, mirroring.requests_per_second);
         let writer = Writer::new(mirror.clone(), pace, workers);
         let default_type = ArcSwapOption::empty();
@@ -107,7 +112,7 @@ impl Mirror {
         };
         let (breaker, gate) = (Breaker::default(), pause::Gate::new());
         let large = Large::new(workers);
-        Arc::new(Self { journal, metrics, replicator, deletes, breaker, gate, large })
+        Arc::new(Self { journal, metrics, replicator, deletes, breaker, gate, large, spans })
     }
 
     /// One worker; runs until it is dropped.
@@ -206,6 +211,7 @@ impl Mirror {
 
     /// One try. Gives work back that turns out to be a large object, unless those are this worker's.
     async fn settle(&self, work: Work, large: bool) -> Option<Work> {
+        let span = self.begin_span(&work);
         let (result, late) = match self.replicator.replicate(&work, large).await {
             Ok(done) => (Ok(done), false),
             Err(failure) => {
@@ -213,6 +219,9 @@ impl Mirror {
                 (Err(failure), late)
             }
         };
+        if let Some((spans, begun)) = span {
+            end_span(&spans, begun, &work, &result);
+        }
         let object = work.entry.object.clone();
         let request_id = work.entry.request_id.clone();
         let (bucket, key) = (&*object.bucket, &*object.key);
@@ -292,6 +301,14 @@ impl Mirror {
         None
     }
 
+    /// A span of this try, below that of the request.
+    fn begin_span(&self, work: &Work) -> Option<(Spans, Begun)> {
+        let spans = self.spans.as_ref()?;
+        let parent = work.entry.facts.trace.as_deref().and_then(TraceParent::parse);
+        let begun = spans.begin(parent);
+        begun.context.sampled.then(|| (spans.clone(), begun))
+    }
+
     /// The mirror has main's state.
     fn report(&self, work: &Work, done: &Replicated) {
         let latency_ms = (now_ms() - work.entry.since_ms).max(0);
@@ -313,6 +330,34 @@ impl Mirror {
             message = if kept { "deleted on main, kept on the mirror" } else { "mirrored" },
         );
     }
+}
+
+fn end_span(spans: &Spans, begun: Begun, work: &Work, result: &Result<Done, Failure>) {
+    let entry = &work.entry;
+    let mut details = Details::work("mirror");
+    details.text("aws.s3.bucket", &*entry.object.bucket);
+    details.text("aws.s3.key", &*entry.object.key);
+    details.text("s3_mirror.request_id", &*entry.request_id);
+    details.number("s3_mirror.attempts", u64::from(entry.attempts) + 1);
+    let status = match result {
+        Ok(Done::Replicated(done)) => {
+            details.number("s3_mirror.copied_bytes", done.bytes);
+            if done.facts.kept_on_mirror { "kept" } else { "success" }
+        }
+        Ok(Done::Spared { done, .. }) => {
+            details.number("s3_mirror.copied_bytes", done.bytes);
+            "held"
+        }
+        Ok(Done::Held { .. }) => "held",
+        // It is tried at once by those whose turn large objects are.
+        Err(Failure::Large) => return,
+        Err(failure) => {
+            details.failed(failure.to_string());
+            if failure.is_permanent() { "parked" } else { "retry" }
+        }
+    };
+    details.text("s3_mirror.mirror_status", status);
+    spans.end(begun, details);
 }
 
 /// Size of the object, as far as it can be known before main is asked.

@@ -53,6 +53,8 @@ use crate::s3::chunked::{
 };
 use crate::s3::headers::{find, hop_by_hop};
 use crate::s3::operation::{Effect, Operation};
+use crate::s3::trace::TRACEPARENT;
+use crate::spans::Spans;
 use crate::tee::Tee;
 use crate::upstream::payload::SIGNED_TRAILER;
 use crate::upstream::sign::UNSIGNED_PAYLOAD;
@@ -94,6 +96,8 @@ pub struct Proxy {
     pub access: Arc<AccessRules>,
     /// Counters.
     pub metrics: Metrics,
+    /// Where requests are traced, if they are.
+    pub spans: Option<Spans>,
 }
 
 /// A request that has been understood and may go upstream.
@@ -119,11 +123,16 @@ impl Proxy {
     ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
         let is_open_ended = body.is_open_ended(&parts.headers);
-        let mut record = Record::new(self.metrics.clone(), parts.method.clone(), &parts.headers);
+        let mut record = Record::new(
+            self.metrics.clone(),
+            self.spans.as_ref(),
+            parts.method.clone(),
+            &parts.headers,
+        );
         let target = parts.uri.clone();
         let expectation = Expectation::of(&parts.headers);
         let body = Source::client(body, self.client_timeout, expectation.clone());
-        let admitted = match self.admit(parts, is_open_ended, &mut record) {
+        let mut admitted = match self.admit(parts, is_open_ended, &mut record) {
             Ok(admitted) => admitted,
             Err(error) => {
                 let mut response = refuse_at(target.path(), &error, record);
@@ -134,6 +143,12 @@ impl Proxy {
                 return response;
             }
         };
+        // Only now: the client may have signed its own.
+        if let Some(own) = record.traceparent().filter(|own| own.sampled)
+            && let Ok(value) = HeaderValue::try_from(own.to_string())
+        {
+            admitted.parts.headers.insert(TRACEPARENT, value);
+        }
         if admitted.operation.effect == Effect::Read {
             return self.read(admitted, body, record).await;
         }

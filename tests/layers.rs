@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["outcome"],
     &["config", "metrics", "telemetry", "shutdown"],
     &["auth", "upstream", "tee"],
+    &["spans"],
     &["journal"],
     &["proxy", "mirror", "inventory", "events"],
     &["reconcile", "doctor"],

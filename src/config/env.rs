@@ -87,6 +87,11 @@ pub struct Environment {
     pub events_webhook_url: Option<String>,
     pub events_webhook_secret: Option<String>,
     pub events_webhook_secret_file: Option<String>,
+    pub otel_exporter_otlp_endpoint: Option<String>,
+    pub otel_exporter_otlp_headers: Option<String>,
+    pub otel_service_name: Option<String>,
+    pub otel_traces_sampler: Option<String>,
+    pub otel_traces_sampler_arg: Option<String>,
 }
 
 /// What was set, in a form that can be shown: whatever may be secret is masked.

@@ -1,7 +1,8 @@
-//! Other programs that are told of what happens: a webhook of events.
+//! Other programs that are told of what happens: a webhook of events, a collector of spans.
 
 use std::path::PathBuf;
 
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::Uri;
 
 use super::Secret;
@@ -108,6 +109,84 @@ impl Webhook {
     }
 }
 
+/// Which requests are traced that no caller has decided about, and whether callers decide at all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampler {
+    /// Does the caller's own choice count?
+    pub parent: bool,
+    /// Share of the others, 0 to 1.
+    pub ratio: f64,
+}
+
+/// Where spans go.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    /// The collector's address for traces.
+    pub address: WebAddress,
+    /// Sent with every export; may be secret.
+    pub headers: HeaderMap,
+    /// What the service is called.
+    pub service_name: String,
+    /// Which requests.
+    pub sampler: Sampler,
+}
+
+impl Traces {
+    pub(super) fn read(read: &mut Reader, env: &Environment) -> Option<Self> {
+        let sampler = read.one_of(
+            "OTEL_TRACES_SAMPLER",
+            env.otel_traces_sampler.as_deref(),
+            "parentbased_always_on",
+            &[
+                ("always_on", (false, Some(1.0))),
+                ("always_off", (false, Some(0.0))),
+                ("traceidratio", (false, None)),
+                ("parentbased_always_on", (true, Some(1.0))),
+                ("parentbased_always_off", (true, Some(0.0))),
+                ("parentbased_traceidratio", (true, None)),
+            ],
+        );
+        let argument = env.otel_traces_sampler_arg.as_deref().unwrap_or("1").trim();
+        let argument: Option<f64> =
+            argument.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        if argument.is_none() {
+            read.fault("OTEL_TRACES_SAMPLER_ARG must be a share from 0 to 1, such as 0.01");
+        }
+        let headers = headers(env.otel_exporter_otlp_headers.as_deref()).unwrap_or_else(|| {
+            read.fault("OTEL_EXPORTER_OTLP_HEADERS must be name=value, separated by commas");
+            HeaderMap::new()
+        });
+        let text = env.otel_exporter_otlp_endpoint.as_deref()?.trim().trim_end_matches('/');
+        let Some(address) = WebAddress::parse(&format!("{text}/v1/traces")) else {
+            read.fault(
+                "OTEL_EXPORTER_OTLP_ENDPOINT must be an http:// or https:// URL, such as \
+                 http://collector:4318",
+            );
+            return None;
+        };
+        let service_name = env.otel_service_name.as_deref().unwrap_or("s3-mirror").trim();
+        Some(Self {
+            address,
+            headers,
+            service_name: service_name.to_owned(),
+            sampler: Sampler { parent: sampler.0, ratio: sampler.1.or(argument).unwrap_or(1.0) },
+        })
+    }
+}
+
+/// `name=value,name=value`, values percent-encoded.
+fn headers(text: Option<&str>) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for pair in super::parse::words(text) {
+        let (name, value) = pair.split_once('=')?;
+        let value = crate::s3::encode::decode(value.trim(), false)?;
+        let mut value = HeaderValue::try_from(value.as_ref()).ok()?;
+        value.set_sensitive(true);
+        headers.append(HeaderName::try_from(name.trim()).ok()?, value);
+    }
+    Some(headers)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +201,7 @@ mod tests {
     #[test]
     fn nobody_is_told_of_anything_unless_an_address_is_set() {
         let config = config(&[]).unwrap();
-        assert!(config.events.is_none());
+        assert!(config.events.is_none() && config.traces.is_none());
     }
 
     #[test]
@@ -143,6 +222,31 @@ mod tests {
             let faults = config(wrong).unwrap_err();
             assert_eq!(faults.len(), 1, "{faults:?}");
             assert!(!faults[0].contains("hunter2"), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_collector_is_named_as_every_opentelemetry_program_wants_it() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
+        let traces = config(&[
+            endpoint,
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter2, x-scope=a"),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ]);
+        let traces = traces.unwrap().traces.unwrap();
+        assert_eq!(traces.address.expose().path(), "/v1/traces");
+        assert_eq!(traces.headers["authorization"], "Bearer hunter2");
+        assert_eq!(traces.sampler, Sampler { parent: true, ratio: 0.25 });
+        assert!(!format!("{traces:?}").contains("hunter2"));
+        for wrong in [
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")][..],
+            &[endpoint, ("OTEL_TRACES_SAMPLER", "sometimes")],
+            &[endpoint, ("OTEL_TRACES_SAMPLER_ARG", "2")],
+            &[endpoint, ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2")],
+        ] {
+            let faults = config(wrong).unwrap_err();
+            assert!(faults.len() == 1 && !faults[0].contains("hunter2"), "{faults:?}");
         }
     }
 }

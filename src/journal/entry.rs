@@ -104,6 +104,9 @@ pub struct Facts {
     /// Which event the change makes; none where nobody is told of events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<EventName>,
+    /// Span of the request that made the change, where requests are traced, as `traceparent` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Box<str>>,
 }
 
 /// What an entry has to say about the versions of its key.

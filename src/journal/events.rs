@@ -125,7 +125,7 @@ impl Journal {
             accepted_ms: entry.since_ms,
             request_id: entry.request_id.to_string(),
             unknown: entry.unknown,
-            facts: Facts { layout: None, versions: None, ..entry.facts.clone() },
+            facts: Facts { layout: None, versions: None, trace: None, ..entry.facts.clone() },
             attempts: 0,
             again: false,
         };

@@ -136,6 +136,9 @@ impl Landing {
             facts.versions.clone_from(&intent.what.facts.versions);
         }
         facts.event = facts.event.or(intent.what.facts.event);
+        if facts.trace.is_none() {
+            facts.trace.clone_from(&intent.what.facts.trace);
+        }
         let entry = Entry {
             sequence: intent.sequence,
             object: intent.what.object.clone(),

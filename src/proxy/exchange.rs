@@ -180,6 +180,7 @@ impl Proxy {
     ) -> Result<(Vec<Intent>, Option<Gate>), S3Error> {
         let accepted_ms = now_ms();
         let operation = record.operation.map_or("", |operation| operation.name);
+        let trace: Option<Box<str>> = record.traceparent().map(|own| own.to_string().into());
         let new = changes
             .into_iter()
             .map(|(object, change)| {
@@ -189,6 +190,7 @@ impl Proxy {
                     facts.versions = Some(Box::new(version_deleted()));
                 }
                 facts.event = self.event(operation, change);
+                facts.trace.clone_from(&trace);
                 let request_id = record.id.clone();
                 NewIntent { object, change, request_id, accepted_ms, facts }
             })

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use crate::metrics::Metrics;
 use crate::s3::address::path_style;
 use crate::s3::operation::{Effect, Operation};
-use crate::s3::trace::trace_id;
+use crate::s3::trace::TraceParent;
+use crate::spans::{Begun, Details, Spans};
 
 /// What is known of a request; written once, when dropped.
 #[derive(Debug)]
@@ -27,12 +28,22 @@ pub(super) struct Record {
     pub(super) bytes: u64,
     /// Error code or cause, if the request failed here.
     pub(super) error: Option<String>,
-    /// The trace it belongs to, if the client says so.
+    /// The trace it belongs to: the client's, or one that begins here.
     trace_id: Option<Box<str>>,
+    /// Its span, where requests are traced.
+    span: Option<Box<(Spans, Begun)>>,
 }
 
 impl Record {
-    pub(super) fn new(metrics: Metrics, method: Method, headers: &HeaderMap) -> Box<Self> {
+    pub(super) fn new(
+        metrics: Metrics,
+        spans: Option<&Spans>,
+        method: Method,
+        headers: &HeaderMap,
+    ) -> Box<Self> {
+        let parent = TraceParent::of(headers);
+        let span = spans.map(|spans| Box::new((spans.clone(), spans.begin(parent))));
+        let trace = span.as_ref().map(|span| span.1.context).or(parent);
         Box::new(Self {
             metrics,
             started: Instant::now(),
@@ -44,13 +55,43 @@ impl Record {
             status: StatusCode::OK,
             bytes: 0,
             error: None,
-            trace_id: trace_id(headers).map(Into::into),
+            trace_id: trace.map(|trace| trace.trace_id().into()),
+            span,
         })
     }
 
     /// What the request is about, as error documents name it. Only errors need it.
     pub(super) fn resource(&self) -> String {
         path_style(self.bucket.as_deref(), self.key.as_deref())
+    }
+
+    /// Its span, sampled or not, as the mirror's worker is told of it.
+    pub(super) fn traceparent(&self) -> Option<TraceParent> {
+        self.span.as_ref().map(|span| span.1.context)
+    }
+
+    fn end_span(&mut self, operation: &'static str) {
+        let Some((spans, begun)) = self.span.take().map(|span| *span) else { return };
+        if !begun.context.sampled {
+            return;
+        }
+        let mut details = Details::request(operation);
+        details.text("http.request.method", self.method.as_str());
+        details.number("http.response.status_code", u64::from(self.status.as_u16()));
+        if let Some(bucket) = &self.bucket {
+            details.text("aws.s3.bucket", bucket);
+        }
+        if let Some(key) = &self.key {
+            details.text("aws.s3.key", key);
+        }
+        details.text("s3_mirror.request_id", &*self.id);
+        details.number("s3_mirror.size", self.bytes);
+        details.text("s3_mirror.mirror_status", self.mirror_status());
+        if self.status.is_server_error() {
+            details.text("error.type", self.status.as_str());
+            details.failed(self.error.clone().unwrap_or_default());
+        }
+        spans.end(begun, details);
     }
 
     /// A write that main accepted is pending until the mirror confirms it; nothing else is
@@ -69,13 +110,15 @@ impl Drop for Record {
     fn drop(&mut self) {
         let took: Duration = self.started.elapsed();
         self.metrics.request(&self.method, self.status, took);
+        let operation = self.operation.map_or("Unknown", |operation| operation.name);
+        self.end_span(operation);
         tracing::info!(
             bucket = self.bucket.as_deref().unwrap_or_default(),
             key = self.key.as_deref().unwrap_or_default(),
             method = self.method.as_str(),
             size = self.bytes,
             mirror_status = self.mirror_status(),
-            operation = self.operation.map_or("Unknown", |operation| operation.name),
+            operation,
             status = self.status.as_u16(),
             duration_ms = milliseconds(took),
             request_id = &*self.id,
