@@ -80,6 +80,7 @@ def test_the_charts_own_values_reach_the_proxy():
         {"postgresql": parts, "admin": {"token": "0123456789abcdef"}},
         test_chart.GUARDED,
         {"database": {"enabled": False}},
+        {"events": {"webhookUrl": "https://hooks.example", "webhookSecret": "s" * 16}},
     ):
         docs = helm(over)
         [container] = [c for pod in pods(docs) for c in containers(pod) if is_proxy(c)]
