@@ -14,6 +14,7 @@ mod jobs;
 mod page;
 mod parked;
 mod room;
+mod saved;
 mod status;
 mod verdict;
 
@@ -21,7 +22,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::extract::State;
@@ -32,7 +32,6 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tower::ServiceBuilder;
 use tower::limit::ConcurrencyLimitLayer;
 
@@ -40,22 +39,18 @@ use crate::config::env::Shown;
 use crate::events::Receiver;
 use crate::inventory::browse::Browser;
 use crate::journal::events::EventFigures;
-use crate::journal::{Figures, Journal, now_ms};
+use crate::journal::operator::{BucketFigures, Reason};
+use crate::journal::{Counted, Journal, now_ms};
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
 use crate::reconcile::jobs::Jobs;
 use crate::upstream::Upstream;
 use guard::Guard;
 use room::Room;
+use saved::Saved;
 
 /// Requests answered at a time; more wait.
 const CONCURRENCY: usize = 32;
-/// For metrics, figures are counted anew unless counting is expensive: then for this many times the time it
-/// took, so that a large backlog and an eager scraper cannot keep the disk busy.
-const FIGURES_SHARE: u32 = 10;
-/// Counting that is cheaper than this is never saved up.
-const FIGURES_CHEAP: Duration = Duration::from_millis(20);
-
 /// What the admin port tells about.
 #[derive(Clone)]
 pub struct Admin {
@@ -98,9 +93,10 @@ struct Inner {
     parts: Parts,
     started_ms: i64,
     ready: AtomicBool,
-    saved: tokio::sync::Mutex<Option<((Figures, EventFigures), Instant)>>,
     history: history::History,
     knocked: tokio::sync::Mutex<Option<status::Knocked>>,
+    reasons: Saved<Vec<Reason>>,
+    waiting: Saved<Vec<BucketFigures>>,
     counted: ArcSwap<buckets::Counted>,
     counting: tokio::sync::Mutex<()>,
 }
@@ -113,9 +109,10 @@ impl Admin {
                 parts,
                 started_ms: now_ms(),
                 ready: AtomicBool::new(false),
-                saved: tokio::sync::Mutex::new(None),
                 history: history::History::default(),
                 knocked: tokio::sync::Mutex::new(None),
+                reasons: Saved::default(),
+                waiting: Saved::default(),
                 counted: ArcSwap::default(),
                 counting: tokio::sync::Mutex::new(()),
             }),
@@ -170,43 +167,19 @@ impl Admin {
         }
     }
 
-    /// The journal's figures, counted now.
-    pub async fn figures(&self) -> Result<Figures, Unavailable> {
-        self.inner.parts.journal.figures().await.map_err(|error| {
+    /// What the journal holds now; cheap, however much that is.
+    async fn figures(&self) -> Result<Counted, Unavailable> {
+        let (figures, events) = self.inner.parts.journal.counted().await.map_err(|error| {
             tracing::error!(%error, "cannot count the journal");
             Unavailable
-        })
-    }
-
-    /// What waits for the receiver of events, counted now; nothing where there is none.
-    pub async fn event_figures(&self) -> Result<EventFigures, Unavailable> {
-        if self.inner.parts.events.is_none() {
-            return Ok(EventFigures::default());
-        }
-        self.inner.parts.journal.event_figures().await.map_err(|error| {
-            tracing::error!(%error, "cannot count the events of the journal");
-            Unavailable
-        })
+        })?;
+        // Where nobody is told of events any more, those of before are nobody's matter.
+        let told = self.inner.parts.events.is_some();
+        Ok((figures, if told { events } else { EventFigures::default() }))
     }
 
     async fn room(&self) -> Option<Room> {
         Room::of(self.inner.parts.data_dir.clone()).await
-    }
-
-    /// The journal's figures, perhaps saved up from a moment ago when counting is expensive.
-    async fn figures_for_scraping(&self) -> Result<(Figures, EventFigures), Unavailable> {
-        let mut saved = self.inner.saved.lock().await;
-        let begun = Instant::now();
-        if let Some((figures, until)) = &*saved
-            && begun < *until
-        {
-            return Ok(figures.clone());
-        }
-        let figures = (self.figures().await?, self.event_figures().await?);
-        let took = begun.elapsed();
-        *saved = (took > FIGURES_CHEAP)
-            .then(|| (figures.clone(), Instant::now() + took * FIGURES_SHARE));
-        Ok(figures)
     }
 }
 
@@ -237,7 +210,7 @@ fn age_seconds(oldest_ms: Option<i64>) -> f64 {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
-    let (figures, events) = admin.figures_for_scraping().await?;
+    let (figures, events) = admin.figures().await?;
     let parts = &admin.inner.parts;
     let gauges = &parts.metrics.journal;
     gauges.pending_operations.set(figures.pending_operations);

@@ -39,7 +39,21 @@ const CANCELLED: u8 = 4;
 ///
 /// Configuration is read from environment variables; see docs/configuration.md.
 #[derive(Parser)]
-#[command(name = "s3-mirror", version, about)]
+#[command(
+    name = "s3-mirror",
+    version,
+    about,
+    after_help = "\
+Examples:
+  s3-mirror dev                         everything on this machine, nothing else needed
+  s3-mirror doctor                      before the first day: what will be mirrored, and what not
+  s3-mirror                             the proxy, as the environment says
+  s3-mirror status                      is the mirror behind, why, and what is to be done
+  s3-mirror help verify                 one command, with its examples and exit codes
+
+Exit codes: 0 it went well; 2 wrong command line; 64 wrong settings; 69 it cannot start, or what it
+needs cannot be reached; 77 wrong or missing token. Each command tells those of its own."
+)]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
@@ -48,6 +62,17 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// Run the proxy (the default)
+    #[command(after_help = "\
+Runs until SIGTERM or SIGINT: then it takes no more requests, ends those under way, and settles what
+it can within DRAIN_TIMEOUT_SECONDS; what is left is in the journal. A second signal ends it at once.
+
+Examples:
+  MAIN_S3_ENDPOINT=https://s3.eu-central-1.amazonaws.com MIRROR_S3_ENDPOINT=https://s3.example.com \\
+    s3-mirror serve
+  set -a; . ./s3-mirror.env; s3-mirror serve
+
+Exit codes: 0 ended by a signal, and orderly; 64 wrong settings, each told on stderr; 69 it cannot
+start: a port is taken, or the journal is in use or unreadable.")]
     Serve,
     /// Run the proxy with two embedded S3 stores: nothing else is needed
     Dev(DevArgs),
@@ -68,6 +93,12 @@ enum Command {
     /// Let deletes that were held back from the mirror be made there
     Release(operate::ReleaseArgs),
     /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  s3-mirror completions bash > /etc/bash_completion.d/s3-mirror
+  s3-mirror completions zsh > \"${fpath[1]}/_s3-mirror\"
+
+Exit codes: 0 printed; 2 no such shell.")]
     Completions {
         /// bash, zsh, fish, elvish or powershell
         shell: clap_complete::Shell,
@@ -89,6 +120,17 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(after_help = "\
+For a look at it, and for tests of applications: any keys are taken, buckets are made on first use.
+MIRROR_*, TEE_* and the like are read from the environment, as `serve` does; nothing has to be set.
+
+Examples:
+  s3-mirror dev
+  s3-mirror dev --data-dir /tmp/s3 --listen 127.0.0.1:8081 --admin 127.0.0.1:9091
+  aws --endpoint-url http://127.0.0.1:8080 s3 cp file s3://bucket/key
+
+Exit codes: 0 ended by a signal; 64 wrong settings; 69 it cannot start: a port is taken, or the
+directory is in use.")]
 struct DevArgs {
     /// Where everything is kept
     #[arg(long, default_value = "./data/dev")]
@@ -108,6 +150,14 @@ struct DevArgs {
 }
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  s3-mirror store --listen 127.0.0.1:9001 --data-dir /tmp/main --access-key k --secret-key secret
+  s3-mirror store --listen 0.0.0.0:9002 --data-dir /data --access-key k --secret-key secret \\
+    --domain s3.localhost:9002 --fsync
+
+Exit codes: 0 ended by a signal; 69 it cannot start: the port is taken, or the directory cannot be
+used.")]
 struct StoreArgs {
     /// Where S3 is served
     #[arg(long)]
@@ -267,5 +317,67 @@ async fn store(args: StoreArgs) -> ExitCode {
     match dev::serve_store(config, args.listen, stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => cannot_start(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command that can be typed, with its whole name.
+    fn commands(command: &clap::Command, name: &str, found: &mut Vec<(String, String)>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        found.push((name.to_owned(), help));
+        for below in command.get_subcommands() {
+            commands(below, &format!("{name} {}", below.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_examples_of_itself_and_tells_its_exit_codes() {
+        let mut found = Vec::new();
+        commands(&CommandLine::command(), "s3-mirror", &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        for (name, help) in &found {
+            let examples = help.split_once("Example").map_or("", |(_, examples)| examples);
+            assert!(examples.contains(name.as_str()), "{name} has no example of itself:\n{help}");
+            assert!(help.contains("Exit codes: 0 "), "{name} tells no exit codes:\n{help}");
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_command_line_that_would_be_taken() {
+        let mut found = Vec::new();
+        commands(&CommandLine::command(), "s3-mirror", &mut found);
+        let mut tried = 0;
+        for (name, help) in &found {
+            let examples = help.split_once("Example").map_or("", |(_, examples)| examples);
+            for line in examples.lines().filter(|line| line.starts_with("  ")) {
+                // What stands behind several spaces is a remark; what pipes lead to is not ours.
+                let Some((_, ours)) = line.split_once("s3-mirror") else { continue };
+                let ours = ours.split("   ").next().unwrap_or_default();
+                let ours = ours.split(['|', '>']).next().unwrap_or_default();
+                if line.trim_start().starts_with("kubectl")
+                    || line.trim_end().ends_with('\\')
+                    || ours.starts_with('.')
+                {
+                    continue;
+                }
+                // What stands between quotes is one word.
+                let words = ours.split('\'').enumerate().flat_map(|(at, part)| {
+                    let quoted = at % 2 == 1;
+                    let split = (!quoted).then(|| part.split_whitespace());
+                    quoted.then_some(part).into_iter().chain(split.into_iter().flatten())
+                });
+                let parsed = CommandLine::try_parse_from(std::iter::once("s3-mirror").chain(words));
+                if let Err(error) = parsed
+                    && !matches!(error.kind(), clap::error::ErrorKind::DisplayHelp)
+                {
+                    panic!("an example of {name} is not taken: {line}\n{error}");
+                }
+                tried += 1;
+            }
+        }
+        assert!(tried > 40, "only {tried} examples were found");
     }
 }

@@ -37,6 +37,7 @@ pub mod operator;
 mod pending;
 mod rows;
 mod store;
+mod tally;
 mod writer;
 
 use std::collections::HashMap;
@@ -57,7 +58,9 @@ use entry::{Entry, Facts, NewIntent, ObjectKey, PartLayout, Sequence};
 pub use held::FOREVER;
 use intake::Landing;
 use lane::{Item, Lane};
-pub use store::{Figures, Recovered};
+pub use store::Recovered;
+use tally::Tally;
+pub use tally::{Counted, Figures};
 pub use writer::AppendError;
 use writer::{Command, Writer};
 
@@ -324,6 +327,9 @@ impl Journal {
             store::recover(&mut db, settings.inventory, &RECHECK_AFTER_MS.map(|after| now + after))
                 .await
                 .map_err(unreadable)?;
+        // Counted before there are requests to wait for it.
+        let mut tally = Tally::default();
+        tally.read(&mut db).await.map_err(unreadable)?;
         let reader = store::open_reader(&path).await.map_err(unreadable)?;
         let (commands, receiver) = mpsc::channel(writer::QUEUE);
         let health = Arc::new(Health::default());
@@ -354,6 +360,7 @@ impl Journal {
             inventory: settings.inventory,
             health,
             db: Some(db),
+            tally,
             commands: receiver,
             urgent: urgent.clone(),
         };
@@ -395,11 +402,27 @@ impl Journal {
         self.shared.next.load(Ordering::Relaxed)
     }
 
-    /// What the journal holds, counted now: everything said before is part of it.
-    pub async fn figures(&self) -> Result<Figures, sqlx::Error> {
-        self.flush().await;
+    /// What the journal holds now: everything said before is part of it. Cheap with any backlog.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn counted(&self) -> Result<Counted, sqlx::Error> {
+        let (done, counted) = oneshot::channel();
+        self.send(Command::Count { done }).await;
+        if let Ok(Some(counted)) = counted.await {
+            return Ok(counted);
+        }
+        // The file cannot be written, or the writer has ended; it may be readable all the same.
         let mut reader = self.shared.reader.lock().await;
-        store::figures(&mut reader).await
+        tally::count(&mut reader).await
+    }
+
+    /// [`Journal::counted`] of the entries.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn figures(&self) -> Result<Figures, sqlx::Error> {
+        self.counted().await.map(|(figures, _)| figures)
     }
 }
 

@@ -57,7 +57,7 @@ struct Bucket {
 
 /// `GET /api/v1/buckets`
 pub(super) async fn buckets(State(admin): State<Admin>) -> Result<Json<Answer>, Fault> {
-    let figures = admin.inner.parts.journal.bucket_figures().await?;
+    let figures = admin.inner.waiting.or(admin.inner.parts.journal.bucket_figures()).await?;
     let counted = admin.count().await;
     let mut buckets: BTreeMap<String, Bucket> = BTreeMap::new();
     for totals in counted.totals {

@@ -102,7 +102,7 @@ impl Admin {
 
     /// This moment; `None` while the journal cannot be read.
     pub(super) async fn sample(&self) -> Option<Sample> {
-        let (figures, _) = self.figures_for_scraping().await.ok()?;
+        let (figures, _) = self.figures().await.ok()?;
         let metrics = &self.inner.parts.metrics;
         let (requests, failed_requests) = metrics.requests_and_failures();
         Some(Sample {

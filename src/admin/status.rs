@@ -31,8 +31,7 @@ const REASONS_MAX: u32 = 5;
 
 /// `GET /api/v1/status`
 pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Value>, Fault> {
-    let figures = admin.figures().await.map_err(|_| unreadable())?;
-    let events = admin.event_figures().await.map_err(|_| unreadable())?;
+    let (figures, events) = admin.figures().await.map_err(|_| unreadable())?;
     let parts = &admin.inner.parts;
     Ok(Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -139,7 +138,7 @@ pub(super) async fn health(
     query: Result<Query<Late>, QueryRejection>,
 ) -> Result<Json<Value>, Fault> {
     let late_seconds = query?.late_seconds.unwrap_or(LATE_SECONDS);
-    let reasons = admin.inner.parts.journal.reasons(REASONS_MAX).await?;
+    let reasons = admin.inner.reasons.or(admin.inner.parts.journal.reasons(REASONS_MAX)).await?;
     let knocked = admin.knock().await;
     let known = admin.known(&knocked, &reasons).await?;
     let findings = verdict::findings(&known, late_seconds);
@@ -163,7 +162,7 @@ pub(super) struct Late {
 
 impl Admin {
     async fn known(&self, knocked: &Knocked, reasons: &[Reason]) -> Result<Known, Fault> {
-        let (figures, events) = self.figures_for_scraping().await.map_err(|_| unreadable())?;
+        let (figures, events) = self.figures().await.map_err(|_| unreadable())?;
         let parts = &self.inner.parts;
         let error = |reach: &Reach| reach.error.as_ref().map(|e| format!("{}: {e}", reach.address));
         let most = |state: &str| {

@@ -25,6 +25,13 @@ const NAMED_MAX: u64 = 1000;
 
 /// Arguments of `inventory`.
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  s3-mirror inventory import --bucket photos
+  s3-mirror inventory check
+  s3-mirror inventory export --format csv --output objects.csv
+
+Exit codes: 0 done; those of each command: `s3-mirror inventory check --help`.")]
 pub(super) struct InventoryArgs {
     #[command(subcommand)]
     action: Action,

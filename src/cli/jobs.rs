@@ -93,7 +93,10 @@ pub(super) struct VerifyArgs {
 Examples:
   s3-mirror jobs                                  what runs and what has ended
   s3-mirror jobs watch verify-20261121T120000Z-1a2b
-  s3-mirror jobs cancel verify-20261121T120000Z-1a2b")]
+  s3-mirror jobs cancel verify-20261121T120000Z-1a2b
+
+Exit codes: 0 listed; 69 the service cannot be reached. Those of watching and cancelling:
+`s3-mirror jobs watch --help`, `s3-mirror jobs cancel --help`.")]
 pub(super) struct JobsArgs {
     #[command(subcommand)]
     action: Option<Action>,
@@ -107,11 +110,26 @@ pub(super) struct JobsArgs {
 #[derive(Subcommand)]
 enum Action {
     /// Watch a job to its end
+    #[command(after_help = "\
+Example:
+  s3-mirror jobs watch verify-20261121T120000Z-1a2b
+
+Exit codes: 0 it is done, and a verification agrees; 1 a verification found that they differ;
+3 it failed, or some keys could not be compared or mirrored, or there is no such job;
+4 it was cancelled; 69 the service cannot be reached; 130 left by Ctrl-C (the job goes on).")]
     Watch {
         /// Name of the job
         id: String,
     },
     /// End a job
+    #[command(after_help = "\
+What the job has handed to the journal is still done.
+
+Example:
+  s3-mirror jobs cancel verify-20261121T120000Z-1a2b
+
+Exit codes: 0 it ends; 3 there is no such job, or it has ended; 69 the service cannot be reached;
+77 wrong or missing token.")]
     Cancel {
         /// Name of the job
         id: String,

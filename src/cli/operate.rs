@@ -149,7 +149,10 @@ pub(super) struct PauseArgs {
 #[derive(Args, Debug)]
 #[command(
     after_help = "Exit codes: 0 mirroring goes on, 1 it was not paused, 69 the service cannot \
-be reached, 77 wrong or missing token."
+be reached, 77 wrong or missing token.
+
+Example:
+  s3-mirror resume"
 )]
 pub(super) struct ResumeArgs {
     #[command(flatten)]

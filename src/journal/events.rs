@@ -105,7 +105,7 @@ pub(super) struct Aftermath {
 pub struct EventFigures {
     /// Events that have not been delivered, refused ones left out.
     pub pending: i64,
-    /// When the oldest of them was accepted, milliseconds since 1970.
+    /// When the first in line was accepted, milliseconds since 1970.
     pub oldest_pending_ms: Option<i64>,
     /// Events that the receiver refuses by themselves.
     pub refused: i64,
@@ -224,27 +224,13 @@ impl Journal {
         self.send(Command::EventAftermath(Box::new(aftermath))).await;
     }
 
-    /// What waits, counted now.
+    /// [`Journal::counted`] of the events.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
     pub async fn event_figures(&self) -> Result<EventFigures, sqlx::Error> {
-        self.flush().await;
-        self.shared.events_desk.ask(async |db| figures(db).await).await
+        self.counted().await.map(|(_, events)| events)
     }
-}
-
-async fn figures(db: &mut SqliteConnection) -> Result<EventFigures, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT count(*) FILTER (WHERE state = 0), min(accepted_ms) FILTER (WHERE state = 0),
-                count(*) FILTER (WHERE state = 1), max(error) FILTER (WHERE state = 1)
-         FROM event",
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(EventFigures {
-        pending: row.try_get(0)?,
-        oldest_pending_ms: row.try_get(1)?,
-        refused: row.try_get(2)?,
-        error: row.try_get(3)?,
-    })
 }
 
 fn event(row: &SqliteRow) -> Result<Event, sqlx::Error> {

@@ -181,7 +181,7 @@ impl Pending {
             Command::Event(event) => later.events.push(*event),
             Command::EventAftermath(left) => later.events_left.push(*left),
             Command::EventsDelivered { ids } => later.events_delivered.extend(ids),
-            Command::Flush { .. } => {}
+            Command::Flush { .. } | Command::Count { .. } => {}
         }
     }
 }

@@ -41,6 +41,7 @@ const SCHEMA: &[&str] = &[
         WHERE inventory = 3",
     "CREATE INDEX IF NOT EXISTS entry_trouble ON entry(bucket, key, sequence) WHERE mirror >= 2",
     super::held::INDEX,
+    super::tally::INDEX,
     // Keys whose request may still take effect although its answer never came.
     "CREATE TABLE IF NOT EXISTS recheck (
         due_ms INTEGER NOT NULL, bucket TEXT NOT NULL, key TEXT NOT NULL,
@@ -80,6 +81,8 @@ fn options(path: &Path, sync: JournalSync) -> SqliteConnectOptions {
             JournalSync::Off => SqliteSynchronous::Off,
         })
         .pragma("journal_size_limit", "67108864")
+        // The tally, and whatever a statement puts aside: there need be no directory for it.
+        .pragma("temp_store", "memory")
         .busy_timeout(BUSY_TIMEOUT)
         .disable_statement_logging()
 }
@@ -328,54 +331,4 @@ pub(super) async fn parts(
         .bind(upload_id)
         .fetch_all(db)
         .await
-}
-
-/// Figures that operators watch, all read from the journal itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Figures {
-    /// Entries main accepted and the mirror has not confirmed, parked ones left out.
-    pub pending_operations: i64,
-    /// Their bytes, as far as known.
-    pub pending_bytes: i64,
-    /// When the oldest of them was accepted, milliseconds since 1970.
-    pub oldest_pending_ms: Option<i64>,
-    /// Entries stopped by a permanent error.
-    pub parked: i64,
-    /// Deletes set aside: delayed, or held by the mass-delete brake.
-    pub held_deletes: i64,
-    /// Rows the inventory has not written.
-    pub pending_rows: i64,
-    /// Rows the inventory can never store.
-    pub parked_rows: i64,
-    /// Intents whose request is under way, and entries whose outcome main has not yet been
-    /// asked about.
-    pub unsettled_intents: i64,
-}
-
-/// Reads the figures in one pass.
-pub(super) async fn figures(db: &mut SqliteConnection) -> Result<Figures, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT count(*) FILTER (WHERE state > 0 AND mirror IN (0, 2)),
-                coalesce(sum(bytes) FILTER (WHERE state > 0 AND mirror IN (0, 2)), 0),
-                min(accepted_ms) FILTER (WHERE state > 0 AND mirror IN (0, 2)),
-                count(*) FILTER (WHERE mirror = 3),
-                count(*) FILTER (WHERE state > 0
-                    AND (inventory = 0 OR (inventory = 1 AND mirror = 1))),
-                count(*) FILTER (WHERE inventory = 3),
-                count(*) FILTER (WHERE state = 0 OR (state = 2 AND mirror = 0)),
-                count(*) FILTER (WHERE mirror = 4)
-         FROM entry",
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(Figures {
-        pending_operations: row.try_get(0)?,
-        pending_bytes: row.try_get(1)?,
-        oldest_pending_ms: row.try_get(2)?,
-        parked: row.try_get(3)?,
-        pending_rows: row.try_get(4)?,
-        parked_rows: row.try_get(5)?,
-        unsettled_intents: row.try_get(6)?,
-        held_deletes: row.try_get(7)?,
-    })
 }

@@ -22,6 +22,7 @@ use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
 use super::events::{Aftermath, Event};
 use super::operator::Operation;
 use super::pending::{Later, Pending};
+use super::tally::{Counted, Tally};
 use super::{held, store};
 use crate::config::JournalSync;
 
@@ -86,6 +87,7 @@ pub(super) enum Command {
     EventsDelivered { ids: Vec<Sequence> },
     Operate { operation: Operation, done: Option<Done> },
     Flush { done: Done },
+    Count { done: oneshot::Sender<Option<Counted>> },
 }
 
 pub(super) struct Writer {
@@ -94,6 +96,7 @@ pub(super) struct Writer {
     pub(super) inventory: bool,
     pub(super) health: Arc<Health>,
     pub(super) db: Option<SqliteConnection>,
+    pub(super) tally: Tally,
     pub(super) commands: mpsc::Receiver<Command>,
     /// Told of commands that somebody waits for.
     pub(super) urgent: Arc<Notify>,
@@ -104,6 +107,7 @@ impl Writer {
     pub(super) async fn run(mut self) {
         let mut pending = Pending::default();
         let mut waiting: Vec<Done> = Vec::new();
+        let mut asking: Vec<oneshot::Sender<Option<Counted>>> = Vec::new();
         let mut arrived = Vec::with_capacity(BATCH_MAX);
         // When what nobody waits for is written at the latest.
         let mut due: Option<Instant> = None;
@@ -126,11 +130,12 @@ impl Writer {
                             done => waiting.extend(done),
                         }
                     }
-                    Command::Flush { .. } => flush = true,
+                    Command::Flush { .. } | Command::Count { .. } => flush = true,
                     _ => {}
                 }
                 match command {
                     Command::Flush { done } => waiting.push(done),
+                    Command::Count { done } => asking.push(done),
                     command => pending.take(command),
                 }
             }
@@ -149,6 +154,14 @@ impl Writer {
             due = (pending.len() > 0).then(|| due.filter(|_| !all).unwrap_or(now + LAZY));
             for done in waiting.drain(..) {
                 answer(done, if failed { Err(AppendError::Unavailable) } else { Ok(()) });
+            }
+            if !asking.is_empty() {
+                let counted = if failed { None } else { self.count().await };
+                for done in asking.drain(..) {
+                    if done.send(counted.clone()).is_err() {
+                        tracing::trace!("nobody waits for the figures any more");
+                    }
+                }
             }
             if !open {
                 break;
@@ -196,11 +209,35 @@ impl Writer {
             Ok(()) => self.health.recovered(),
             Err(error) => {
                 self.health.failed(error);
-                // The connection may be beyond use; the next try begins with a new one.
-                self.db = None;
+                self.reopen();
             }
         }
         result.is_ok()
+    }
+
+    /// The connection may be beyond use: the next try begins with a new one.
+    fn reopen(&mut self) {
+        self.db = None;
+        self.tally = Tally::default();
+    }
+
+    /// The figures of what is on disk; none where the file cannot be read.
+    async fn count(&mut self) -> Option<Counted> {
+        let counted = self.try_count().await;
+        counted
+            .inspect_err(|error| {
+                tracing::warn!(%error, "the journal cannot be counted where it is written");
+                self.reopen();
+            })
+            .ok()
+    }
+
+    async fn try_count(&mut self) -> Result<Counted, sqlx::Error> {
+        let db = match &mut self.db {
+            Some(db) => db,
+            none => none.insert(store::open_writer(&self.path, self.sync).await?),
+        };
+        self.tally.read(db).await
     }
 
     async fn try_write(&mut self, pending: &Pending, all: bool) -> Result<(), sqlx::Error> {
@@ -224,7 +261,10 @@ impl Command {
     pub(super) fn urgent(&self) -> bool {
         matches!(
             self,
-            Self::Append { done: Some(_), .. } | Self::Operate { .. } | Self::Flush { .. }
+            Self::Append { done: Some(_), .. }
+                | Self::Operate { .. }
+                | Self::Flush { .. }
+                | Self::Count { .. }
         )
     }
 }
