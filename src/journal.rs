@@ -38,6 +38,7 @@ mod pending;
 mod rows;
 mod store;
 mod tally;
+pub mod uploads;
 mod writer;
 
 use std::collections::HashMap;

@@ -18,12 +18,14 @@ mod large;
 mod layout;
 mod lineage;
 mod lock;
+mod multipart;
 mod pace;
 mod parts;
 mod pause;
 mod replicate;
 mod restore;
 mod retry;
+mod uploads;
 mod versioning;
 mod versions;
 mod write;
@@ -48,6 +50,7 @@ pub use pause::Paused;
 use replicate::{Done, Naming, Replicated, Replicator};
 pub use restore::{RestoreError, Restorer};
 use retry::Failure;
+use uploads::Uploads;
 use write::Writer;
 
 /// After this time a write whose answer never came from the mirror is looked at again: it may
@@ -76,6 +79,7 @@ pub struct Mirror {
     metrics: Metrics,
     replicator: Replicator,
     deletes: Arc<Deletes>,
+    uploads: Arc<Uploads>,
     breaker: Breaker,
     gate: pause::Gate,
     large: Large,
@@ -96,6 +100,7 @@ impl Mirror {
         let writer = Writer::new(mirror.clone(), pace, workers);
         let default_type = ArcSwapOption::empty();
         let deletes = Arc::new(Deletes::new(journal.clone(), &mirroring, known_keys));
+        let uploads = Arc::new(Uploads::new(Some(journal.clone())));
         let replicator = Replicator {
             main,
             mirror,
@@ -108,11 +113,22 @@ impl Mirror {
             acl: mirroring.acl,
             object_lock: mirroring.object_lock,
             put_bytes_max: mirroring.put_bytes_max,
+            uploads: uploads.clone(),
             versioning: mirroring.versions.then(|| versioning::Versioning::new(journal.clone())),
         };
         let (breaker, gate) = (Breaker::default(), pause::Gate::new());
         let large = Large::new(workers);
-        Arc::new(Self { journal, metrics, replicator, deletes, breaker, gate, large, spans })
+        Arc::new(Self {
+            journal,
+            metrics,
+            replicator,
+            deletes,
+            uploads,
+            breaker,
+            gate,
+            large,
+            spans,
+        })
     }
 
     /// One worker; runs until it is dropped.
@@ -182,16 +198,29 @@ impl Mirror {
         self.deletes.release(bucket).await
     }
 
-    /// Finds the brakes and the pause of the previous run; to be called before the first worker
-    /// starts.
+    /// Finds the brakes, the pause and the uploads of the previous run; to be called before the
+    /// first worker starts.
     pub async fn recover(&self) -> Result<(), sqlx::Error> {
         self.gate.recover(&self.journal).await?;
+        self.uploads.recover().await?;
         self.deletes.recover().await
     }
 
-    /// Looks after what was released; runs until it is dropped.
+    /// Looks after what was released, and after uploads that nobody is at; runs until it is dropped.
     pub async fn watch(self: Arc<Self>) {
-        self.deletes.sweep().await;
+        tokio::join!(self.deletes.sweep(), self.clear_uploads());
+    }
+
+    async fn clear_uploads(&self) {
+        loop {
+            let number = self.uploads.next_due().await;
+            self.gate.pass().await;
+            // A mirror that is away is left to those who knock.
+            while self.breaker.is_open() {
+                tokio::time::sleep(uploads::REST).await;
+            }
+            self.uploads.clear(number, &self.replicator).await;
+        }
     }
 
     /// Has a person stopped mirroring?

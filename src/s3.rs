@@ -16,5 +16,6 @@ pub mod operation;
 pub mod report;
 pub mod state;
 pub mod trace;
+pub mod uploads;
 pub mod versions;
 pub mod xml;

@@ -10,9 +10,10 @@ use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
 use super::entry::{NewIntent, Sequence};
-use super::events;
 use super::operator::{self, Operation};
 use super::pending::{Later, Trouble, Written};
+use super::uploads::MirrorUpload;
+use super::{events, uploads};
 
 const INSERT: &str = "INSERT OR REPLACE INTO entry
     (sequence, bucket, key, change, accepted_ms, request_id, facts, inventory)
@@ -200,6 +201,17 @@ impl Batch {
         self.add(RECHECKED, rechecked);
         self.add(PART, parts);
         self.add(UPLOAD_ENDED, ended);
+        let [mut noted, mut over] = std::array::from_fn(|_| Rows::new());
+        for (number, upload) in &later.mirror_uploads {
+            match upload.as_deref() {
+                Some(MirrorUpload { bucket, key, id, begun_ms }) => {
+                    noted.push((number, bucket, key, id, begun_ms))?;
+                }
+                None => over.push(number)?,
+            }
+        }
+        self.add(uploads::NOTE, noted);
+        self.add(uploads::OVER, over);
         if later.hasten {
             self.sql.push_str(HASTEN);
             self.sql.push(';');

@@ -10,6 +10,7 @@ use super::events::{Aftermath, Event};
 use super::held::HELD;
 use super::now_ms;
 use super::operator::Operation;
+use super::uploads::MirrorUpload;
 use super::writer::{Aside, Command};
 
 /// `entry.mirror` of what waits for its next try.
@@ -93,6 +94,8 @@ pub(super) struct Later {
     pub(super) rechecked: Vec<(i64, ObjectKey)>,
     pub(super) parts: Vec<PartSize>,
     pub(super) uploads_ended: Vec<String>,
+    /// Uploads on the mirror, by their number; none: it is over.
+    pub(super) mirror_uploads: HashMap<i64, Option<Box<MirrorUpload>>>,
     pub(super) unholds: Vec<(String, i64)>,
     /// What operators asked for; it comes last.
     pub(super) operations: Vec<Operation>,
@@ -110,6 +113,7 @@ impl Later {
             + self.rechecked.len()
             + self.parts.len()
             + self.uploads_ended.len()
+            + self.mirror_uploads.len()
             + self.unholds.len()
             + self.operations.len()
             + usize::from(self.hasten)
@@ -177,6 +181,9 @@ impl Pending {
                 later.parts.push(PartSize { upload_id, number, etag, size, at_ms });
             }
             Command::UploadEnded { upload_id } => later.uploads_ended.push(upload_id),
+            Command::MirrorUpload { number, upload } => {
+                later.mirror_uploads.insert(number, upload);
+            }
             Command::Hasten => later.hasten = true,
             Command::Event(event) => later.events.push(*event),
             Command::EventAftermath(left) => later.events_left.push(*left),

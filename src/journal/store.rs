@@ -4,7 +4,7 @@
 //! `entry.inventory` is 0 not written, 1 written as not yet mirrored, 2 nothing left to write,
 //! 3 parked. A row leaves when the mirror has confirmed it and nothing is left to write.
 //!
-//! All SQL of the journal is here, in `batch`, which writes, in `held`, `events` and `operator::sql`.
+//! All SQL of the journal is here, in `batch`, which writes, in `held`, `events`, `uploads` and `operator::sql`.
 
 use std::path::Path;
 
@@ -14,8 +14,8 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Row as _};
 
 use super::entry::{Entry, Facts, ObjectKey, Sequence};
-use super::events;
 use super::held::HELD;
+use super::{events, uploads};
 use crate::config::JournalSync;
 use crate::s3::operation::Change;
 
@@ -99,7 +99,9 @@ pub(super) async fn open_writer(
             format!("written by a newer version (format {version}, this is {VERSION})").into(),
         ));
     }
-    for statement in SCHEMA.iter().chain(super::operator::SCHEMA).chain(events::SCHEMA) {
+    for statement in
+        SCHEMA.iter().chain(super::operator::SCHEMA).chain(events::SCHEMA).chain(uploads::SCHEMA)
+    {
         sqlx::query(*statement).execute(&mut db).await?;
     }
     sqlx::query("PRAGMA user_version = 1").execute(&mut db).await?;

@@ -23,6 +23,7 @@ use super::events::{Aftermath, Event};
 use super::operator::Operation;
 use super::pending::{Later, Pending};
 use super::tally::{Counted, Tally};
+use super::uploads::MirrorUpload;
 use super::{held, store};
 use crate::config::JournalSync;
 
@@ -81,6 +82,7 @@ pub(super) enum Command {
     Rechecked { object: ObjectKey, due_ms: i64 },
     Part { upload_id: String, number: u32, etag: String, size: u64, at_ms: i64 },
     UploadEnded { upload_id: String },
+    MirrorUpload { number: i64, upload: Option<Box<MirrorUpload>> },
     Hasten,
     Event(Box<Event>),
     EventAftermath(Box<Aftermath>),

@@ -3,6 +3,7 @@
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 
 use super::layout::{default_layout, equal_parts};
+use super::multipart::PARTS_AT_ONCE;
 use super::replicate::{Replicator, Subject, kept_body};
 use super::retry::Failure;
 use super::write::{Place, Tags};
@@ -10,9 +11,6 @@ use crate::journal::entry::PartLayout;
 use crate::s3::state::ObjectState;
 use crate::tee::TeedBody;
 use crate::upstream::{empty, sized};
-
-/// Parts of one object copied at a time.
-pub(super) const PARTS_AT_ONCE: usize = 4;
 
 impl Replicator {
     /// The part boundaries to copy by; `None` for one request.
@@ -65,7 +63,19 @@ impl Replicator {
         kept: Option<&[TeedBody]>,
         (place, tags): (Place<'_>, &Tags),
     ) -> Result<(), Failure> {
-        let upload_id = self.writer.begin(place, &self.headers(state)?, tags).await?;
+        let headers = self.headers(state)?;
+        let mut begun = self.uploads.begin(place).await;
+        let upload_id = match self.writer.begin(place, &headers, tags).await {
+            Ok(upload_id) => upload_id,
+            Err(failure) => {
+                // A plain refusal has begun nothing. Otherwise it is looked for.
+                if !failure.is_late() {
+                    begun.over().await;
+                }
+                return Err(failure);
+            }
+        };
+        begun.named(&upload_id).await;
         let mut first = 0;
         let pieces: Vec<(u32, u64, u64)> = (1..)
             .zip(layout.sizes())
@@ -93,8 +103,16 @@ impl Replicator {
             Ok(parts) => self.writer.complete(place, upload_id, &parts).await,
             Err(failure) => Err(failure),
         };
-        if completed.is_err() {
-            self.writer.abort(place, upload_id).await;
+        match &completed {
+            Ok(()) => begun.over().await,
+            Err(_) => match self.writer.abort(place, upload_id).await {
+                // Parts under way may still arrive, so that it is aborted once more later.
+                Ok(_) => begun.aborted(),
+                Err(error) => {
+                    let Place { bucket, key } = place;
+                    tracing::warn!(bucket, key, %error, "an upload is left on the mirror for now");
+                }
+            },
         }
         completed
     }

@@ -23,6 +23,7 @@ use http_body_util::StreamBody;
 use super::deletes::{Deletes, Judgement};
 use super::large::LARGE_BYTES;
 use super::retry::Failure;
+use super::uploads::Uploads;
 use super::versioning::Versioning;
 use super::versions::Seen;
 use super::write::{Headers, Place, Tags, Writer, bucket_missing};
@@ -64,6 +65,8 @@ pub(super) struct Replicator {
     pub(super) object_lock: bool,
     /// Largest object that is sent in one request.
     pub(super) put_bytes_max: u64,
+    /// Which uploads have been begun.
+    pub(super) uploads: Arc<Uploads>,
     /// Which buckets have versions; without it only the current state of a key is copied.
     pub(super) versioning: Option<Versioning>,
 }

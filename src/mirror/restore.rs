@@ -1,7 +1,8 @@
 //! The way back: copying single keys from the mirror to main, outside the service.
 //!
 //! The same copier as for the way there, with the roles swapped: same part boundaries, headers,
-//! metadata and tags, and the same fence. Nothing is ever deleted on this way.
+//! metadata and tags, and the same fence. Nothing is ever deleted on this way. A multipart upload that
+//! a crash cuts off stays on main: there is no journal that would know of it.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use arc_swap::ArcSwapOption;
 
 use super::pace::Pace;
 use super::replicate::{Done, Naming, Replicator};
+use super::uploads::Uploads;
 use super::write::Writer;
 use crate::config::{Fence, StorageClasses};
 use crate::journal::entry::{Entry, Facts, ObjectKey};
@@ -53,6 +55,7 @@ impl Restorer {
                 deletes: None,
                 storage_classes: StorageClasses::default(),
                 put_bytes_max: PUT_BYTES_MAX,
+                uploads: Arc::new(Uploads::new(None)),
                 versioning: None,
             },
         }

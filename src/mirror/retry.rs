@@ -52,6 +52,11 @@ impl Failure {
         }
     }
 
+    /// May the mirror still do what it was asked?
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self, Self::Late(_))
+    }
+
     /// Can trying again not help? Then the key is parked.
     pub(super) fn is_permanent(&self) -> bool {
         match self {

@@ -22,13 +22,12 @@ use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use md5::Digest as _;
 
+use super::multipart::PARTS_AT_ONCE;
 use super::pace::Pace;
-use super::parts::PARTS_AT_ONCE;
 use super::retry::Failure;
 use crate::config::Quirk;
 use crate::s3::address::{Query, path_style};
 use crate::s3::checksum::ChecksumAlgorithm;
-use crate::s3::state::unquoted;
 use crate::s3::xml;
 use crate::upstream::sign::UNSIGNED_PAYLOAD;
 use crate::upstream::{
@@ -54,13 +53,6 @@ pub(super) struct Place<'a> {
     pub(super) key: &'a str,
 }
 
-/// A part that was uploaded.
-#[derive(Debug)]
-pub(super) struct Part {
-    number: u32,
-    etag: String,
-}
-
 /// Writes to the mirror.
 pub(super) struct Writer {
     mirror: Arc<Upstream>,
@@ -74,13 +66,13 @@ pub(super) struct Writer {
 }
 
 /// A request to the mirror.
-struct Call<'a> {
-    what: &'static str,
-    method: Method,
-    query: &'a [(&'a str, &'a str)],
-    headers: HeaderMap,
-    length: u64,
-    body: Body,
+pub(super) struct Call<'a> {
+    pub(super) what: &'static str,
+    pub(super) method: Method,
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) headers: HeaderMap,
+    pub(super) length: u64,
+    pub(super) body: Body,
 }
 
 impl Writer {
@@ -194,76 +186,11 @@ impl Writer {
         self.call(place, call).await.map(drop)
     }
 
-    /// Begins a multipart upload; yields its ID.
-    pub(super) async fn begin(
+    pub(super) async fn call(
         &self,
         place: Place<'_>,
-        headers: &Headers,
-        tags: &Tags,
-    ) -> Result<String, Failure> {
-        let what = "CreateMultipartUpload";
-        let headers = object_headers(headers, tags)?;
-        let call = Call { headers, ..Call::bare(what, Method::POST, &[("uploads", "")]) };
-        let (_, document) = self.call(place, call).await?;
-        let upload_id = xml::result_document(&document).ok().and_then(|result| result.upload_id);
-        upload_id.ok_or_else(|| Failure::Transient(format!("mirror answered {what} without an ID")))
-    }
-
-    /// Uploads one part.
-    pub(super) async fn part(
-        &self,
-        place: Place<'_>,
-        upload_id: &str,
-        number: u32,
-        length: u64,
-        body: Body,
-    ) -> Result<Part, Failure> {
-        let text = number.to_string();
-        let query = [("partNumber", text.as_str()), ("uploadId", upload_id)];
-        let (what, method, headers) = ("UploadPart", Method::PUT, HeaderMap::new());
-        let call = Call { what, method, query: &query, headers, length, body };
-        let (answer, _) = self.call(place, call).await?;
-        let etag = answer.get("etag").and_then(|etag| etag.to_str().ok());
-        let etag = etag.map(|etag| unquoted(etag).to_owned());
-        let etag =
-            etag.ok_or_else(|| Failure::Transient("mirror answered a part without ETag".into()))?;
-        Ok(Part { number, etag })
-    }
-
-    /// Completes a multipart upload; success is in the body of the answer.
-    pub(super) async fn complete(
-        &self,
-        place: Place<'_>,
-        upload_id: &str,
-        parts: &[Part],
-    ) -> Result<(), Failure> {
-        let what = "CompleteMultipartUpload";
-        let parts = parts.iter().map(|part| (part.number, part.etag.as_str()));
-        let document = xml::complete_document(parts);
-        let query = [("uploadId", upload_id)];
-        let (_, answer) =
-            self.call(place, Call::document(what, Method::POST, &query, document)).await?;
-        match xml::result_document(&answer) {
-            Ok(result) if result.root == "CompleteMultipartUploadResult" => Ok(()),
-            Ok(result) => {
-                let code = result.code.unwrap_or_default();
-                Err(Failure::from_status("mirror", what, 500, &code).late())
-            }
-            Err(_) => Err(Failure::Transient(format!("mirror did not confirm {what}")).late()),
-        }
-    }
-
-    /// Gives up a multipart upload. Failing to only leaves parts behind, which is logged.
-    pub(super) async fn abort(&self, place: Place<'_>, upload_id: &str) {
-        let query = [("uploadId", upload_id)];
-        let call = Call::bare("AbortMultipartUpload", Method::DELETE, &query);
-        if let Err(error) = self.call(place, call).await {
-            let Place { bucket, key } = place;
-            tracing::warn!(bucket, key, %error, "parts are left behind on the mirror");
-        }
-    }
-
-    async fn call(&self, place: Place<'_>, call: Call<'_>) -> Result<(HeaderMap, Bytes), Failure> {
+        call: Call<'_>,
+    ) -> Result<(HeaderMap, Bytes), Failure> {
         let Call { what, method, query, headers, length, body } = call;
         self.pace.request().await;
         let body = self.pace.body(body, length).await;
@@ -333,12 +260,16 @@ impl Writer {
 
 impl<'a> Call<'a> {
     /// A request without body. `Content-Length: 0` is demanded where a body could be.
-    fn bare(what: &'static str, method: Method, query: &'a [(&'a str, &'a str)]) -> Self {
+    pub(super) fn bare(
+        what: &'static str,
+        method: Method,
+        query: &'a [(&'a str, &'a str)],
+    ) -> Self {
         Self { what, method, query, headers: HeaderMap::new(), length: 0, body: empty() }
     }
 
     /// A request with an XML document, and the MD5 that some servers demand of it.
-    fn document(
+    pub(super) fn document(
         what: &'static str,
         method: Method,
         query: &'a [(&'a str, &'a str)],
@@ -417,7 +348,7 @@ where
     }
 }
 
-fn object_headers(headers: &Headers, tags: &Tags) -> Result<HeaderMap, Failure> {
+pub(super) fn object_headers(headers: &Headers, tags: &Tags) -> Result<HeaderMap, Failure> {
     let mut out: HeaderMap = HeaderMap::with_capacity(headers.len() + 1);
     for (name, value) in headers {
         out.append(name.clone(), value.clone());

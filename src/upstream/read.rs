@@ -13,7 +13,7 @@ use crate::config::Quirk;
 use crate::s3::acl::CannedAcl;
 use crate::s3::address::{Query, path_style};
 use crate::s3::state::ObjectState;
-use crate::s3::{versions, xml};
+use crate::s3::{uploads, versions, xml};
 
 /// How long an answer may take to begin.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -195,6 +195,22 @@ impl Reader<'_> {
             }
             StatusCode::NOT_FOUND => Ok(versions::Page::default()),
             status => Err(self.refused("ListObjectVersions", status.as_u16(), "")),
+        }
+    }
+
+    /// The key's multipart uploads that are not over; none where there is no such bucket.
+    pub async fn unfinished_uploads(&self) -> Result<Vec<uploads::Unfinished>, ReadError> {
+        let key = self.key.unwrap_or_default();
+        let query = uploads::page_query(key);
+        let response = self.send(Method::GET, None, &query, HeaderMap::new()).await?;
+        match response.status() {
+            StatusCode::OK => {
+                let document = self.bounded_document(response, LISTING_BYTES_MAX).await?;
+                uploads::page(&document, key)
+                    .map_err(|error| ReadError::Unreachable(error.to_string()))
+            }
+            StatusCode::NOT_FOUND => Ok(Vec::new()),
+            status => Err(self.refused("ListMultipartUploads", status.as_u16(), "")),
         }
     }
 

@@ -31,11 +31,16 @@ def s3_error(status, reason, code):
 
 
 class HttpFaultProxy:
-    """`rule(request)` returns the bytes of an answer, or None to pass the request on."""
+    """`rule(request)` returns the bytes of an answer, or None to pass the request on.
 
-    def __init__(self, upstream, rule):
+    `after(request)` is called when the store has answered and the client has not heard of it yet; an
+    OSError that it raises closes the client's connection instead.
+    """
+
+    def __init__(self, upstream, rule, after=lambda request: None):
         self.upstream = upstream
         self.rule = rule
+        self.after = after
         self.requests = []
         owner = self
 
@@ -105,6 +110,7 @@ class HttpFaultProxy:
                 far.send(data)
                 remaining -= len(data)
             response = far.read_response(head_only=method == "HEAD")
+        self.after(request)
         kept = [
             (name, value)
             for name, value in response.headers
