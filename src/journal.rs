@@ -22,7 +22,9 @@
 //! # Crash
 //! After a crash every intent found is an entry of unknown outcome: main is asked. Settlements
 //! and completions of the last moments may be lost; that repeats idempotent work. Requests that
-//! may still take effect at main after the restart are looked at again (`RECHECK_AFTER_MS`).
+//! may still take effect at main after the restart are looked at again (`RECHECK_AFTER_MS`), and so are
+//! keys over whose newer copy an older one may land that the crash cut off: all that were pending, or,
+//! of a backlog too long to be noted at the start, all that are copied until then.
 
 mod background;
 mod batch;
@@ -50,6 +52,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::config::JournalSync;
 use crate::s3::operation::Change;
@@ -157,6 +160,9 @@ struct Shared {
     rows_ready: Notify,
     /// Rows have been parked, in this run or before it.
     rows_parked: AtomicBool,
+    /// Until when copies of the previous run may land over those of this one, and when the keys of
+    /// the latter are looked at once more for that. None where those of the former are noted.
+    landing_late: Option<(Instant, i64)>,
     tickets: background::Tickets,
     flights: Mutex<HashMap<ObjectKey, Flight>>,
     health: Arc<Health>,
@@ -345,6 +351,10 @@ impl Journal {
             rows: Mutex::new(Lane::new(LANE_CAPACITY)),
             rows_ready: Notify::new(),
             rows_parked: AtomicBool::new(recovered.rows_parked),
+            landing_late: recovered.crowded.then(|| {
+                let after = Duration::from_millis(store::LATE_COPY_MS.unsigned_abs());
+                (Instant::now() + after, now_ms() + store::LATE_COPY_MS)
+            }),
             tickets: background::Tickets::default(),
             flights: Mutex::new(HashMap::new()),
             health: health.clone(),

@@ -551,3 +551,77 @@ async fn an_unknown_outcome_is_looked_at_once_more_after_its_event_was_told() {
     let anew = journal.events_waiting(1).await.unwrap().remove(0);
     assert!(anew.unknown && anew.attempts == 1 && anew.id > again.id && anew.facts.etag.is_none());
 }
+
+/// Writes so many pending entries into a journal that nobody has open, as a long outage leaves them.
+async fn leave_backlog(directory: &Path, entries: i64) {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let options = sqlx::sqlite::SqliteConnectOptions::new();
+    let mut db = options.filename(directory.join("journal.sqlite")).connect().await.unwrap();
+    sqlx::query(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+         INSERT INTO entry (sequence, bucket, key, change, state, accepted_ms, request_id, inventory)
+         SELECT i, 'b', 'k' || i, 0, 1, 1, 'R', 2 FROM n",
+    )
+    .bind(entries)
+    .execute(&mut db)
+    .await
+    .unwrap();
+    db.close().await.unwrap();
+}
+
+async fn rechecks(journal: &Journal, key: &str) -> usize {
+    journal.flush().await;
+    journal.explain(&ObjectKey::new("b", key)).await.unwrap().rechecks_ms.len()
+}
+
+#[tokio::test]
+async fn every_key_pending_at_a_crash_is_looked_at_once_more() {
+    let directory = tempfile::tempdir().unwrap();
+    open(directory.path(), false).await.crash();
+    leave_backlog(directory.path(), 50_000).await;
+    let found = open(directory.path(), false).await;
+    for key in ["k1", "k25000", "k50000"] {
+        assert_eq!(rechecks(&found.journal, key).await, 1, "{key}");
+    }
+    // One that was not pending then.
+    put(&found.journal, "new").await;
+    assert_eq!(rechecks(&found.journal, "new").await, 0);
+}
+
+#[tokio::test]
+async fn of_a_backlog_too_long_to_be_noted_every_key_copied_soon_is_looked_at_once_more() {
+    let directory = tempfile::tempdir().unwrap();
+    open(directory.path(), false).await.crash();
+    leave_backlog(directory.path(), 50_001).await;
+    let found = open(directory.path(), false).await;
+    assert_eq!(rechecks(&found.journal, "k1").await, 0, "none is noted at the start");
+    // The older one was under way when the process died, and is overtaken by a change of this run.
+    put(&found.journal, "k50001").await;
+    // What is in memory already comes first; the backlog on disk does not.
+    let mut copied: Vec<String> = Vec::new();
+    while copied.last().is_none_or(|key| key != "k50001") {
+        assert!(copied.len() < 10_000, "the live key waits behind the backlog");
+        let work = claim(&found.journal).await;
+        copied.push(work.entry.object.key.to_string());
+        found.journal.complete(work, Facts::default()).await;
+    }
+    for key in [copied.first().unwrap(), copied.last().unwrap()] {
+        assert_eq!(rechecks(&found.journal, key).await, 1, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_delete_that_was_under_way_when_its_time_had_come_is_looked_at_once_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = open(directory.path(), false).await;
+    for (key, due_ms) in [("ripe", 1), ("later", FOREVER)] {
+        put(&first.journal, key).await;
+        let work = claim(&first.journal).await;
+        first.journal.hold(work, due_ms, "held".into()).await;
+    }
+    first.journal.flush().await;
+    first.crash();
+    let found = open(directory.path(), false).await;
+    assert_eq!(rechecks(&found.journal, "ripe").await, 1);
+    assert_eq!(rechecks(&found.journal, "later").await, 0);
+}

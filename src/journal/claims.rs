@@ -33,6 +33,7 @@ impl Journal {
         let entry = work.entry;
         let superseded = lock(&self.shared.mirror).newer_waits(&entry.object, entry.sequence);
         let (sequence, object) = (entry.sequence, entry.object.clone());
+        self.recheck_if_landing_late(&object).await;
         self.send(Command::Mirrored { sequence, object: object.clone(), facts: facts.clone() })
             .await;
         if self.has_row(&object) {
@@ -118,6 +119,16 @@ impl Journal {
     /// Looks at a key once more at `due_ms`, because something may still take effect late.
     pub async fn recheck(&self, object: ObjectKey, due_ms: i64) {
         self.send(Command::Recheck { object, due_ms }).await;
+    }
+
+    /// A key of the first moments after a start, while what the previous run had under way may still
+    /// land over it. On disk no later than what is said of it next.
+    pub(super) async fn recheck_if_landing_late(&self, object: &ObjectKey) {
+        if let Some((until, due_ms)) = self.shared.landing_late
+            && Instant::now() < until
+        {
+            self.recheck(object.clone(), due_ms).await;
+        }
     }
 
     /// Makes every waiting retry due: the mirror is back.

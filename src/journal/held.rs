@@ -57,6 +57,7 @@ impl Journal {
             versions: Some(Box::new(VersionFacts { condemned, ..VersionFacts::default() })),
             ..facts.clone()
         };
+        self.recheck_if_landing_late(&object).await;
         // The last word about its facts, whatever else has been said of them just now.
         self.send(Command::Merge {
             sequence,

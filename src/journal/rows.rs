@@ -29,6 +29,7 @@ impl Journal {
 
     /// The inventory holds this row.
     pub async fn row_written(&self, row: &RowWork) {
+        self.recheck_if_landing_late(&row.object).await;
         let level = if row.mirrored { 2 } else { 1 };
         let (sequence, reasoned) = (row.sequence, row.error.is_some());
         self.send(Command::Written { sequence, level, error: None, reasoned }).await;

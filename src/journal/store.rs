@@ -66,8 +66,8 @@ const VERSION: i64 = 1;
 const PARTS_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
 
 /// When keys whose copy a restart cut off are looked at once more: by then it has landed.
-const LATE_COPY_MS: i64 = 30_000;
-/// Most of them.
+pub(super) const LATE_COPY_MS: i64 = 30_000;
+/// So many are noted one by one at a start, which takes less than a second.
 const LATE_COPIES_MAX: i64 = 50_000;
 
 fn options(path: &Path, sync: JournalSync) -> SqliteConnectOptions {
@@ -122,6 +122,9 @@ pub struct Recovered {
     pub last: Sequence,
     /// Are there rows the inventory could not store?
     pub rows_parked: bool,
+    /// Are there too many entries for each to be noted as one whose copy may land late? Then those are
+    /// noted that are copied before it has landed ([`super::Journal::complete`]).
+    pub crowded: bool,
 }
 
 /// Turns every intent of a previous run into an entry of unknown outcome, due for one more
@@ -140,17 +143,7 @@ pub(super) async fn recover(
         .execute(&mut *db)
         .await?;
     }
-    // A copy of any of these may have been under way to the mirror, or a row to the inventory, and
-    // may land late. They are begun in order, so that the first ones are those in question.
-    sqlx::query(
-        "INSERT OR IGNORE INTO recheck
-         SELECT ?1, bucket, key FROM entry WHERE state > 0 AND (mirror IN (0, 2) OR inventory < 2)
-         ORDER BY sequence LIMIT ?2",
-    )
-    .bind(super::now_ms() + LATE_COPY_MS)
-    .bind(LATE_COPIES_MAX)
-    .execute(&mut *db)
-    .await?;
+    let crowded = note_late_copies(db).await?;
     sqlx::query(events::RECOVER).execute(&mut *db).await?;
     let unsettled = sqlx::query("UPDATE entry SET state = 2 WHERE state = 0")
         .execute(&mut *db)
@@ -174,7 +167,34 @@ pub(super) async fn recover(
             .fetch_one(&mut *db)
             .await?;
     sqlx::query("COMMIT").execute(&mut *db).await?;
-    Ok(Recovered { unsettled, last: last.unwrap_or(0), rows_parked })
+    Ok(Recovered { unsettled, last: last.unwrap_or(0), rows_parked, crowded })
+}
+
+/// A copy of any of these entries may have been under way to the mirror, or a row to the inventory, or
+/// a delete whose time had come, and may land late, over something newer. True: there are too many.
+async fn note_late_copies(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    const IN_QUESTION: &str = "state > 0 AND (mirror IN (0, 2) OR inventory < 2
+        OR (mirror = 4 AND due_ms <= ?1))";
+    let now_ms = super::now_ms();
+    let sql =
+        format!("SELECT count(*) FROM (SELECT 1 FROM entry WHERE {IN_QUESTION} LIMIT ?2 + 1)");
+    let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        .bind(now_ms)
+        .bind(LATE_COPIES_MAX)
+        .fetch_one(&mut *db)
+        .await?;
+    if count > LATE_COPIES_MAX {
+        return Ok(true);
+    }
+    let sql = format!(
+        "INSERT OR IGNORE INTO recheck SELECT ?2, bucket, key FROM entry WHERE {IN_QUESTION}"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(now_ms)
+        .bind(now_ms + LATE_COPY_MS)
+        .execute(db)
+        .await?;
+    Ok(false)
 }
 
 pub(super) const COLUMNS: &str = "sequence, bucket, key, change, state, accepted_ms, request_id, facts, \
