@@ -11,8 +11,10 @@
 //! A worker may be stopped at any point. The entry it had claimed is still in the journal.
 
 mod acl;
+mod apply;
 mod brake;
 mod breaker;
+mod buckets;
 mod deletes;
 mod large;
 mod layout;
@@ -22,6 +24,7 @@ mod multipart;
 mod pace;
 mod parts;
 mod pause;
+mod refusals;
 mod replicate;
 mod restore;
 mod retry;

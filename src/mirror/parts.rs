@@ -2,9 +2,10 @@
 
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 
+use super::apply::kept_body;
 use super::layout::{default_layout, equal_parts};
 use super::multipart::PARTS_AT_ONCE;
-use super::replicate::{Replicator, Subject, kept_body};
+use super::replicate::{Replicator, Subject};
 use super::retry::Failure;
 use super::write::{Place, Tags};
 use crate::journal::entry::PartLayout;

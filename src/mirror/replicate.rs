@@ -10,40 +10,29 @@
 //! # Idempotent
 //! Every step may be repeated at any time by anybody: it only ever writes what main is now.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use base64::Engine as _;
-use futures_util::stream::TryStreamExt as _;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http_body::Frame;
-use http_body_util::StreamBody;
+use http::header::{CONTENT_TYPE, HeaderValue};
 
+use super::apply::sent_tags;
 use super::deletes::{Deletes, Judgement};
-use super::large::LARGE_BYTES;
 use super::retry::Failure;
 use super::uploads::Uploads;
 use super::versioning::Versioning;
 use super::versions::Seen;
-use super::write::{Headers, Place, Tags, Writer, bucket_missing};
+use super::write::{Tags, Writer};
 use crate::config::{Fence, STANDARD, StorageClasses};
 use crate::journal::Work;
-use crate::journal::entry::{Facts, PartLayout};
-use crate::s3::address::Query;
+use crate::journal::entry::Facts;
 use crate::s3::operation::Change;
 use crate::s3::state::ObjectState;
 use crate::tee::TeedBody;
+use crate::upstream::Upstream;
 use crate::upstream::read::Reader;
-use crate::upstream::{Body, Upstream, full, sized};
 
 /// Copies in a row of a key that keeps changing, before others get their turn.
 pub(super) const ROUNDS: u32 = 4;
-/// Tries to remove a bucket that is not empty yet although no key of it is on its way any more. Other
-/// proxies may still be at it, for most of a minute; the only one waits for a delete that lands late.
-const EMPTY_BUCKET_TRIES: u32 = 8;
-const EMPTY_BUCKET_TRIES_ALONE: u32 = 3;
-
 /// The object, or `None` where there is none.
 type Presence = Option<ObjectState>;
 
@@ -99,15 +88,6 @@ impl Naming {
             Self::Without(prefix) => bucket.strip_prefix(prefix).unwrap_or(bucket).to_owned(),
         }
     }
-}
-
-/// What one copy wrote.
-#[derive(Debug, Default)]
-pub(super) struct Applied {
-    pub(super) bytes: u64,
-    /// Was the object made anew?
-    pub(super) written: bool,
-    pub(super) tags: Vec<(String, String)>,
 }
 
 /// What became of a key.
@@ -222,50 +202,6 @@ impl Replicator {
         Err(Failure::Transient("the key keeps changing on main".into()))
     }
 
-    /// The bucket itself came or went. Objects make their bucket on the mirror when they need
-    /// it; this is for buckets that have none yet, or no more.
-    async fn replicate_bucket(&self, work: &Work) -> Result<Done, Failure> {
-        let bucket = self.naming.of(&work.entry.object.bucket);
-        for _ in 0..ROUNDS {
-            let exists = self.main(work).bucket_exists().await?;
-            if exists {
-                self.writer.create_bucket(&bucket).await?;
-            } else {
-                if let Some(done) = self.spare(work).await {
-                    return Ok(done);
-                }
-                match self.writer.delete_bucket(&bucket).await {
-                    Err(failure) if failure.code() == "BucketNotEmpty" => {
-                        let is_soon = self.is_soon_empty(work).await;
-                        return Err(failure.judged(!is_soon));
-                    }
-                    done => done?,
-                }
-            }
-            if self.main(work).bucket_exists().await? == exists {
-                let facts = Facts::default();
-                return Ok(Done::Replicated(Replicated { facts, bytes: 0 }));
-            }
-        }
-        Err(Failure::Transient("the bucket keeps changing on main".into()))
-    }
-
-    /// Deletes of a bucket's objects may still be under way; once they are not, what keeps the
-    /// bucket is not ours to remove.
-    async fn is_soon_empty(&self, work: &Work) -> bool {
-        let tries = match self.fence {
-            Fence::Always => EMPTY_BUCKET_TRIES,
-            Fence::Overlap => EMPTY_BUCKET_TRIES_ALONE,
-        };
-        if work.entry.attempts < tries {
-            return true;
-        }
-        match &self.deletes {
-            Some(deletes) => deletes.are_under_way(&work.entry.object.bucket).await,
-            None => false,
-        }
-    }
-
     /// What becomes of a key that main no longer has, unless it is deleted now.
     pub(super) async fn spare(&self, work: &Work) -> Option<Done> {
         let judgement = match &self.deletes {
@@ -347,132 +283,6 @@ impl Replicator {
         }
     }
 
-    /// Makes the mirror this state; returns how many bytes that took.
-    pub(super) async fn apply(
-        &self,
-        work: &Work,
-        body: Option<&TeedBody>,
-        state: Option<&ObjectState>,
-        large: bool,
-    ) -> Result<Applied, Failure> {
-        let bucket = self.naming.of(&work.entry.object.bucket);
-        let key = &*work.entry.object.key;
-        let Some(state) = state else {
-            self.writer.delete(Place { bucket: &bucket, key }).await?;
-            return Ok(Applied::default());
-        };
-        let place = Place { bucket: &bucket, key };
-        match self.apply_present(work.into(), body, state, place, large).await {
-            Err(failure) if bucket_missing(&failure) => {
-                self.writer.create_bucket(&bucket).await?;
-                self.apply_present(work.into(), body, state, place, large).await
-            }
-            result => result,
-        }
-    }
-
-    /// Makes the mirror hold this state. One version of a key is written whatever the mirror has.
-    pub(super) async fn apply_present(
-        &self,
-        from: Subject<'_>,
-        body: Option<&TeedBody>,
-        state: &ObjectState,
-        place: Place<'_>,
-        large: bool,
-    ) -> Result<Applied, Failure> {
-        let work = from.work;
-        let kept = body.filter(|_| work.entry.facts.etag.as_ref() == Some(&state.etag));
-        let tags = match kept {
-            _ if state.tag_count == 0 && work.entry.change != Change::Tagging => Vec::new(),
-            Some(body)
-                if sent_tags(body).len() == usize::try_from(state.tag_count).unwrap_or(0) =>
-            {
-                sent_tags(body)
-            }
-            _ => self.main(from).tags().await?,
-        };
-        // A change that need not have touched the bytes, or may not have happened: perhaps the
-        // mirror has them already.
-        if kept.is_none()
-            && from.version.is_none()
-            && let Some(there) = self.mirror_state(place).await?
-            && there.same_bytes(state)
-            && there.headers == state.headers
-            && self.class(state).is_none_or(|wanted| wanted == class(&there))
-        {
-            // Where neither has tags there is nothing to write, and perhaps no tagging at all.
-            if there.tag_count > 0 || !tags.is_empty() {
-                self.writer.tag(place, &tags).await?;
-            }
-            self.copy_lock(place, state, &there).await?;
-            return Ok(Applied { bytes: 0, written: false, tags });
-        }
-        if !large && state.size >= LARGE_BYTES {
-            return Err(Failure::Large);
-        }
-        if let Some(parts) = kept.and_then(TeedBody::parts) {
-            let layout = PartLayout::new(parts.iter().map(TeedBody::length), None);
-            self.copy_parts(from, state, &layout, Some(parts), (place, &tags)).await?;
-            return Ok(Applied { bytes: state.size, written: true, tags });
-        }
-        if let Some(body) = kept.filter(|body| body.length() <= self.put_bytes_max) {
-            let bytes = kept_body(body);
-            self.writer.put(place, &self.whole_headers(state)?, &tags, state.size, bytes).await?;
-            return Ok(Applied { bytes: state.size, written: true, tags });
-        }
-        if let Some(layout) = self.layout(from, state).await? {
-            self.copy_parts(from, state, &layout, None, (place, &tags)).await?;
-        } else {
-            let response = self.main(from).get(&state.etag, None).await?;
-            let body = sized(response.into_body(), state.size);
-            self.writer.put(place, &self.whole_headers(state)?, &tags, state.size, body).await?;
-        }
-        Ok(Applied { bytes: state.size, written: true, tags })
-    }
-
-    /// The storage class of the copy; `None` for the mirror's own choice.
-    pub(super) fn class(&self, main: &ObjectState) -> Option<&str> {
-        self.storage_classes.of(class(main))
-    }
-
-    /// What is sent beside the bytes.
-    pub(super) fn headers<'s>(&self, state: &'s ObjectState) -> Result<Cow<'s, Headers>, Failure> {
-        let class = self.class(state);
-        if class.is_none() && (!self.object_lock || state.lock.is_empty()) {
-            return Ok(Cow::Borrowed(&state.headers));
-        }
-        let mut headers = state.headers.clone();
-        if let Some(class) = class {
-            let value = HeaderValue::try_from(class)
-                .map_err(|_| Failure::Permanent("the storage class cannot be sent".into()))?;
-            headers.push((HeaderName::from_static("x-amz-storage-class"), value));
-        }
-        if self.object_lock {
-            headers.extend(state.lock.iter().cloned());
-        }
-        Ok(Cow::Owned(headers))
-    }
-
-    /// What is sent beside the bytes where they are sent at once: what the mirror can check them by,
-    /// too.
-    fn whole_headers<'s>(&self, state: &'s ObjectState) -> Result<Cow<'s, Headers>, Failure> {
-        let mut headers = self.headers(state)?;
-        if let Some(checksum) = state.checksum.clone().filter(|_| self.writer.takes_checksums()) {
-            headers.to_mut().push(checksum);
-        } else if self.object_lock && !state.lock.is_empty() {
-            // Locked objects are taken with a checksum only.
-            headers.to_mut().extend(md5_header(state));
-        }
-        Ok(headers)
-    }
-
-    async fn mirror_state(&self, Place { bucket, key }: Place<'_>) -> Result<Presence, Failure> {
-        self.writer.pace.request().await;
-        let mirror =
-            Reader { upstream: &self.mirror, who: "mirror", bucket, key: Some(key), version: None };
-        Ok(mirror.head().await?)
-    }
-
     /// Are main's tags still those that were copied? Their number is in the state; their values
     /// have to be asked for.
     pub(super) async fn tags_still(
@@ -483,33 +293,4 @@ impl Replicator {
     ) -> Result<bool, Failure> {
         Ok(now.tag_count == 0 || self.main(work).tags().await? == copied)
     }
-}
-
-/// `Content-MD5` by the `ETag` of an object that was uploaded in one piece.
-fn md5_header(state: &ObjectState) -> Option<(HeaderName, HeaderValue)> {
-    let md5 = hex::decode(&state.etag).ok().filter(|md5| md5.len() == 16)?;
-    let md5 = base64::engine::general_purpose::STANDARD.encode(md5);
-    Some((HeaderName::from_static("content-md5"), HeaderValue::try_from(md5).ok()?))
-}
-
-/// The storage class of an object by its name.
-fn class(state: &ObjectState) -> &str {
-    state.storage_class.as_deref().unwrap_or(STANDARD)
-}
-
-/// A kept body on its way to the mirror.
-pub(super) fn kept_body(body: &TeedBody) -> Body {
-    match body.bytes() {
-        Some(bytes) => full(bytes.clone()),
-        None => sized(StreamBody::new(Box::pin(body.stream().map_ok(Frame::data))), body.length()),
-    }
-}
-
-/// The tags that were sent with a body, sorted.
-fn sent_tags(body: &TeedBody) -> Vec<(String, String)> {
-    let header = body.headers().tagging.as_deref();
-    let query = header.and_then(|text| Query::parse(text).ok()).unwrap_or_default();
-    let mut tags = query.into_pairs();
-    tags.sort();
-    tags
 }

@@ -3,18 +3,13 @@
 //! Objects are written by the same client that talks to main: `UNSIGNED-PAYLOAD` with a known
 //! length is what every vendor takes, and the path that is signed is the path that is sent,
 //! whatever the key. The AWS SDK, which the first version used, trims keys (one of white space
-//! only cannot be sent at all) and refuses Latin-1 metadata. It makes and removes buckets, where
-//! it knows the vendors' ways. Nothing here retries: the journal retries whole copies.
+//! only cannot be sent at all) and refuses Latin-1 metadata; it makes and removes `buckets` only.
+//! Nothing here retries: the journal retries whole copies.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -22,20 +17,18 @@ use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use md5::Digest as _;
 
+use super::buckets;
 use super::multipart::PARTS_AT_ONCE;
 use super::pace::Pace;
+use super::refusals::Refusals;
 use super::retry::Failure;
-use crate::config::Quirk;
 use crate::s3::address::{Query, path_style};
-use crate::s3::checksum::ChecksumAlgorithm;
 use crate::s3::xml;
 use crate::upstream::sign::UNSIGNED_PAYLOAD;
-use crate::upstream::{
-    Body, Outgoing, Received, SendError, Upstream, describe, empty, full, sdk_http_client,
-};
+use crate::upstream::{Body, Outgoing, Received, SendError, Upstream, describe, empty, full};
 
 /// Time for an answer, on top of what the bytes need.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Slowest transfer that is waited for, in bytes per second.
 const RATE_MIN: u64 = 128 * 1024;
 /// Longest answer that is read.
@@ -56,13 +49,12 @@ pub(super) struct Place<'a> {
 /// Writes to the mirror.
 pub(super) struct Writer {
     mirror: Arc<Upstream>,
-    buckets: Client,
-    region: String,
+    pub(super) buckets: Client,
+    pub(super) region: String,
     pub(super) pace: Pace,
     /// Bodies that may be under way at a time.
     bodies_max: usize,
-    /// Has the mirror refused an object with a checksum as one that it cannot take?
-    checksums_refused: AtomicBool,
+    pub(super) refusals: Refusals,
 }
 
 /// A request to the mirror.
@@ -77,23 +69,10 @@ pub(super) struct Call<'a> {
 
 impl Writer {
     pub(super) fn new(mirror: Arc<Upstream>, pace: Pace, workers: usize) -> Self {
-        let endpoint = mirror.endpoint();
-        let connect = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).build();
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(endpoint.url())
-            .region(Region::new(endpoint.region.clone()))
-            .force_path_style(!endpoint.quirks.has(Quirk::VirtualHosted))
-            .credentials_provider(mirror.provider().for_sdk())
-            .http_client(sdk_http_client())
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(connect)
-            .build();
-        let region = endpoint.region.clone();
+        let region = mirror.endpoint().region.clone();
         let bodies_max = workers.saturating_mul(PARTS_AT_ONCE);
-        let buckets = Client::from_conf(config);
-        let checksums_refused = AtomicBool::new(false);
-        Self { mirror, buckets, region, pace, bodies_max, checksums_refused }
+        let buckets = buckets::client(&mirror);
+        Self { mirror, buckets, region, pace, bodies_max, refusals: Refusals::default() }
     }
 
     /// Writes an object in one request. `length` is exact.
@@ -105,27 +84,9 @@ impl Writer {
         length: u64,
         body: Body,
     ) -> Result<(), Failure> {
-        let headers = object_headers(headers, tags)?;
-        let checked =
-            headers.keys().any(|name| ChecksumAlgorithm::from_header_name(name.as_str()).is_some());
-        let method = Method::PUT;
+        let (headers, method) = (object_headers(headers, tags)?, Method::PUT);
         let call = Call { what: "PutObject", method, query: &[], headers, length, body };
-        match self.call(place, call).await {
-            // Perhaps it does not know this checksum: tried again at once without.
-            Err(failure) if checked && refuses_checksums(&failure) => {
-                if !self.checksums_refused.swap(true, Ordering::Relaxed) {
-                    let error = failure.to_string();
-                    tracing::warn!(error, "copies go to the mirror without checksums from now on");
-                }
-                Err(Failure::Moved)
-            }
-            result => result.map(drop),
-        }
-    }
-
-    /// May a checksum be sent along?
-    pub(super) fn takes_checksums(&self) -> bool {
-        !self.checksums_refused.load(Ordering::Relaxed)
+        self.call(place, call).await.map(drop)
     }
 
     /// Sets the retention of an object.
@@ -223,39 +184,6 @@ impl Writer {
             Err(Failure::Down(format!("mirror: no answer to {what} in time")).late())
         })
     }
-
-    /// Makes a bucket; one that is ours already is made.
-    pub(super) async fn create_bucket(&self, bucket: &str) -> Result<(), Failure> {
-        let location = (!matches!(self.region.as_str(), "us-east-1" | "auto" | "")).then(|| {
-            CreateBucketConfiguration::builder()
-                .location_constraint(BucketLocationConstraint::from(self.region.as_str()))
-                .build()
-        });
-        let request =
-            self.buckets.create_bucket().bucket(bucket).set_create_bucket_configuration(location);
-        self.pace.request().await;
-        match with_sdk("CreateBucket", request.send()).await {
-            Ok(_) => {
-                tracing::info!(bucket, "made the bucket on the mirror");
-                Ok(())
-            }
-            Err(failure) if failure.code() == "BucketAlreadyOwnedByYou" => Ok(()),
-            // A name somebody else owns, or no permission: a person has to look at it, and the
-            // keys go on by themselves afterwards.
-            Err(failure) => Err(failure.judged(false)),
-        }
-    }
-
-    /// Removes a bucket, if it is empty; one that is not there is removed.
-    pub(super) async fn delete_bucket(&self, bucket: &str) -> Result<(), Failure> {
-        let request = self.buckets.delete_bucket().bucket(bucket);
-        self.pace.request().await;
-        match with_sdk("DeleteBucket", request.send()).await {
-            Ok(_) => Ok(()),
-            Err(failure) if bucket_missing(&failure) => Ok(()),
-            Err(failure) => Err(failure),
-        }
-    }
 }
 
 impl<'a> Call<'a> {
@@ -283,11 +211,6 @@ impl<'a> Call<'a> {
         }
         Self { what, method, query, headers, length: 0, body: full(document.into()) }
     }
-}
-
-/// May this refusal be one of the checksum? Checksums that are wrong have codes of their own.
-fn refuses_checksums(failure: &Failure) -> bool {
-    matches!(failure.code(), "NotImplemented" | "InvalidRequest" | "InvalidArgument")
 }
 
 /// Does this failure say that the bucket is missing?
@@ -327,25 +250,6 @@ async fn answer(
     let failure = Failure::from_status("mirror", what, parts.status.as_u16(), &code);
     // A gateway may have given up on a store that has not.
     Err(if parts.status.is_server_error() { failure.late() } else { failure })
-}
-
-async fn with_sdk<T, E>(
-    what: &'static str,
-    request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-) -> Result<T, Failure>
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    match tokio::time::timeout(ANSWER_TIMEOUT, request).await {
-        Ok(Ok(output)) => Ok(output),
-        Ok(Err(SdkError::ServiceError(answer))) => {
-            let status = answer.raw().status().as_u16();
-            let code = answer.err().code().unwrap_or_default();
-            Err(Failure::from_status("mirror", what, status, code))
-        }
-        Ok(Err(error)) => Err(Failure::Down(format!("mirror: {what}: {}", describe(&error)))),
-        Err(_) => Err(Failure::Down(format!("mirror: no answer to {what} in time"))),
-    }
 }
 
 pub(super) fn object_headers(headers: &Headers, tags: &Tags) -> Result<HeaderMap, Failure> {
