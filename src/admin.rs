@@ -16,6 +16,7 @@ mod parked;
 mod room;
 mod saved;
 mod status;
+mod untold;
 mod verdict;
 
 use std::net::SocketAddr;
@@ -149,6 +150,7 @@ impl Admin {
             .route("/pause", post(parked::pause))
             .route("/resume", post(parked::resume))
             .route("/release", post(parked::release))
+            .merge(untold::routes())
             .merge(jobs::routes());
         let router = Router::new()
             .route("/livez", get(async || "ok\n"))

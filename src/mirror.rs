@@ -44,6 +44,7 @@ use crate::metrics::Metrics;
 use crate::s3::trace::TraceParent;
 use crate::spans::{Begun, Details, Spans};
 use crate::upstream::Upstream;
+use crate::upstream::trace::traced;
 use breaker::Breaker;
 use deletes::Deletes;
 pub use deletes::{Brake, KnownKeys};
@@ -244,7 +245,13 @@ impl Mirror {
     /// One try. Gives work back that turns out to be a large object, unless those are this worker's.
     async fn settle(&self, work: Work, large: bool) -> Option<Work> {
         let span = self.begin_span(&work);
-        let (result, late) = match self.replicator.replicate(&work, large).await {
+        let copy = self.replicator.replicate(&work, large);
+        let replicated = match &span {
+            // The mirror's own trace of it joins ours.
+            Some((_, begun)) => Box::pin(traced(begun.context, copy)).await,
+            None => copy.await,
+        };
+        let (result, late) = match replicated {
             Ok(done) => (Ok(done), false),
             Err(failure) => {
                 let (failure, late) = failure.split();

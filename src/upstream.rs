@@ -23,6 +23,7 @@ pub mod sign;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub mod trace;
 mod wire;
 
 use std::sync::Arc;
@@ -152,7 +153,8 @@ impl Upstream {
 
     /// Signs and sends a request; resolves with the head of the response.
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response<Received>, SendError> {
-        let Outgoing { method, path, query, headers, payload, body, keys } = outgoing;
+        let Outgoing { method, path, query, mut headers, payload, body, keys } = outgoing;
+        trace::mark(&mut headers);
         let asked = Asked { method, path, query, headers, payload, keys };
         let bodyless = http_body::Body::is_end_stream(&body);
         let again = bodyless && matches!(asked.method, Method::GET | Method::HEAD);

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use s3_mirror::config::JournalSync;
 use s3_mirror::journal::entry::{Facts, NewIntent, ObjectKey, Outcome, PartLayout};
+use s3_mirror::journal::events::Say;
+use s3_mirror::journal::operator::Selection;
 use s3_mirror::journal::{
     AppendError, FOREVER, Figures, Intent, Journal, OpenError, RowWork, Settings, Work,
 };
@@ -528,6 +530,51 @@ async fn a_refused_event_holds_up_its_key_and_no_other() {
     assert_eq!((due.len(), due[0].id, due[0].again), (1, first.id, false));
     journal.events_delivered(vec![first.id]).await;
     assert_eq!(keys(events_waiting(&journal).await), ["b", "a", "c"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_has_a_refused_event_sent_again_or_gives_it_up_and_what_waits_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let Open { journal, .. } = open(directory.path(), false).await;
+    for key in ["a", "b", "a"] {
+        let intent = append_told(&journal, key).await;
+        journal.settle(intent, Outcome::Changed, Facts::default(), None).await;
+    }
+    journal.flush().await;
+    let first = journal.events_waiting(1).await.unwrap().remove(0);
+    let later = s3_mirror::journal::now_ms() + 3_600_000;
+    journal.event_refused(&first, later, "422".into()).await;
+    let all = Selection::default();
+    let of =
+        |bucket: &str, key: &str| Selection { bucket: Some(bucket.into()), key: Some(key.into()) };
+    let refused = journal.events_untold(&all, false, 0, 10).await.unwrap();
+    assert_eq!((refused.len(), refused[0].id, refused[0].refused), (1, first.id, true));
+    assert_eq!(refused[0].reason.as_deref(), Some("422"));
+    assert_eq!(refused[0].event, "ObjectCreated:Put");
+    let untold = journal.events_untold(&all, true, 0, 10).await.unwrap();
+    assert_eq!(untold.iter().map(|event| event.key.as_str()).collect::<Vec<_>>(), ["a", "b", "a"]);
+    let behind = journal.events_untold(&all, true, first.id, 10).await.unwrap();
+    assert_eq!(behind.len(), 2);
+
+    assert!(journal.events_due(10).await.unwrap().is_empty());
+    let elsewhere = journal.handle_events(&of("other", "a"), Say::Retry, None).await.unwrap();
+    assert_eq!(elsewhere.entries, 0);
+    let retried = journal.handle_events(&of("b", "a"), Say::Retry, None).await.unwrap();
+    assert_eq!((retried.entries, retried.keys.as_slice()), (1, &["b/a".to_owned()][..]));
+    assert_eq!(journal.events_due(10).await.unwrap()[0].id, first.id);
+
+    // What only waits is not given up with what is refused.
+    let given_up = journal.handle_events(&all, Say::Discard, None).await.unwrap();
+    assert_eq!((given_up.entries, given_up.next), (1, None));
+    let waiting = |events: Vec<(String, bool)>| -> Vec<String> {
+        events.into_iter().map(|(key, _)| key).collect()
+    };
+    assert_eq!(waiting(events_waiting(&journal).await), ["b", "a"]);
+    let rest = journal.handle_events(&of("b", "b"), Say::DiscardWaiting, None).await.unwrap();
+    assert_eq!(rest.entries, 1);
+    assert_eq!(waiting(events_waiting(&journal).await), ["a"]);
+    let figures = journal.event_figures().await.unwrap();
+    assert_eq!((figures.pending, figures.refused, figures.error), (1, 0, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,18 +67,30 @@ pub(super) struct Chosen {
     key: Option<String>,
     #[serde(default)]
     all: bool,
+    /// `next` of the answer before.
+    #[serde(default)]
+    after: Option<After>,
 }
 
 impl Chosen {
-    fn selection(self) -> Result<Selection, Fault> {
-        if self.all == self.bucket.is_some() {
-            return Err(Fault::request("say either which bucket, or \"all\": true"));
-        }
-        checked(Selection { bucket: self.bucket, key: self.key })
+    fn selection(self) -> Result<(Selection, Option<After>), Fault> {
+        Ok((selection(self.bucket, self.key, self.all)?, self.after))
     }
 }
 
-fn checked(selection: Selection) -> Result<Selection, Fault> {
+/// What a change is about.
+pub(super) fn selection(
+    bucket: Option<String>,
+    key: Option<String>,
+    all: bool,
+) -> Result<Selection, Fault> {
+    if all == bucket.is_some() {
+        return Err(Fault::request("say either which bucket, or \"all\": true"));
+    }
+    checked(Selection { bucket, key })
+}
+
+pub(super) fn checked(selection: Selection) -> Result<Selection, Fault> {
     if selection.key.is_some() && selection.bucket.is_none() {
         return Err(Fault::request("a key needs its bucket"));
     }
@@ -90,8 +102,8 @@ pub(super) async fn retry(
     State(admin): State<Admin>,
     chosen: Result<Json<Chosen>, JsonRejection>,
 ) -> Result<Json<Handled>, Fault> {
-    let selection = chosen?.0.selection()?;
-    let handled = admin.inner.parts.journal.retry_parked(&selection).await?;
+    let (selection, after) = chosen?.0.selection()?;
+    let handled = admin.inner.parts.journal.retry_parked(&selection, after.as_ref()).await?;
     tracing::info!(entries = handled.entries, ?selection, "an operator retries parked keys");
     Ok(Json(handled))
 }
@@ -101,8 +113,8 @@ pub(super) async fn discard(
     State(admin): State<Admin>,
     chosen: Result<Json<Chosen>, JsonRejection>,
 ) -> Result<Json<Handled>, Fault> {
-    let selection = chosen?.0.selection()?;
-    let handled = admin.inner.parts.journal.discard(&selection).await?;
+    let (selection, after) = chosen?.0.selection()?;
+    let handled = admin.inner.parts.journal.discard(&selection, after.as_ref()).await?;
     tracing::warn!(
         entries = handled.entries,
         bytes = handled.bytes,

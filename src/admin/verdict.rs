@@ -191,8 +191,9 @@ fn events(known: &Known, late_seconds: f64) -> Vec<Finding> {
             state: State::Parked,
             what: format!("the receiver of events refuses {refused} of them"),
             why: reason.clone().unwrap_or_else(|| "not recorded".into()),
-            todo: "mend the receiver: later events of the same keys wait behind these, which are \
-                   sent again within the hour"
+            todo: "see them with `s3-mirror failed --events`, mend the receiver, then \
+                   `s3-mirror retry --events --all`; later events of the same keys wait behind \
+                   these. What it will never take: `s3-mirror discard --events`"
                 .into(),
         });
     }

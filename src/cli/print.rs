@@ -106,14 +106,35 @@ pub(super) fn parked(entry: &Value) {
     line(&format!("    {}", plain(&entry["reason"])));
 }
 
-/// `retry`, `discard`
-pub(super) fn handled(what: &str, handled: &Value) {
-    let count = number(&handled["entries"]);
-    line(&if what == "discard" {
-        format!("{count} changes ({}) were given up:", size(&handled["bytes"]))
+/// One event that the receiver has not taken.
+pub(super) fn event(event: &Value) {
+    line(&format!("{}/{}", plain(&event["bucket"]), plain(&event["key"])));
+    let what = plain(&event["event"]);
+    let since = moment(event["accepted_ms"].as_i64());
+    if event["refused"] == Value::Bool(true) {
+        let times = number(&event["attempts"]);
+        let again = moment(event["next_try_ms"].as_i64());
+        line(&format!("    {what} of {since}, refused {times} times, sent again at {again}"));
+        line(&format!("    {}", plain(&event["reason"])));
     } else {
-        format!("{count} changes ({}) are tried again:", size(&handled["bytes"]))
-    });
+        line(&format!("    {what} of {since}, waits"));
+    }
+}
+
+/// `retry`, `discard`
+pub(super) fn handled(kind: &str, what: &str, handled: &Value) {
+    let count = number(&handled["entries"]);
+    let them = if kind == "events" {
+        format!("{count} events")
+    } else {
+        format!("{count} changes ({})", size(&handled["bytes"]))
+    };
+    let done = match (kind, what) {
+        (_, "discard") => "were given up",
+        ("events", _) => "are sent again",
+        _ => "are tried again",
+    };
+    line(&format!("{them} {done}:"));
     let keys = handled["keys"].as_array().map_or(&[][..], Vec::as_slice);
     for key in keys {
         line(&format!("  {}", plain(key)));

@@ -15,6 +15,8 @@
 //! 0 waits; 1 was refused by itself and holds up its key until `due_ms`; 2 has been delivered, of
 //! an outcome that nobody knew, and is looked at once more at `due_ms`.
 
+mod told;
+
 use std::sync::atomic::Ordering;
 
 use sqlx::Row as _;
@@ -24,6 +26,8 @@ use super::entry::{Entry, Facts, ObjectKey, Sequence};
 use super::writer::Command;
 use super::{Journal, now_ms};
 use crate::s3::event::EventName;
+pub(super) use told::{DISCARD, RETRY};
+pub use told::{Say, Untold};
 
 pub(super) const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS event (

@@ -28,6 +28,9 @@ pub(super) use sql::{SCHEMA, apply};
 pub const PAGE_MAX: u32 = 1000;
 /// Buckets that are told apart in [`Journal::bucket_figures`]; the busiest come first.
 pub const BUCKETS_MAX: u32 = 1000;
+/// Pages that one call retries or gives up: seconds of work, and whoever waits for the answer may
+/// go on from there.
+pub(super) const CHUNK_PAGES: usize = 20;
 /// Entries of one key that are told, the newest first.
 const HISTORY_MAX: i64 = 100;
 
@@ -40,6 +43,10 @@ pub(super) enum Operation {
     Retry { sequences: Vec<Sequence> },
     /// Parked entries are given up.
     Discard { sequences: Vec<Sequence> },
+    /// Refused events are due.
+    RetryEvents { ids: Vec<Sequence>, now_ms: i64 },
+    /// Events are given up.
+    DiscardEvents { ids: Vec<Sequence> },
 }
 
 /// The connection for questions, made when the first is asked.
@@ -134,10 +141,12 @@ pub struct Handled {
     pub left: u64,
     /// The first of them (at most 100): `bucket/key`.
     pub keys: Vec<String>,
+    /// Where to go on: there was more than is done at a time.
+    pub next: Option<After>,
 }
 
 /// Names of keys in [`Handled`].
-const NAMED_MAX: usize = 100;
+pub(super) const NAMED_MAX: usize = 100;
 
 /// One entry of a key, as `explain` tells it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -241,8 +250,16 @@ impl Journal {
     }
 
     /// Tries parked entries again, and at once those of the selection that wait for their next try.
-    pub async fn retry_parked(&self, selection: &Selection) -> Result<Handled, OperatorError> {
-        let handled = self.handle(selection, false).await?;
+    /// It begins behind `after` and does 20 pages at most; [`Handled::next`] says where to go on.
+    ///
+    /// # Errors
+    /// The journal cannot be read or written.
+    pub async fn retry_parked(
+        &self,
+        selection: &Selection,
+        after: Option<&After>,
+    ) -> Result<Handled, OperatorError> {
+        let handled = self.handle(selection, after, false).await?;
         if let Some(bucket) = &selection.bucket {
             let waiting = selection.key.as_ref().map(|key| ObjectKey::new(bucket, key));
             lock(&self.shared.mirror).wake_where(Instant::now(), |object| {
@@ -257,18 +274,29 @@ impl Journal {
 
     /// Gives parked entries up: the mirror stays as it is for these keys, and so does the
     /// inventory's row, until they are written anew or a comparison finds them. An entry whose row
-    /// the inventory has not written yet is left.
-    pub async fn discard(&self, selection: &Selection) -> Result<Handled, OperatorError> {
-        self.handle(selection, true).await
+    /// the inventory has not written yet is left. In pieces, as [`Journal::retry_parked`].
+    ///
+    /// # Errors
+    /// The journal cannot be read or written.
+    pub async fn discard(
+        &self,
+        selection: &Selection,
+        after: Option<&After>,
+    ) -> Result<Handled, OperatorError> {
+        self.handle(selection, after, true).await
     }
 
-    async fn handle(&self, selection: &Selection, discard: bool) -> Result<Handled, OperatorError> {
-        let mut handled = Handled::default();
-        let mut after: Option<After> = None;
-        loop {
-            let page = self.parked(selection, after.as_ref(), PAGE_MAX).await?;
-            let Some(last) = page.last() else { return Ok(handled) };
-            after = Some(After {
+    async fn handle(
+        &self,
+        selection: &Selection,
+        after: Option<&After>,
+        discard: bool,
+    ) -> Result<Handled, OperatorError> {
+        let mut handled = Handled { next: after.cloned(), ..Handled::default() };
+        for _ in 0..CHUNK_PAGES {
+            let page = self.parked(selection, handled.next.as_ref(), PAGE_MAX).await?;
+            let full = u32::try_from(page.len()).is_ok_and(|count| count == PAGE_MAX);
+            handled.next = page.last().filter(|_| full).map(|last| After {
                 bucket: last.bucket.clone(),
                 key: last.key.clone(),
                 sequence: last.sequence,
@@ -310,7 +338,11 @@ impl Journal {
                 // The rows are read from the disk again, from here on.
                 lock(&self.shared.rows).refill_continues(first - 1);
             }
+            if handled.next.is_none() {
+                break;
+            }
         }
+        Ok(handled)
     }
 
     /// Everything the journal knows of one key.
@@ -336,7 +368,7 @@ impl Journal {
         self.ask(async |db| sql::reasons(db, limit).await).await
     }
 
-    async fn operate(&self, operation: Operation) -> Result<(), AppendError> {
+    pub(super) async fn operate(&self, operation: Operation) -> Result<(), AppendError> {
         let (done, durable) = oneshot::channel();
         self.send(Command::Operate { operation, done: Some(done) }).await;
         durable.await.unwrap_or(Err(AppendError::Unavailable))

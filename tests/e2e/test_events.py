@@ -1,8 +1,10 @@
 """Events: every settled change is told to a webhook as S3 would, at least once, in order per key."""
 
+import json
 import sqlite3
 import threading
 
+from support import operator
 from support.poll import until
 from support.receiver import PATH, SECRET, Receiver
 from support.tcp import FaultProxy
@@ -195,6 +197,91 @@ def test_an_event_that_is_refused_by_itself_holds_up_its_own_key_only(lab):
     assert "the receiver of events refuses 1 of them" in health and "422" in health
     # The second of that key waits behind it.
     assert proxy.status()["events"]["pending"] == 1
+
+
+def poisoned(lab):
+    """A receiver that refuses one key, with two events of that key: (receiver, mend, proxy, bucket)."""
+    mended = threading.Event()
+
+    def rule(records):
+        poison = any(record["s3"]["object"]["key"] == "poison" for record in records)
+        return 422 if poison and not mended.is_set() else 200
+
+    receiver = receiver_of(lab, rule)
+    proxy = lab.proxy(**receiver.settings(), **operator.settings())
+    bucket = lab.bucket("events")
+    s3 = lab.client(proxy)
+    s3.put_object(Bucket=bucket, Key="poison", Body=b"x")
+    s3.delete_object(Bucket=bucket, Key="poison")
+    until(lambda: proxy.status()["events"]["refused"] == 1, "one event to be refused")
+    return receiver, mended.set, proxy, bucket
+
+
+def listed(proxy, *arguments):
+    code, out, err = operator.command(proxy, "failed", "--events", "--json", *arguments)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == (3 if events else 0), err
+    return [(event["event"], event["refused"]) for event in events]
+
+
+def test_a_refused_event_is_listed_and_sent_again_at_once_when_a_person_says_so(lab):
+    receiver, mend, proxy, bucket = poisoned(lab)
+    put, delete = ("ObjectCreated:Put", True), ("ObjectRemoved:Delete", False)
+    assert listed(proxy) == [put]
+    assert listed(proxy, "--waiting") == [put, delete]
+    assert listed(proxy, "--bucket", bucket, "--key", "poison") == [put]
+    assert listed(proxy, "--bucket", bucket, "--key", "other") == []
+    text = operator.command(proxy, "failed", "--events")[1]
+    assert f"{bucket}/poison" in text and "422" in text and "one event is refused" in text
+    assert "s3-mirror failed --events" in operator.command(proxy, "status")[1]
+
+    asked = len(receiver.asked)
+    assert operator.command(proxy, "retry", "--events", "--all")[0] == 0
+    until(lambda: len(receiver.asked) > asked, "the next try, which had been a minute away")
+    mend()
+    until(lambda: proxy.status()["events"]["refused"] == 1, "the event to be refused again")
+    assert operator.command(proxy, "retry", "--events", "--bucket", bucket)[0] == 0
+    until(lambda: len(receiver.of(bucket, "poison")) == 2, "both events")
+    assert names(receiver.of(bucket, "poison")) == ["ObjectCreated:Put", "ObjectRemoved:Delete"]
+    assert operator.command(proxy, "retry", "--events", "--all")[0] == 1
+
+
+def test_a_refused_event_that_is_given_up_lets_later_ones_of_its_key_go_on(lab):
+    receiver, mend, proxy, bucket = poisoned(lab)
+    code, out, err = operator.command(proxy, "discard", "--events", "--all")
+    assert code == 2 and "poison" in out and "nothing was done" in err
+    assert proxy.status()["events"]["refused"] == 1
+    mend()
+    assert operator.command(proxy, "discard", "--events", "--all", "--yes")[0] == 0
+    until(lambda: receiver.of(bucket, "poison"), "the event that waited behind it")
+    wait_told(proxy)
+    assert names(receiver.of(bucket, "poison")) == ["ObjectRemoved:Delete"]
+    gave_up = lambda: [  # noqa: E731
+        line["event"] for line in proxy.log_lines() if "gave this event up" in line["message"]
+    ]
+    until(lambda: gave_up() == ["ObjectCreated:Put"], "the log to name it")
+    assert operator.command(proxy, "discard", "--events", "--all", "--yes")[0] == 1
+
+
+def test_events_for_a_receiver_that_is_gone_for_good_can_be_given_up(lab):
+    receiver = receiver_of(lab)
+    way = lab.closing(FaultProxy(("127.0.0.1", receiver.server.server_port)))
+    way.refuse()
+    settings = {**receiver.settings(), "EVENTS_WEBHOOK_URL": way.endpoint + PATH}
+    proxy = lab.proxy(**settings, **operator.settings())
+    bucket = lab.bucket("events")
+    s3 = lab.client(proxy)
+    for number in range(30):
+        s3.put_object(Bucket=bucket, Key=f"k{number}", Body=b"x")
+    assert operator.command(proxy, "discard", "--events", "--all", "--yes")[0] == 1
+    assert proxy.status()["events"]["pending"] == 30, "only what is refused is meant"
+    code, out, _ = operator.command(proxy, "discard", "--events", "--waiting", "--all", "--yes")
+    assert code == 0 and "30 events were given up" in out
+    assert proxy.status()["events"]["pending"] == 0
+    lab.assert_converged(proxy, bucket)
+    way.forward()
+    s3.put_object(Bucket=bucket, Key="new", Body=b"x")
+    until(lambda: receiver.of(bucket, "new"), "what happens from now on is told")
 
 
 def test_without_a_webhook_nothing_is_recorded_for_it(lab):

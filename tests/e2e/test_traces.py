@@ -22,12 +22,16 @@ def put(proxy, bucket, key, *headers):
         return connection.read_response().status
 
 
+def with_ears(lab, store):
+    """A relay in front of a store that remembers the requests."""
+    return lab.closing(HttpFaultProxy(store.address, lambda _: None))
+
+
 def main_with_ears(lab):
-    """A relay in front of main that remembers the requests."""
-    return lab.closing(HttpFaultProxy(lab.main.address, lambda _: None))
+    return with_ears(lab, lab.main)
 
 
-def sent_to_main(relay, method, key):
+def sent(relay, method, key):
     """The traceparent of each such request."""
     return [
         dict(request.headers).get("traceparent")
@@ -60,7 +64,7 @@ def test_a_write_and_its_copy_are_one_trace_below_the_caller_and_above_main(lab)
     assert request.attributes["s3_mirror.size"] == 5
     assert request.resource["service.name"] == "mirror-of-tests"
     # What goes to main is below our own span.
-    assert sent_to_main(relay, "PUT", "k") == [f"00-{TRACE}-{request.span}-01"]
+    assert sent(relay, "PUT", "k") == [f"00-{TRACE}-{request.span}-01"]
 
     assert (copy.kind, copy.trace, copy.parent) == ("internal", TRACE, request.span)
     assert copy.attributes["s3_mirror.mirror_status"] == "success"
@@ -75,6 +79,34 @@ def test_a_write_and_its_copy_are_one_trace_below_the_caller_and_above_main(lab)
     assert "hidden-from-all" not in shown
 
 
+def test_what_a_copy_asks_and_sends_names_the_span_of_the_copy(lab):
+    collector = lab.closing(Collector())
+    main, mirror = with_ears(lab, lab.main), with_ears(lab, lab.mirror)
+    proxy = lab.proxy(
+        main_endpoint=main.endpoint,
+        mirror_endpoint=mirror.endpoint,
+        TEE_MEMORY_BYTES=0,
+        TEE_SPOOL_BYTES=0,
+        **collector.settings(),
+    )
+    bucket = lab.bucket("traces")
+    assert put(proxy, bucket, "k", ("traceparent", f"00-{TRACE}-{CALLER}-01")) == 200
+    proxy.wait_drained()
+    until(lambda: collector.of("mirror"), "the span of the copy")
+    (request,) = collector.of("PutObject")
+    copies = {span.span for span in collector.of("mirror")}
+    named = {f"00-{TRACE}-{span}-01" for span in copies}
+    # The bytes were read from main and written to the mirror in the name of the copy, and what
+    # the client's request sent to main was not.
+    assert set(sent(mirror, "PUT", "k")) <= named and sent(mirror, "PUT", "k")
+    assert set(sent(main, "GET", "k")) <= named and sent(main, "GET", "k")
+    assert sent(main, "PUT", "k") == [f"00-{TRACE}-{request.span}-01"]
+    # A copy that nobody traces names no span.
+    assert put(proxy, bucket, "unsampled", ("traceparent", f"00-{TRACE}-{CALLER}-00")) == 200
+    proxy.wait_drained()
+    assert set(sent(mirror, "PUT", "unsampled")) == {None}
+
+
 def test_the_caller_decides_and_without_one_a_trace_begins_here(lab):
     collector = lab.closing(Collector())
     relay = main_with_ears(lab)
@@ -87,8 +119,8 @@ def test_the_caller_decides_and_without_one_a_trace_begins_here(lab):
     (request,) = collector.of("PutObject")
     assert request.attributes["aws.s3.key"] == "alone"
     assert request.parent == "" and request.trace != TRACE
-    assert sent_to_main(relay, "PUT", "unsampled") == [unsampled]
-    assert sent_to_main(relay, "PUT", "alone") == [f"00-{request.trace}-{request.span}-01"]
+    assert sent(relay, "PUT", "unsampled") == [unsampled]
+    assert sent(relay, "PUT", "alone") == [f"00-{request.trace}-{request.span}-01"]
 
 
 def test_what_fails_is_told_as_failed_and_a_retry_is_a_span_of_its_own(lab):
@@ -142,7 +174,7 @@ def test_without_a_collector_traceparent_goes_on_as_it_came_and_nothing_is_kept(
     bucket = lab.bucket("traces")
     mine = f"00-{TRACE}-{CALLER}-01"
     assert put(proxy, bucket, "k", ("traceparent", mine)) == 200
-    assert sent_to_main(relay, "PUT", "k") == [mine]
+    assert sent(relay, "PUT", "k") == [mine]
     assert proxy.status()["mirror"]["pending_operations"] == 1
     with sqlite3.connect(proxy.data_dir / "journal.sqlite") as journal:
         facts = [row[0] for row in journal.execute("SELECT facts FROM entry")]

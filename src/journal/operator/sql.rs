@@ -4,6 +4,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::super::entry::{Facts, ObjectKey, Sequence};
+use super::super::events;
 use super::{After, BucketFigures, Explained, Operation, Parked, Reason, Selection, Told};
 use crate::s3::operation::Change;
 
@@ -52,6 +53,11 @@ pub(in super::super) async fn apply(
                 run(db, DISCARD_ROWS, sequences).await?;
                 run(db, DISCARD, sequences).await?;
             }
+            Operation::RetryEvents { ids, now_ms } => {
+                let json = json(ids)?;
+                sqlx::query(events::RETRY).bind(json).bind(now_ms).execute(&mut *db).await?;
+            }
+            Operation::DiscardEvents { ids } => run(db, events::DISCARD, ids).await?,
         }
     }
     Ok(())
@@ -62,9 +68,11 @@ async fn run(
     sql: &'static str,
     sequences: &[Sequence],
 ) -> Result<(), sqlx::Error> {
-    let json =
-        serde_json::to_string(sequences).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    sqlx::query(sql).bind(json).execute(db).await.map(drop)
+    sqlx::query(sql).bind(json(sequences)?).execute(db).await.map(drop)
+}
+
+fn json(sequences: &[Sequence]) -> Result<String, sqlx::Error> {
+    serde_json::to_string(sequences).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
 pub(super) async fn note(

@@ -99,7 +99,7 @@ async fn a_retried_key_is_claimed_again_and_others_stay_parked() {
     park(&journal, "one", "a").await;
     park(&journal, "two", "b").await;
     journal.flush().await;
-    let handled = journal.retry_parked(&bucket("one")).await.unwrap();
+    let handled = journal.retry_parked(&bucket("one"), None).await.unwrap();
     assert_eq!((handled.entries, handled.keys.as_slice()), (1, &["one/a".to_owned()][..]));
     let work = claim(&journal).await;
     assert_eq!(&*work.entry.object.key, "a");
@@ -118,13 +118,13 @@ async fn more_parked_keys_than_a_page_holds_are_all_retried_and_all_given_up() {
         park(&journal, "b", &format!("{number:05}")).await;
     }
     journal.flush().await;
-    assert_eq!(journal.retry_parked(&bucket("b")).await.unwrap().entries, u64::from(count));
+    assert_eq!(journal.retry_parked(&bucket("b"), None).await.unwrap().entries, u64::from(count));
     for _ in 0..count {
         let work = claim(&journal).await;
         journal.park(work, "refused again".into()).await;
     }
     journal.flush().await;
-    let handled = journal.discard(&Selection::default()).await.unwrap();
+    let handled = journal.discard(&Selection::default(), None).await.unwrap();
     assert_eq!((handled.entries, handled.bytes), (u64::from(count), 5 * i64::from(count)));
     assert_eq!(handled.keys.len(), NAMED_MAX);
     assert_eq!(journal.figures().await.unwrap(), crate::journal::Figures::default());
@@ -136,14 +136,14 @@ async fn giving_up_a_copy_never_gives_up_the_row_that_has_yet_to_be_written() {
     let journal = open(directory.path(), true).await;
     park(&journal, "b", "k").await;
     journal.flush().await;
-    let handled = journal.discard(&bucket("b")).await.unwrap();
+    let handled = journal.discard(&bucket("b"), None).await.unwrap();
     assert_eq!((handled.entries, handled.left), (0, 1));
     assert_eq!(journal.figures().await.unwrap().parked, 1);
     for row in journal.claim_rows(10).await {
         journal.row_written(&row).await;
     }
     journal.flush().await;
-    assert_eq!(journal.discard(&bucket("b")).await.unwrap().entries, 1);
+    assert_eq!(journal.discard(&bucket("b"), None).await.unwrap().entries, 1);
     assert_eq!(journal.figures().await.unwrap(), crate::journal::Figures::default());
 }
 
@@ -162,7 +162,7 @@ async fn a_parked_row_is_written_when_it_is_retried() {
     assert_eq!(parked[0].reason, "a character it cannot hold");
     assert_eq!(journal.figures().await.unwrap().parked_rows, 1);
 
-    journal.retry_parked(&bucket("b")).await.unwrap();
+    journal.retry_parked(&bucket("b"), None).await.unwrap();
     let rows = tokio::time::timeout(Duration::from_secs(10), journal.claim_rows(10)).await.unwrap();
     assert_eq!(&*rows[0].object.key, "k");
     assert!(rows[0].mirrored);
@@ -193,7 +193,7 @@ async fn explain_tells_each_state_of_a_key() {
     assert!(told.next_try_ms.unwrap() > now_ms() + 3_000_000);
     // A person who has mended the cause does not wait for the hour to be over.
     journal
-        .retry_parked(&Selection { bucket: Some("b".into()), key: Some("k".into()) })
+        .retry_parked(&Selection { bucket: Some("b".into()), key: Some("k".into()) }, None)
         .await
         .unwrap();
     let work = claim(&journal).await;
@@ -201,4 +201,37 @@ async fn explain_tells_each_state_of_a_key() {
     assert_eq!(mirror().await, ["parked"]);
     let figures = journal.bucket_figures().await.unwrap();
     assert_eq!((figures[0].bucket.as_str(), figures[0].parked), ("b", 1));
+}
+
+/// Parked entries, put into the file of a journal that nobody has open.
+async fn park_in_file(directory: &Path, count: u32) {
+    let path = directory.join("journal.sqlite");
+    let mut db = store::open_writer(&path, JournalSync::Off).await.unwrap();
+    sqlx::query(
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+         INSERT INTO entry (sequence, bucket, key, change, state, accepted_ms, request_id, bytes,
+                            mirror, inventory, error)
+         SELECT n, 'b', printf('%08d', n), 0, 1, 1, 'R', 2, 3, 2, 'refused' FROM n",
+    )
+    .bind(count)
+    .execute(&mut db)
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_number_is_given_up_in_pieces_that_join_up() {
+    let piece = PAGE_MAX * u32::try_from(CHUNK_PAGES).unwrap();
+    let count = piece + PAGE_MAX + 7;
+    let directory = tempfile::tempdir().unwrap();
+    park_in_file(directory.path(), count).await;
+    let journal = open(directory.path(), false).await;
+    let first = journal.discard(&bucket("b"), None).await.unwrap();
+    assert_eq!((first.entries, first.bytes), (u64::from(piece), 2 * i64::from(piece)));
+    let next = first.next.expect("there is more");
+    assert_eq!(next.key, format!("{piece:08}"));
+    assert_eq!(journal.figures().await.unwrap().parked, i64::from(PAGE_MAX) + 7);
+    let rest = journal.discard(&bucket("b"), Some(&next)).await.unwrap();
+    assert_eq!((rest.entries, rest.next), (u64::from(PAGE_MAX) + 7, None));
+    assert_eq!(journal.figures().await.unwrap(), crate::journal::Figures::default());
 }
