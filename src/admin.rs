@@ -18,6 +18,7 @@ mod saved;
 mod status;
 mod untold;
 mod verdict;
+mod verified;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use super::Admin;
 use super::answer::Fault;
 use crate::inventory::browse::{Browser, Found, PAGE_MAX, Wanted};
 use crate::journal::entry::ObjectKey;
+use crate::journal::now_ms;
 use crate::journal::operator::Told;
 use crate::s3::state::ObjectState;
 use crate::upstream::read::{ReadError, Reader};
@@ -31,6 +32,8 @@ pub(super) struct Asked {
 pub(super) struct Explanation {
     bucket: String,
     key: String,
+    /// Milliseconds since 1970.
+    now_ms: i64,
     /// One line for a person.
     summary: String,
     /// Changes on their way, the newest first.
@@ -41,7 +44,7 @@ pub(super) struct Explanation {
     row: RowFound,
     /// When the mirror confirmed the state of the row; UTC.
     mirrored_at: String,
-    /// When a comparison last found both sides equal.
+    /// When a verification last found both sides equal, since the key was mirrored; UTC.
     verified_at: String,
     /// Main and mirror now, if asked for.
     compared: Option<Compared>,
@@ -135,12 +138,19 @@ pub(super) async fn explain(
         RowFound::Row(row) => row.mirrored_at.clone(),
         _ => None,
     };
+    // What is on its way has not been compared.
+    let verified_at = if explained.entries.is_empty() {
+        admin.verified_at(&bucket, &key, mirrored_at.as_deref()).await
+    } else {
+        None
+    };
     Ok(Json(Explanation {
+        now_ms: now_ms(),
         summary: summary(&explained.entries, &row, compared.as_ref()),
         entries: explained.entries,
         rechecks_ms: explained.rechecks_ms,
         mirrored_at: mirrored_at.unwrap_or_else(|| NOT_RECORDED.to_owned()),
-        verified_at: NOT_RECORDED.to_owned(),
+        verified_at: verified_at.unwrap_or_else(|| NOT_RECORDED.to_owned()),
         row,
         compared,
         bucket,

@@ -22,8 +22,9 @@ use crate::journal::operator::Reason;
 const PACE_MS: i64 = 60_000;
 /// How long one knock at a port may take.
 const KNOCK: Duration = Duration::from_secs(2);
-/// A knock serves for this long.
-const KNOCK_KEPT: Duration = Duration::from_secs(5);
+/// A knock serves for this long: enough for many pages that are open at a time, and short enough
+/// that nobody reads "reachable" of what has just gone.
+const KNOCK_KEPT: Duration = Duration::from_secs(1);
 /// A change is late when it waits for longer than this, unless something else is said, in seconds.
 const LATE_SECONDS: f64 = 60.0;
 /// Reasons that are told, the most frequent first.

@@ -157,7 +157,11 @@ pub(super) fn explained(told: &Value) {
     line(&format!("  {}", plain(&told["summary"])));
     line("");
     let entries = told["entries"].as_array().map_or(&[][..], Vec::as_slice);
-    line(&format!("  on their way: {} changes", entries.len()));
+    line(&match entries.len() {
+        0 => "  on their way: nothing".to_owned(),
+        1 => "  on their way: 1 change".to_owned(),
+        more => format!("  on their way: {more} changes"),
+    });
     for entry in entries {
         line(&format!(
             "    {}  {}, outcome {}; mirror {}, inventory {}; request {}",
@@ -175,8 +179,12 @@ pub(super) fn explained(told: &Value) {
                 plain(&entry["error"])
             ));
         }
-        if entry["next_try_ms"].is_i64() {
-            line(&format!("        next try {}", moment(entry["next_try_ms"].as_i64())));
+        if let Some(next_ms) = entry["next_try_ms"].as_i64() {
+            let next = moment(Some(next_ms));
+            // While nobody answers over there, one key at a time is tried.
+            let due = told["now_ms"].as_i64().is_some_and(|now_ms| next_ms < now_ms);
+            let when = if due { "as soon as the mirror answers, due since" } else { "at" };
+            line(&format!("        next try {when} {next}"));
         }
     }
     for at in told["rechecks_ms"].as_array().map_or(&[][..], Vec::as_slice) {

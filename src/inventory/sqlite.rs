@@ -172,7 +172,15 @@ impl Sqlite {
     async fn begin(&self) -> Result<Transaction<'static, Database>, sqlx::Error> {
         // The write lock at once: a transaction that reads first and then writes can fail with
         // SQLITE_BUSY without any wait.
-        self.pool.begin_with("BEGIN IMMEDIATE").await
+        match self.pool.begin_with("BEGIN IMMEDIATE").await {
+            // SQLite has taken the last transaction back by itself, as it does when the disk is
+            // full, and the connection counts it as begun for ever.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.pool.acquire().await?.close().await?;
+                self.pool.begin_with("BEGIN IMMEDIATE").await
+            }
+            begun => begun,
+        }
     }
 
     async fn try_apply(
@@ -442,3 +450,6 @@ impl std::fmt::Debug for Sqlite {
         f.debug_struct("Sqlite").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,6 +168,14 @@ def test_discard_lists_first_and_gives_up_only_when_told_twice(stuck):
     stuck.mend()
     stuck.lab.client(stuck.proxy).put_object(Bucket=stuck.first, Key=ODD, Body=b"again")
     until(lambda: ODD in stuck.lab.keys_on_mirror(stuck.first), "the new write on the mirror")
+    # What was given up is not tried again with what is retried, and a verification finds it.
+    command(stuck.proxy, "retry", "--bucket", stuck.first, code=1)
+    command(stuck.proxy, "retry", "--all")
+    until(lambda: stuck.lab.keys_on_mirror(stuck.second) == {"c"}, "the key that was not given up")
+    assert stuck.lab.keys_on_mirror(stuck.first) == {ODD}
+    command(stuck.proxy, "verify", "--bucket", stuck.first, code=1)
+    command(stuck.proxy, "verify", "--bucket", stuck.first, "--repair")
+    assert stuck.lab.keys_on_mirror(stuck.first) == {ODD, "b"}
 
 
 def test_explain_tells_the_whole_story_of_a_key(stuck):
@@ -194,6 +202,28 @@ def test_explain_tells_the_whole_story_of_a_key(stuck):
     stuck.lab.s3_mirror.delete_object(Bucket=stuck.first, Key=ODD)
     text = command(stuck.proxy, "explain", f"{stuck.first}/{ODD}", code=1)
     assert "only on main" in text
+
+
+def test_explain_tells_when_a_verification_has_found_a_key_equal(lab):
+    proxy = lab.proxy(ADMIN_TOKEN=TOKEN)
+    bucket = lab.bucket("verified")
+    client = lab.client(proxy)
+    for key in ("equal", "differs", "changed"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"1")
+    lab.assert_converged(proxy, bucket)
+    lab.s3_mirror.put_object(Bucket=bucket, Key="differs", Body=b"22")
+    verified = lambda key, code=0: objects(  # noqa: E731
+        proxy, "explain", f"{bucket}/{key}", code=code
+    )[0]["verified_at"]
+    assert verified("equal") == "not recorded"
+    command(proxy, "verify", "--bucket", bucket, code=1)
+    assert re.match(r"\d{4}-\d\d-\d\dT", verified("equal"))
+    assert verified("differs", code=1) == "not recorded"
+    assert re.match(r"\d{4}-\d\d-\d\dT", verified("changed"))
+    client.put_object(Bucket=bucket, Key="changed", Body=b"2")
+    proxy.wait_drained()
+    assert verified("changed") == "not recorded", "not since its last change"
+    assert "verified:  20" in command(proxy, "explain", f"{bucket}/equal")
 
 
 def test_a_pause_holds_copies_back_over_a_restart_until_it_is_resumed(lab):

@@ -192,6 +192,42 @@ def test_verify_finds_every_difference_and_changes_nothing(lab):
     assert (code, json.loads(body)) == (200, report), kind
 
 
+def test_listings_of_several_pages_that_end_at_different_keys_are_compared_exactly(lab):
+    """The two sides' pages of a thousand keys drift apart: one lacks keys, the other has more."""
+    bucket = lab.bucket("pages")
+    keys = [f"{number * 7919 % 100_000:05d}" for number in range(2400)]
+    missing = set(keys[::9])
+    extra = {f"{key}x" for key in keys[3::17]}
+    changed = set(keys[1::50]) - missing
+    lab.s3_mirror.create_bucket(Bucket=bucket)
+    with ThreadPoolExecutor(8) as pool:
+        put = lambda store, key, body: store.put_object(  # noqa: E731
+            Bucket=bucket, Key=key, Body=body
+        )
+        made = [pool.submit(put, lab.s3_main, key, b"m") for key in keys]
+        for key in (set(keys) - missing) | extra:
+            made.append(pool.submit(put, lab.s3_mirror, key, b"r" if key in changed else b"m"))
+        for each in made:
+            each.result()
+    proxy = operated(lab, DISABLE_DATABASE="true")
+    view = operator.job(proxy, "verify", "--bucket", bucket, code=1)
+    counts = view["counts"]
+    assert view["scanned"] == len(keys)
+    found = {"only_main": len(missing), "only_mirror": len(extra), "different": len(changed)}
+    assert {name: counts[name] for name in found} == found
+    report = operator.report_of(proxy, view)
+    told = {(each["what"], each["key"]) for each in report["differences"]}
+    assert told == {
+        *(("only_main", key) for key in missing),
+        *(("only_mirror", key) for key in extra),
+        *(("content", key) for key in changed),
+    }
+    view = operator.job(proxy, "verify", "--bucket", bucket, "--repair", "--delete-extra")
+    assert view["counts"]["queued"] == sum(found.values())
+    view = operator.job(proxy, "verify", "--bucket", bucket)
+    assert view["differences"] == 0
+
+
 def test_verify_repairs_and_removes_only_when_it_is_told_to(lab):
     inventory = lab.postgres()
     bucket, proxy = damaged(lab, inventory)

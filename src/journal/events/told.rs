@@ -76,7 +76,7 @@ impl Journal {
         self.shared.events_desk.ask(question).await
     }
 
-    /// Does as a person says, behind `after` and [`CHUNK_PAGES`] pages at most; [`Handled::next`]
+    /// Does as a person says, behind `after` and 20 pages at most; [`Handled::next`]
     /// says where to go on.
     ///
     /// # Errors

@@ -1,0 +1,134 @@
+//! When a key was last compared and found equal, as far as the verifications that are remembered
+//! tell.
+//!
+//! A verification keeps no note per key, which would be one for each of hundreds of millions. But
+//! it names every key that differs (the first thousand of them), so that of all others it says that
+//! they agree. What it leaves open is no proof: it may have left keys out (errors, changes on their
+//! way, differences beyond the thousand), or have begun before the key last changed.
+
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Admin;
+use crate::reconcile::job::{Kind, State, View};
+use crate::reconcile::report::Difference;
+
+/// What is read of a report.
+#[derive(Debug, Default, Deserialize)]
+struct Report {
+    differences: Vec<Difference>,
+    differences_not_listed: u64,
+}
+
+impl Admin {
+    /// When a verification that covers the key, and began after the key was mirrored, found both
+    /// sides equal; UTC.
+    pub(super) async fn verified_at(
+        &self,
+        bucket: &str,
+        key: &str,
+        mirrored_at: Option<&str>,
+    ) -> Option<String> {
+        let since_ms = mirrored_at.and_then(moment_ms);
+        for view in self.jobs().list() {
+            if !covers(&view, bucket, key, since_ms) {
+                continue;
+            }
+            let report = if view.differences == 0 {
+                Some(Report::default())
+            } else {
+                self.read_report(&view).await
+            };
+            if report.is_some_and(|report| agrees(&report, bucket, key)) {
+                return time_of(view.started_ms);
+            }
+        }
+        None
+    }
+
+    async fn read_report(&self, view: &View) -> Option<Report> {
+        let path = self.jobs().reports().join(view.report.as_deref()?);
+        let text = tokio::fs::read(path).await.ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}
+
+/// Has this job looked at the key as it is since then, whatever it found?
+fn covers(view: &View, bucket: &str, key: &str, since_ms: Option<i64>) -> bool {
+    view.spec.kind == Kind::Verify
+        && view.state == State::Done
+        && view.errors == 0
+        && view.counts.in_flight == 0
+        && view.spec.bucket.as_deref().is_none_or(|only| only == bucket)
+        && key.starts_with(&view.spec.prefix)
+        && since_ms.is_none_or(|since| since < view.started_ms)
+}
+
+/// Does the report leave no doubt about this key?
+fn agrees(report: &Report, bucket: &str, key: &str) -> bool {
+    report.differences_not_listed == 0
+        && !report.differences.iter().any(|found| found.bucket == bucket && found.key == key)
+}
+
+fn moment_ms(text: &str) -> Option<i64> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
+fn time_of(ms: i64) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp(ms / 1000).ok()?.format(&Rfc3339).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::report::What;
+
+    fn view(change: impl FnOnce(&mut View)) -> View {
+        let mut view: View = serde_json::from_value(serde_json::json!({
+            "id": "verify-1", "kind": "verify", "bucket": null, "prefix": "", "deep": false,
+            "repair": false, "delete_extra": false, "rate": null, "bandwidth": null,
+            "state": "done", "started_ms": 1_000, "finished_ms": 2_000, "scanned": 9,
+            "total": 9, "queued": 0, "bytes": 0, "differences": 0, "errors": 0,
+            "eta_seconds": null, "message": "", "counts": {}, "report": "verify-1.json"
+        }))
+        .unwrap();
+        change(&mut view);
+        view
+    }
+
+    #[test]
+    fn only_a_whole_verification_of_the_key_since_it_was_mirrored_counts() {
+        let counts = |change: fn(&mut View)| covers(&view(change), "b", "a/k", Some(500));
+        assert!(counts(|_| {}));
+        assert!(counts(|view| view.spec.bucket = Some("b".into())));
+        assert!(counts(|view| view.spec.prefix = "a/".into()));
+        assert!(!counts(|view| view.spec.bucket = Some("other".into())));
+        assert!(!counts(|view| view.spec.prefix = "b/".into()));
+        assert!(!counts(|view| view.spec.kind = Kind::Backfill));
+        assert!(!counts(|view| view.state = State::Cancelled));
+        assert!(!counts(|view| view.errors = 1));
+        assert!(!counts(|view| view.counts.in_flight = 1));
+        assert!(!counts(|view| view.started_ms = 500));
+        assert!(covers(&view(|_| {}), "b", "k", None));
+    }
+
+    #[test]
+    fn a_key_that_differs_or_may_differ_is_not_verified() {
+        let difference = Difference { bucket: "b".into(), key: "k".into(), what: What::Content };
+        let differences = vec![difference];
+        let report = Report { differences, differences_not_listed: 0 };
+        assert!(!agrees(&report, "b", "k"));
+        assert!(agrees(&report, "b", "other") && agrees(&report, "other", "k"));
+        let report = Report { differences_not_listed: 1, ..report };
+        assert!(!agrees(&report, "b", "other"));
+    }
+
+    #[test]
+    fn times_of_rows_are_read() {
+        assert_eq!(moment_ms("1970-01-01T00:00:01.500Z"), Some(1500));
+        assert_eq!(moment_ms("yesterday"), None);
+        assert_eq!(time_of(61_999).as_deref(), Some("1970-01-01T00:01:01Z"));
+    }
+}
