@@ -11,22 +11,23 @@ mod explain;
 pub mod guard;
 mod history;
 mod jobs;
+mod names;
 mod page;
 mod parked;
 mod room;
 mod saved;
+mod serve;
 mod status;
 mod untold;
 mod verdict;
 mod verified;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -34,8 +35,7 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tower::ServiceBuilder;
-use tower::limit::ConcurrencyLimitLayer;
+use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::config::env::Shown;
 use crate::events::Receiver;
@@ -136,7 +136,9 @@ impl Admin {
 
     /// Serves until it is dropped.
     pub async fn serve(self, listener: TcpListener) {
-        let limits = ServiceBuilder::new().layer(ConcurrencyLimitLayer::new(CONCURRENCY));
+        // One for all of them; probes are never kept waiting by who asks for more.
+        let limits = GlobalConcurrencyLimitLayer::new(CONCURRENCY);
+        let guard = &self.inner.parts.guard;
         let api = Router::new()
             .route("/status", get(status::status))
             .route("/health", get(status::health))
@@ -154,20 +156,18 @@ impl Admin {
             .merge(untold::routes())
             .merge(jobs::routes());
         let router = Router::new()
-            .route("/livez", get(async || "ok\n"))
-            .route("/readyz", get(readyz))
-            .route("/metrics", get(metrics))
             .nest("/api/v1", api)
-            .layer(middleware::from_fn_with_state(self.inner.parts.guard.clone(), guard::stand))
+            .layer(middleware::from_fn_with_state(guard.clone(), guard::stand))
+            .route("/metrics", get(metrics))
             // The page itself is free: a link to it may be on another page.
             .merge(page::routes())
-            .layer(middleware::map_response(page::harden))
             .layer(limits)
+            .route("/livez", get(async || "ok\n"))
+            .route("/readyz", get(readyz))
+            .layer(DefaultBodyLimit::max(serve::BODY_BYTES_MAX))
+            .layer(middleware::map_response(page::harden))
             .with_state(self);
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        if let Err(error) = axum::serve(listener, service).await {
-            tracing::error!(%error, "the admin port has stopped");
-        }
+        serve::serve(listener, router).await;
     }
 
     /// What the journal holds now; cheap, however much that is.

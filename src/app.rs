@@ -111,7 +111,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         registry,
         journal_required: config.journal_required,
         data_dir: config.data_dir.clone(),
-        guard: Guard::new(&config.admin_token).await?,
+        guard: Guard::new(&config.admin_token, &config.admin_hosts).await?,
         settings: config.shown.clone(),
         events: receiver,
         jobs,

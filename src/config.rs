@@ -162,6 +162,8 @@ pub struct Config {
     pub admin_addr: SocketAddr,
     /// Who may change something there.
     pub admin_token: AdminToken,
+    /// Names, besides local ones, by which the admin port may be read without the token.
+    pub admin_hosts: Vec<String>,
     /// Journal, spool and embedded inventory.
     pub data_dir: PathBuf,
     /// Durability of the journal.
@@ -240,6 +242,7 @@ impl Config {
             admin_addr: read.address("ADMIN_ADDR", env.admin_addr.as_deref(), "0.0.0.0:9090"),
             admin_token: read
                 .admin_token(env.admin_token.as_deref(), env.admin_token_file.as_deref()),
+            admin_hosts: read.domains("ADMIN_HOSTS", env.admin_hosts.as_deref()),
             data_dir: PathBuf::from(env.data_dir.as_deref().unwrap_or("./data")),
             journal_sync: read.one_of(
                 "JOURNAL_SYNC",

@@ -18,6 +18,7 @@ mod sign;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -62,12 +63,19 @@ const FILE_BYTES_MAX: u64 = 4096;
 #[derive(Debug, Clone, Default)]
 pub struct Receiver {
     error: Arc<ArcSwapOption<String>>,
+    /// Milliseconds since 1970; 0 for never.
+    taken_ms: Arc<AtomicI64>,
 }
 
 impl Receiver {
     /// Why the last try failed; `None` after a success.
     pub fn error(&self) -> Option<String> {
         self.error.load().as_deref().cloned()
+    }
+
+    /// When it took events last, milliseconds since 1970; `None`: not since the start.
+    pub fn last_delivered_ms(&self) -> Option<i64> {
+        Some(self.taken_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
     }
 }
 
@@ -325,6 +333,7 @@ impl Courier {
             Err(reason) => Answer::Away { reason, pause: None },
         };
         if answer == Answer::Taken {
+            self.receiver.taken_ms.store(now_ms(), Ordering::Relaxed);
             self.metrics.events_delivered.inc_by(u64::try_from(count).unwrap_or(0));
             if self.receiver.error.swap(None).is_some() {
                 tracing::info!("events are delivered again");

@@ -10,6 +10,8 @@
 mod access;
 #[path = "inventory_store/both.rs"]
 mod both;
+#[path = "inventory_store/browse.rs"]
+mod browse;
 #[path = "support/certificates.rs"]
 mod certificates;
 #[path = "inventory_store/feed.rs"]

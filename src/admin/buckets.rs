@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
-use serde::Serialize;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Admin;
@@ -55,11 +56,35 @@ struct Bucket {
     waiting: BucketFigures,
 }
 
+/// How much is wanted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    /// Are objects and bytes to be counted?
+    #[serde(default = "yes")]
+    count: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// `GET /api/v1/buckets`
-pub(super) async fn buckets(State(admin): State<Admin>) -> Result<Json<Answer>, Fault> {
+pub(super) async fn buckets(
+    State(admin): State<Admin>,
+    query: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<Answer>, Fault> {
     let figures = admin.inner.waiting.or(admin.inner.parts.journal.bucket_figures()).await?;
-    let counted = admin.count().await;
     let mut buckets: BTreeMap<String, Bucket> = BTreeMap::new();
+    let counted = if query?.count {
+        admin.count().await
+    } else {
+        if let Some(browser) = &admin.inner.parts.browser {
+            buckets
+                .extend(browser.names().await?.into_iter().map(|name| (name, Bucket::default())));
+        }
+        Counted::default()
+    };
     for totals in counted.totals {
         let bucket = buckets.entry(totals.bucket.clone()).or_default();
         bucket.objects = Some(totals.objects);

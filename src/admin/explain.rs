@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::answer::Fault;
-use crate::inventory::browse::{Browser, Found, PAGE_MAX, Wanted};
+use crate::inventory::browse::{Browser, Found, PAGE_MAX, Page, Wanted};
 use crate::journal::entry::ObjectKey;
 use crate::journal::now_ms;
 use crate::journal::operator::Told;
@@ -269,6 +269,9 @@ pub(super) struct Browse {
     bucket: String,
     #[serde(default)]
     prefix: String,
+    /// What keys have anywhere.
+    #[serde(default)]
+    contains: String,
     after: Option<String>,
     #[serde(default)]
     deleted: bool,
@@ -278,32 +281,21 @@ pub(super) struct Browse {
 }
 
 /// `GET /api/v1/inventory`
-#[derive(Debug, Serialize)]
-pub(super) struct Rows {
-    rows: Vec<Found>,
-    /// Where the next page begins (`after`); none: this is the last.
-    next: Option<String>,
-}
-
-/// `GET /api/v1/inventory`
 pub(super) async fn inventory(
     State(admin): State<Admin>,
     query: Result<Query<Browse>, QueryRejection>,
-) -> Result<Json<Rows>, Fault> {
+) -> Result<Json<Page>, Fault> {
     let Query(asked) = query?;
-    let limit = asked.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let wanted = Wanted {
         bucket: asked.bucket,
         prefix: asked.prefix,
+        contains: asked.contains,
         after: asked.after,
         deleted: asked.deleted,
         pending: asked.pending,
-        limit,
+        limit: asked.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX),
     };
-    let rows = admin.browser()?.page(&wanted).await?;
-    let full = u32::try_from(rows.len()).is_ok_and(|count| count == limit);
-    let next = rows.last().filter(|_| full).map(|row| row.key.clone());
-    Ok(Json(Rows { rows, next }))
+    Ok(Json(admin.browser()?.page(&wanted).await?))
 }
 
 impl Admin {

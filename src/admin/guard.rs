@@ -5,9 +5,10 @@
 //! - Everything else needs `Authorization: Bearer <ADMIN_TOKEN>`. Without a token in the settings
 //!   nothing can be changed at all.
 //! - Tokens are compared by their SHA-256 in constant time. An address that sends ten
-//!   wrong ones is not listened to for the rest of the minute.
+//!   wrong ones, over however many connections, is not listened to for the rest of the minute.
 //! - What a browser sends for a page of another origin is refused, reading included: the token is
-//!   never in a cookie, so this is a second line of defence.
+//!   never in a cookie, so this is a second line of defence. Who comes by a name that is not this
+//!   service's (`names`) needs the token for reading, too.
 //! - No token is in any answer, log or error.
 
 use std::collections::HashMap;
@@ -19,13 +20,14 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use super::names;
 use crate::config::parse::TOKEN_BYTES_MIN;
 use crate::config::{AdminToken, Secret};
 
@@ -58,6 +60,8 @@ pub struct Guard {
 
 struct Inner {
     source: Source,
+    /// Further names of this service.
+    hosts: Vec<String>,
     wrong: Mutex<Wrong>,
 }
 
@@ -89,7 +93,7 @@ impl Guard {
     ///
     /// # Errors
     /// The file cannot be used.
-    pub async fn new(token: &AdminToken) -> Result<Self, TokenFileError> {
+    pub async fn new(token: &AdminToken, hosts: &[String]) -> Result<Self, TokenFileError> {
         let source = match token {
             AdminToken::None => Source::None,
             AdminToken::Given(token) => Source::Given(hash(token.expose())),
@@ -98,7 +102,8 @@ impl Guard {
                 Source::File(path.clone())
             }
         };
-        Ok(Self { inner: Arc::new(Inner { source, wrong: Mutex::default() }) })
+        let (hosts, wrong) = (hosts.to_vec(), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { source, hosts, wrong }) })
     }
 
     /// Is there a token, so that changes are possible?
@@ -107,12 +112,23 @@ impl Guard {
     }
 
     /// May this request pass?
-    async fn judge(&self, method: &Method, headers: &HeaderMap, peer: IpAddr) -> Verdict {
+    async fn judge(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        peer: IpAddr,
+    ) -> Verdict {
         if foreign(headers) {
             return Verdict::Foreign;
         }
-        if matches!(*method, Method::GET | Method::HEAD) {
+        let at_home = names::is_own(&host(uri, headers), &self.inner.hosts);
+        if at_home && matches!(*method, Method::GET | Method::HEAD) {
             return Verdict::Pass;
+        }
+        let given = bearer(headers);
+        if !at_home && given.is_none() {
+            return Verdict::Misnamed;
         }
         let wanted = match &self.inner.source {
             Source::None => return Verdict::NoToken,
@@ -127,14 +143,18 @@ impl Guard {
         };
         let peer = network(peer);
         let now = Instant::now();
-        if let Some(wait) = self.wrong().closed(peer, now) {
+        // Held from the look at the count to the counting: of many requests at a time no more than
+        // the allowed number is compared.
+        let mut wrong = self.wrong();
+        if let Some(wait) = wrong.closed(peer, now) {
             return Verdict::TooMany(wait);
         }
-        let Some(given) = bearer(headers) else { return Verdict::Missing };
+        let Some(given) = given else { return Verdict::Missing };
         if same(&hash(given), &wanted) {
             return Verdict::Pass;
         }
-        self.wrong().count(peer, now);
+        wrong.count(peer, now);
+        drop(wrong);
         tracing::warn!(%peer, "a wrong admin token");
         Verdict::Wrong
     }
@@ -148,6 +168,7 @@ impl Guard {
 enum Verdict {
     Pass,
     Foreign,
+    Misnamed,
     NoToken,
     FileAway,
     Missing,
@@ -162,12 +183,18 @@ pub(super) async fn stand(
     request: Request,
     next: Next,
 ) -> Response {
-    let verdict = guard.judge(request.method(), request.headers(), peer.ip()).await;
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let verdict = guard.judge(method, uri, headers, peer.ip()).await;
     let (status, message) = match &verdict {
         Verdict::Pass => return next.run(request).await,
         Verdict::Foreign => {
             (StatusCode::FORBIDDEN, "requests of pages of another origin are refused")
         }
+        Verdict::Misnamed => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "this service does not know itself by this name: add it to ADMIN_HOSTS, come by an \
+             address, or send the admin token",
+        ),
         Verdict::NoToken => (
             StatusCode::FORBIDDEN,
             "nothing can be changed here: neither ADMIN_TOKEN nor ADMIN_TOKEN_FILE is set",
@@ -206,6 +233,17 @@ fn foreign(headers: &HeaderMap) -> bool {
     let Some(origin) = text(ORIGIN) else { return false };
     let own = text(HOST).unwrap_or_default();
     ![&b"http://"[..], b"https://"].iter().any(|scheme| origin.strip_prefix(*scheme) == Some(own))
+}
+
+/// The name the client came by; none is as good as a local one, because browsers always send it.
+fn host(uri: &Uri, headers: &HeaderMap) -> String {
+    if let Some(authority) = uri.authority() {
+        return authority.as_str().to_owned();
+    }
+    headers
+        .get(HOST)
+        .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned())
+        .unwrap_or_default()
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -294,32 +332,41 @@ mod tests {
     }
 
     async fn guard() -> Guard {
-        Guard::new(&AdminToken::Given(Secret::new(TOKEN))).await.unwrap()
+        Guard::new(&AdminToken::Given(Secret::new(TOKEN)), &[]).await.unwrap()
     }
 
     async fn post(guard: &Guard, peer: u8, token: &str) -> Verdict {
         let headers = headers(&[("authorization", &format!("Bearer {token}"))]);
-        guard.judge(&Method::POST, &headers, address(peer)).await
+        guard.judge(&Method::POST, &Uri::default(), &headers, address(peer)).await
     }
 
     #[tokio::test]
     async fn reading_is_free_and_changing_needs_the_token() {
         let guard = guard().await;
         let none = HeaderMap::new();
-        assert_eq!(guard.judge(&Method::GET, &none, address(1)).await, Verdict::Pass);
+        assert_eq!(
+            guard.judge(&Method::GET, &Uri::default(), &none, address(1)).await,
+            Verdict::Pass
+        );
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
-            assert_eq!(guard.judge(&method, &none, address(1)).await, Verdict::Missing);
+            assert_eq!(
+                guard.judge(&method, &Uri::default(), &none, address(1)).await,
+                Verdict::Missing
+            );
         }
         assert_eq!(post(&guard, 1, TOKEN).await, Verdict::Pass);
         assert_eq!(post(&guard, 1, "0123456789abcdeF").await, Verdict::Wrong);
         assert_eq!(post(&guard, 1, "0123456789abcde").await, Verdict::Wrong);
         let basic = headers(&[("authorization", &format!("Basic {TOKEN}"))]);
-        assert_eq!(guard.judge(&Method::POST, &basic, address(1)).await, Verdict::Missing);
+        assert_eq!(
+            guard.judge(&Method::POST, &Uri::default(), &basic, address(1)).await,
+            Verdict::Missing
+        );
     }
 
     #[tokio::test]
     async fn without_a_token_in_the_settings_nothing_can_be_changed() {
-        let guard = Guard::new(&AdminToken::None).await.unwrap();
+        let guard = Guard::new(&AdminToken::None, &[]).await.unwrap();
         assert!(!guard.allows_changes());
         assert_eq!(post(&guard, 1, "").await, Verdict::NoToken);
         assert_eq!(post(&guard, 1, TOKEN).await, Verdict::NoToken);
@@ -355,7 +402,7 @@ mod tests {
         let judge = async |method: Method, pairs: &[(&'static str, &str)]| {
             let mut all = vec![("authorization", "Bearer 0123456789abcdef"), ("host", "m:9090")];
             all.extend_from_slice(pairs);
-            guard.judge(&method, &headers(&all), address(1)).await
+            guard.judge(&method, &Uri::default(), &headers(&all), address(1)).await
         };
         let own = [("origin", "http://m:9090"), ("sec-fetch-site", "same-origin")];
         assert_eq!(judge(Method::POST, &own).await, Verdict::Pass);
@@ -373,17 +420,50 @@ mod tests {
     async fn a_new_token_in_the_file_is_good_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        assert!(Guard::new(&AdminToken::File(path.clone())).await.is_err(), "no file");
+        assert!(Guard::new(&AdminToken::File(path.clone()), &[]).await.is_err(), "no file");
         std::fs::write(&path, "short\n").unwrap();
-        assert!(Guard::new(&AdminToken::File(path.clone())).await.is_err(), "too short");
+        assert!(Guard::new(&AdminToken::File(path.clone()), &[]).await.is_err(), "too short");
         std::fs::write(&path, format!("{TOKEN}\n")).unwrap();
-        let guard = Guard::new(&AdminToken::File(path.clone())).await.unwrap();
+        let guard = Guard::new(&AdminToken::File(path.clone()), &[]).await.unwrap();
         assert_eq!(post(&guard, 1, TOKEN).await, Verdict::Pass);
         std::fs::write(&path, "another-token-of-some-length").unwrap();
         assert_eq!(post(&guard, 1, TOKEN).await, Verdict::Wrong);
         assert_eq!(post(&guard, 1, "another-token-of-some-length").await, Verdict::Pass);
         std::fs::remove_file(&path).unwrap();
         assert_eq!(post(&guard, 1, TOKEN).await, Verdict::FileAway);
+    }
+
+    #[tokio::test]
+    async fn by_a_name_that_is_not_ours_nothing_is_read_without_the_token() {
+        let token = AdminToken::Given(Secret::new(TOKEN));
+        let guard = Guard::new(&token, &["mirror.example.com".to_owned()]).await.unwrap();
+        let get = async |uri: &str, pairs: &[(&'static str, &str)]| {
+            let uri: Uri = uri.parse().unwrap();
+            guard.judge(&Method::GET, &uri, &headers(pairs), address(1)).await
+        };
+        let own = ("host", "mirror.example.com:9090");
+        let other = ("host", "rebound.example:9090");
+        let token = ("authorization", "Bearer 0123456789abcdef");
+        assert_eq!(get("/x", &[own]).await, Verdict::Pass);
+        assert_eq!(get("/x", &[other]).await, Verdict::Misnamed);
+        assert_eq!(get("http://rebound.example/x", &[own]).await, Verdict::Misnamed);
+        assert_eq!(get("/x", &[other, token]).await, Verdict::Pass, "a program that holds it");
+        let wrong = ("authorization", "Bearer 0123456789abcdeX");
+        assert_eq!(get("/x", &[other, wrong]).await, Verdict::Wrong);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn of_many_wrong_tokens_at_a_time_ten_are_compared() {
+        let guard = guard().await;
+        let tries = (0..200).map(|_| {
+            let guard = guard.clone();
+            tokio::spawn(async move { post(&guard, 1, "wrong-wrong-wrong").await })
+        });
+        let mut wrong = 0;
+        for tried in futures_util::future::join_all(tries).await {
+            wrong += u32::from(tried.unwrap() == Verdict::Wrong);
+        }
+        assert_eq!(wrong, WRONG_MAX);
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Value>, Fa
             "oldest_pending_seconds": age_seconds(events.oldest_pending_ms),
             "refused": events.refused,
             "error": parts.events.as_ref().and_then(Receiver::error),
+            "last_delivered_ms": parts.events.as_ref().and_then(Receiver::last_delivered_ms),
         },
         "unsettled_intents": figures.unsettled_intents,
         "journal": { "failing": parts.journal.health().failing() },

@@ -72,6 +72,7 @@ pub struct Environment {
     pub admin_addr: Option<String>,
     pub admin_token: Option<String>,
     pub admin_token_file: Option<String>,
+    pub admin_hosts: Option<String>,
     pub data_dir: Option<String>,
     pub journal_sync: Option<String>,
     pub journal_required: Option<String>,

@@ -1,12 +1,18 @@
 //! Reading the inventory for a person: buckets with their totals, keys page by page, one row.
 //!
 //! # Promises
-//! - **P5** Reading has a connection of its own: it never holds up the writing of rows.
+//! - **P5** Reading has connections of its own: it never holds up the writing of rows. Counting
+//!   whole tables has another, so that neither pages nor a sign of life wait for it.
 //! - **P6** A page is at most [`PAGE_MAX`] rows, found by key and not by counting, so that the last
-//!   page of a million keys costs what the first one costs.
+//!   page of a million keys costs what the first one costs. A search looks at no more than
+//!   [`walk::LOOK_AT_MAX`] keys per answer, however little it finds.
 //! - Nothing is ever written.
 
+pub mod search;
+pub mod walk;
+
 use std::path::Path;
+use std::time::Duration;
 
 use super::postgres::{Postgres, PostgresSettings};
 use super::sqlite::browse::SqliteReader;
@@ -14,6 +20,10 @@ use super::store::StoreError;
 
 /// Most rows of one page.
 pub const PAGE_MAX: u32 = 500;
+/// Connections to a `PostgreSQL` server for pages, rows and signs of life.
+const CONNECTIONS: usize = 2;
+/// How long the rows of one bucket may be counted at least.
+const COUNTING: Duration = Duration::from_mins(5);
 
 /// One row as the inventory has it; times are UTC, `YYYY-MM-DDTHH:MM:SS.sssZ`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -67,6 +77,8 @@ pub struct Wanted {
     pub bucket: String,
     /// What the keys begin with.
     pub prefix: String,
+    /// What they have anywhere, letter by letter.
+    pub contains: String,
     /// The page begins behind this key.
     pub after: Option<String>,
     /// Rows of objects that are gone, too?
@@ -75,6 +87,17 @@ pub struct Wanted {
     pub pending: bool,
     /// At most this many, and [`PAGE_MAX`].
     pub limit: u32,
+}
+
+/// Rows in the order of their keys.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Page {
+    /// As many as were asked for, or what was found before the search was interrupted.
+    pub rows: Vec<Found>,
+    /// Where it goes on ([`Wanted::after`]); `None`: that was all.
+    pub next: Option<String>,
+    /// How many keys were looked at for it.
+    pub looked_at: u64,
 }
 
 /// Totals of one bucket, counted now.
@@ -94,7 +117,15 @@ pub struct Totals {
 
 /// The inventory for reading.
 #[derive(Debug)]
-pub enum Browser {
+pub struct Browser {
+    /// For pages, rows and signs of life.
+    quick: Source,
+    /// For what looks at every row.
+    counting: Source,
+}
+
+#[derive(Debug)]
+enum Source {
     /// Tables in a `PostgreSQL` server.
     Postgres(Postgres),
     /// Tables in a local file.
@@ -102,36 +133,41 @@ pub enum Browser {
 }
 
 impl Browser {
-    /// Reads a `PostgreSQL` server over one connection, made when the first question comes.
+    /// Reads a `PostgreSQL` server over connections of its own, made when questions come.
     ///
     /// # Errors
     /// The settings cannot work.
     pub fn postgres(mut settings: PostgresSettings) -> Result<Self, StoreError> {
-        settings.connections_max = 1;
-        Ok(Self::Postgres(Postgres::new(settings)?))
+        settings.connections_max = CONNECTIONS;
+        let mut counting = settings.clone();
+        counting.connections_max = 1;
+        counting.statement_timeout = counting.statement_timeout.max(COUNTING);
+        Ok(Self {
+            quick: Source::Postgres(Postgres::new(settings)?),
+            counting: Source::Postgres(Postgres::new(counting)?),
+        })
     }
 
-    /// Reads the file at `path`, opened when the first question comes.
+    /// Reads the file at `path`, opened when questions come.
     pub fn sqlite(path: &Path) -> Self {
-        Self::Sqlite(SqliteReader::new(path))
+        let source = || Source::Sqlite(SqliteReader::new(path));
+        Self { quick: source(), counting: source() }
     }
 
     /// A page of keys in order.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub async fn page(&self, wanted: &Wanted) -> Result<Vec<Found>, StoreError> {
+    pub async fn page(&self, wanted: &Wanted) -> Result<Page, StoreError> {
         // Neither database can hold such a key.
-        let unknown = |text: &str| text.contains('\0');
-        if [&wanted.bucket, &wanted.prefix].iter().any(|text| unknown(text))
-            || wanted.after.as_deref().is_some_and(unknown)
-        {
-            return Ok(Vec::new());
+        let texts = [&wanted.bucket, &wanted.prefix, &wanted.contains];
+        if texts.into_iter().chain(&wanted.after).any(|text| text.contains('\0')) {
+            return Ok(Page { rows: Vec::new(), next: None, looked_at: 0 });
         }
-        let limit = wanted.limit.clamp(1, PAGE_MAX);
-        match self {
-            Self::Postgres(store) => store.page(wanted, limit).await,
-            Self::Sqlite(store) => store.page(wanted, limit).await,
+        let limit = usize::try_from(wanted.limit.clamp(1, PAGE_MAX)).unwrap_or(1);
+        match &self.quick {
+            Source::Postgres(store) => store.page(wanted, limit).await,
+            Source::Sqlite(store) => store.page(wanted, limit).await,
         }
     }
 
@@ -143,9 +179,20 @@ impl Browser {
         if bucket.contains('\0') || key.contains('\0') {
             return Ok(None);
         }
-        match self {
-            Self::Postgres(store) => store.row(bucket, key).await,
-            Self::Sqlite(store) => store.row(bucket, key).await,
+        match &self.quick {
+            Source::Postgres(store) => store.row(bucket, key).await,
+            Source::Sqlite(store) => store.row(bucket, key).await,
+        }
+    }
+
+    /// The names of buckets that have a table, sorted, at most a thousand.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn names(&self) -> Result<Vec<String>, StoreError> {
+        match &self.quick {
+            Source::Postgres(store) => store.names().await,
+            Source::Sqlite(store) => store.names().await,
         }
     }
 
@@ -154,17 +201,17 @@ impl Browser {
     /// # Errors
     /// The database cannot be asked.
     pub async fn totals(&self) -> Result<Vec<Totals>, StoreError> {
-        match self {
-            Self::Postgres(store) => store.totals().await,
-            Self::Sqlite(store) => store.totals().await,
+        match &self.counting {
+            Source::Postgres(store) => store.totals().await,
+            Source::Sqlite(store) => store.totals().await,
         }
     }
 
     /// What it is, for a person.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Postgres(_) => "PostgreSQL",
-            Self::Sqlite(_) => "SQLite",
+        match self.quick {
+            Source::Postgres(_) => "PostgreSQL",
+            Source::Sqlite(_) => "SQLite",
         }
     }
 
@@ -173,38 +220,9 @@ impl Browser {
     /// # Errors
     /// There is none.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        match self {
-            Self::Postgres(store) => store.ping().await,
-            Self::Sqlite(store) => store.ping().await,
+        match &self.quick {
+            Source::Postgres(store) => store.ping().await,
+            Source::Sqlite(store) => store.ping().await,
         }
-    }
-}
-
-/// The first text in byte order that is behind every text beginning with `prefix`; `None`: there is
-/// none.
-pub(super) fn behind(prefix: &str) -> Option<String> {
-    let mut letters: Vec<char> = prefix.chars().collect();
-    while let Some(last) = letters.pop() {
-        // Behind U+D7FF comes U+E000: UTF-8 has no surrogates.
-        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
-        if let Some(next) = next {
-            letters.push(next);
-            return Some(letters.into_iter().collect());
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_behind_a_prefix_is_behind_all_that_begins_with_it() {
-        assert_eq!(behind("a/").as_deref(), Some("a0"));
-        assert_eq!(behind("\u{D7FF}").as_deref(), Some("\u{E000}"));
-        assert_eq!(behind("a\u{10FFFF}").as_deref(), Some("b"));
-        assert_eq!(behind("\u{10FFFF}"), None);
-        assert_eq!(behind(""), None);
     }
 }

@@ -43,6 +43,9 @@ pub(super) const SHORTLY_BEFORE_POSTGRES: &str =
 pub(super) const SHORTLY_BEFORE_SQLITE: &str =
     "strftime('%Y-%m-%d %H:%M:%f', 'now', '-' || ?1 || ' seconds')";
 
+/// The key in a new table of `PostgreSQL`; see [`postgres_table`].
+const PATH_POSTGRES: &str = "TEXT COLLATE \"C\" NOT NULL";
+
 /// Every column, in order. The first nine are the contract.
 pub const COLUMNS: [Column; 14] = [
     Column {
@@ -115,11 +118,13 @@ pub fn contract_columns() -> impl Iterator<Item = &'static str> {
 /// DDL of a new bucket table in `PostgreSQL`. `table` and `schema` are bare names.
 ///
 /// The unique constraint *is* the path index, under the documented name: a second index on the same
-/// column would only cost writes. The other two are partial, over the few rows that queries look
+/// column would only cost writes. It is in the order of bytes whatever the database's collation, as
+/// S3 lists keys: so that all keys with a prefix are one range of it, also for `LIKE 'prefix%'`. The other two are partial, over the few rows that queries look
 /// for, so that the usual row pays for neither.
 pub fn postgres_table(schema: &str, table: &str) -> String {
     let path = quoted(&index_name(table, Index::Path));
-    let columns = columns(|column| column.postgres);
+    let columns =
+        columns(|column| if column.name == "path" { PATH_POSTGRES } else { column.postgres });
     let name = format!("{}.{}", quoted(schema), quoted(table));
     format!(
         "CREATE TABLE {name} ({columns}, CONSTRAINT {path} UNIQUE (path));

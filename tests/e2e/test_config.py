@@ -57,6 +57,7 @@ FAULTS = {
     "MIRROR_CONCURRENCY": "0",
     "MIRROR_BUCKET_PREFIX": "Not/Legal",
     "PROXY_DOMAIN": "http://not.a.domain/",
+    "ADMIN_HOSTS": "https://mirror.example.com",
 }
 
 

@@ -31,6 +31,9 @@ FLAGS = (
 )
 
 
+WIDE, NARROW = 1280, 375
+
+
 class Browser:
     """One browser; `scheme` is light or dark."""
 
@@ -47,6 +50,7 @@ class Browser:
             "Emulation.setEmulatedMedia",
             {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
         )
+        self.width(WIDE)
 
     def close(self):
         self.driver.quit()
@@ -131,13 +135,35 @@ class Browser:
         # A refused change is an answer of the service, not a fault of the page.
         return [each["message"] for each in entries if "status of 401" not in each["message"]]
 
+    def look(self, name):
+        """Pictures of what is shown, on a wide and on a narrow screen, and what axe finds on both."""
+        found = []
+        for width, size in ((WIDE, ""), (NARROW, "-narrow")):
+            self.width(width)
+            self.screenshot(name + size)
+            found += self.violations()
+            wide, screen = self.driver.execute_script(
+                "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+            )
+            if wide > screen:
+                found.append(f"{name} is {wide} wide on a screen of {screen}")
+        self.width(WIDE)
+        return found
+
+    def width(self, width, height=900):
+        """Of the page itself: windows cannot be as narrow as telephones are."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self._width = width
+
     def screenshot(self, name):
         """Into SCREENSHOTS, if that is set: the whole page, to be looked at."""
         directory = os.environ.get("SCREENSHOTS")
         if not directory:
             return
         height = self.driver.execute_script("return document.documentElement.scrollHeight")
-        self.driver.set_window_size(1280, max(700, min(height + 20, 2600)))
+        width = self._width
+        self.width(width, max(700, min(height + 20, 2600)))
         Path(directory).mkdir(parents=True, exist_ok=True)
         self.driver.save_screenshot(str(Path(directory) / f"{name}-{self.scheme}.png"))
-        self.driver.set_window_size(1280, 900)
+        self.width(width)

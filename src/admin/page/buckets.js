@@ -17,7 +17,7 @@ export function open(area) {
       answer.buckets.length === 0
         ? el("p", { class: "empty" }, "No bucket has been written through this proxy yet.")
         : table(answer.counted_ms ? `Objects and bytes by the inventory, counted ${moment(answer.counted_ms)}` : "Objects and bytes are not counted", [
-          { title: "Bucket", cell: (row) => el("a", { class: "key", href: `#/inventory${query({ bucket: row.bucket })}` }, visible(row.bucket)) },
+          { title: "Bucket", kind: "long", cell: (row) => el("a", { class: "key", href: `#/inventory${query({ bucket: row.bucket })}` }, visible(row.bucket)) },
           { title: "Objects", kind: "number", cell: (row) => number(row.objects) },
           { title: "Size", kind: "number", cell: (row) => bytes(row.bytes) },
           { title: "Waiting", kind: "number", cell: (row) => number(row.pending_operations) },

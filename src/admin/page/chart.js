@@ -3,7 +3,7 @@
 import { el, svg } from "./dom.js";
 import { clock } from "./words.js";
 
-const [WIDTH, HEIGHT] = [560, 170];
+const HEIGHT = 170;
 const [LEFT, RIGHT, TOP, BOTTOM] = [58, 10, 8, 22];
 /** Samples further apart than this have a gap between them: the service was not running. */
 const GAP_MS = 120000;
@@ -24,28 +24,32 @@ export function chart(title, series, format) {
   const names = series.length > 1
     ? el("span", { class: "legend" }, series.map((each, at) => [el("i", { class: at ? "second" : "" }), each.name]))
     : null;
-  const picture = svg("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
+  const picture = svg("svg", { class: "chart", role: "img", height: HEIGHT });
   const figure = el("figure", { class: "card" }, el("figcaption", {}, el("h3", {}, title, names), now), picture);
   let points = [];
   let range = [0, 1];
   let high = 1;
+  // In pixels, so that letters are as large on a telephone as elsewhere.
+  let width = 560;
 
-  const x = (ms) => LEFT + ((ms - range[0]) / (range[1] - range[0])) * (WIDTH - LEFT - RIGHT);
+  const x = (ms) => LEFT + ((ms - range[0]) / (range[1] - range[0])) * (width - LEFT - RIGHT);
   const y = (value) => HEIGHT - BOTTOM - (value / high) * (HEIGHT - TOP - BOTTOM);
   const values = (point) => series.map((each) => format(each.of(point))).join(" · ");
 
   function draw(newPoints, newRange) {
     [points, range] = [newPoints, newRange];
+    width = Math.max(240, picture.clientWidth || width);
+    picture.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const most = Math.max(0, ...points.flatMap((point) => series.map((each) => each.of(point))));
     high = ceiling(most);
     const parts = [0, 0.5, 1].flatMap((share) => {
       const at = y(high * share);
       const text = format(high * share);
       const told = share !== 0.5 || ![0, high].some((value) => format(value) === text);
-      return [svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: at, y2: at }),
+      return [svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: at, y2: at }),
         told ? svg("text", { x: LEFT - 6, y: at + 4, "text-anchor": "end" }, text) : null];
     });
-    for (const share of [0, 0.25, 0.5, 0.75, 1]) {
+    for (const share of width < 400 ? [0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]) {
       const ms = range[0] + (range[1] - range[0]) * share;
       const anchor = share === 0 ? "start" : share === 1 ? "end" : "middle";
       parts.push(svg("text", { x: x(ms), y: HEIGHT - 5, "text-anchor": anchor }, clock(ms)));
@@ -80,9 +84,10 @@ export function chart(title, series, format) {
     picture.setAttribute("aria-label", last ? `${title}: now ${values(last)}, at most ${format(most)}` : `${title}: no samples yet`);
   }
 
+  new ResizeObserver(() => draw(points, range)).observe(figure);
   figure.addEventListener("pointermove", (event) => {
     const box = picture.getBoundingClientRect();
-    const ms = range[0] + ((((event.clientX - box.left) / box.width) * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT)) * (range[1] - range[0]);
+    const ms = range[0] + ((((event.clientX - box.left) / box.width) * width - LEFT) / (width - LEFT - RIGHT)) * (range[1] - range[0]);
     const near = points.reduce((best, point) => (!best || Math.abs(point.at_ms - ms) < Math.abs(best.at_ms - ms) ? point : best), null);
     picture.querySelector(".cursor")?.remove();
     if (!near) return;

@@ -20,7 +20,7 @@ function fill(node, attributes, children) {
   return node;
 }
 
-/** A table; a column is {title, cell(row), kind?: "number" | "tight"}. Keeps the focus on what had it. */
+/** A table; a column is {title, cell(row), kind?: "number" | "tight" | "long"}. Keeps the focus on what had it. */
 export function table(caption, columns, rows) {
   const head = columns.map((column) => el("th", { scope: "col", class: column.kind }, column.title));
   const body = rows.map((row) => el("tr", {}, columns.map((column) => el("td", { class: column.kind }, column.cell(row)))));

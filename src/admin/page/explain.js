@@ -6,16 +6,14 @@ import { bytes, moment, number, visible } from "./words.js";
 
 export const title = "Explain";
 
-export function open(area, { values, change, again }) {
+export function open(area, { values, change, go, again }) {
   const bucket = el("input", { id: "bucket", required: true, value: values.get("bucket") ?? "", autocomplete: "off", spellcheck: "false" });
   const key = el("input", { id: "key", required: true, value: values.get("key") ?? "", autocomplete: "off", spellcheck: "false" });
   const result = el("div", {});
   area.append(el("h1", {}, "Explain a key"),
     el("form", { class: "toolbar", role: "search", onsubmit: (event) => {
       event.preventDefault();
-      const next = `#/explain${query({ bucket: bucket.value, key: key.value })}`;
-      if (location.hash === next) again();
-      else location.hash = next;
+      go(`#/explain${query({ bucket: bucket.value, key: key.value })}`);
     } }, field("Bucket", bucket), field("Key", key, true), el("button", { type: "submit" }, "Explain")), result);
 
   const compare = async () => { result.replaceChildren(...shown(await get("explain", { bucket: values.get("bucket"), key: values.get("key"), compare: true }))); };
@@ -47,7 +45,7 @@ export function open(area, { values, change, again }) {
             { title: "Mirror", cell: (entry) => el("span", { class: `badge ${entry.mirror === "parked" ? "bad" : entry.mirror === "done" ? "good" : "warn"}` }, entry.mirror) },
             { title: "Inventory", cell: (entry) => entry.inventory },
             { title: "Tries", kind: "number", cell: (entry) => number(entry.attempts) },
-            { title: "Last error", cell: (entry) => [entry.error ? el("span", { class: "reason" }, entry.error) : "–", entry.next_try_ms ? el("div", { class: "soft" }, `next try ${moment(entry.next_try_ms)}`) : ""] },
+            { title: "Last error", kind: "long", cell: (entry) => [entry.error ? el("span", { class: "reason" }, entry.error) : "–", entry.next_try_ms ? el("div", { class: "soft" }, `next try ${moment(entry.next_try_ms)}`) : ""] },
             { title: "Request", cell: (entry) => el("code", {}, entry.request_id) },
           ], told.entries)),
       el("section", { class: "card" }, el("h2", {}, "Inventory"),

@@ -2,7 +2,7 @@
 
 import { ApiError, get, post, token } from "./api.js";
 import { el, field } from "./dom.js";
-import { STATES } from "./words.js";
+import { STATES, moment } from "./words.js";
 import * as overview from "./overview.js";
 import * as buckets from "./buckets.js";
 import * as inventory from "./inventory.js";
@@ -36,29 +36,41 @@ async function show() {
   }
   const area = el("div", {});
   content.replaceChildren(area);
-  const refresh = page.open(area, { values, change, ask, say, again: show });
+  const refresh = page.open(area, { values, change, ask, say, go, again: show, shown: () => mine === turn });
+  let answered;
   const run = async () => {
     try {
       await refresh();
+      answered = Date.now();
       if (mine === turn) area.querySelector(":scope > .unanswered")?.remove();
     } catch (error) {
-      if (mine === turn) unanswered(area, error);
+      if (mine === turn) unanswered(area, error, answered);
     }
     if (mine === turn && page.period) timer = setTimeout(run, document.hidden ? page.period * 5 : page.period);
   };
   await run();
 }
 
-function unanswered(area, error) {
-  area.querySelector(":scope > .unanswered")?.remove();
-  area.prepend(el("p", { class: "card error unanswered", role: "alert" }, error.message));
+/** Says why nothing newer is shown. What is said already is not said again. */
+function unanswered(area, error, answered) {
+  const text = answered ? `${error.message}. What is shown here is of ${moment(answered)}.` : error.message;
+  const said = area.querySelector(":scope > .unanswered");
+  if (said?.textContent === text) return;
+  said?.remove();
+  area.prepend(el("p", { class: "card error unanswered", role: "alert" }, text));
 }
 
-/** Tells the operator what happened. */
-function say(text) {
+/** Shows another place, or this one anew. */
+function go(place) {
+  if (location.hash === place) show();
+  else location.hash = place;
+}
+
+/** Tells the operator what happened; what went wrong is read more slowly. */
+function say(text, wrong = false) {
   notice.textContent = text;
   clearTimeout(say.timer);
-  say.timer = setTimeout(() => { notice.textContent = ""; }, 8000);
+  say.timer = setTimeout(() => { notice.textContent = ""; }, wrong ? 30000 : 8000);
 }
 
 const dialog = document.getElementById("dialog");
@@ -127,7 +139,7 @@ async function change(path, body, done) {
         token.forget();
         if (await askToken(`This changes something: ${error.message}.`)) continue;
       } else {
-        say(`Not done: ${error.message}`);
+        say(`Not done: ${error.message}`, true);
       }
       return null;
     }
@@ -139,9 +151,11 @@ async function watchState() {
   try {
     const { state } = await get("health");
     const [text, kind] = STATES[state];
+    badge.setAttribute("aria-label", `State: ${text}`);
     badge.textContent = text;
     badge.className = `badge ${kind}`;
   } catch {
+    badge.setAttribute("aria-label", "State: no answer");
     badge.textContent = "No answer";
     badge.className = "badge bad";
   }
@@ -154,7 +168,7 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   content.focus();
 });
-addEventListener("hashchange", () => { show(); content.focus(); });
+addEventListener("hashchange", () => { show(); scrollTo(0, 0); content.focus({ preventScroll: true }); });
 showToken();
 show();
 watchState();

@@ -2,31 +2,40 @@
 
 import { get, query } from "./api.js";
 import { el, field, table } from "./dom.js";
-import { bytes, moment, number, visible } from "./words.js";
+import { bytes, count, moment, number, visible } from "./words.js";
 
 export const title = "Parked";
 
-export function open(area, { values, change, ask, again }) {
+export function open(area, { values, change, ask, say, go, again }) {
   const bucket = el("input", { id: "bucket", value: values.get("bucket") ?? "", autocomplete: "off", spellcheck: "false", placeholder: "all" });
   const result = el("div", { class: "card" });
+  const why = el("div", {});
   const chosen = new Map();
   const only = values.get("bucket") || undefined;
   const scope = only ? `of ${only}` : "of all buckets";
   const bulk = only ? { bucket: only } : { all: true };
   area.append(el("h1", {}, "Parked keys"),
     el("p", { class: "soft" }, "A permanent error stopped them. Everything else goes on. Mend the cause and try again, or give them up."),
-    el("form", { class: "toolbar", role: "search", onsubmit: (event) => { event.preventDefault(); location.hash = `#/parked${query({ bucket: bucket.value })}`; } },
-      field("Bucket", bucket), el("button", { type: "submit", class: "quiet" }, "Show")), result);
+    el("form", { class: "toolbar", role: "search", onsubmit: (event) => { event.preventDefault(); go(`#/parked${query({ bucket: bucket.value })}`); } },
+      field("Bucket", bucket), el("button", { type: "submit", class: "quiet" }, "Show")), why, result);
 
-  const retried = (answer) => `${number(answer.entries)} changes are tried again.`;
-  const givenUp = (answer) => `${number(answer.entries)} changes were given up${answer.left ? `; ${number(answer.left)} were left, because their row is still to be written` : ""}.`;
+  const retried = (answer) => (answer.entries === 1 ? "One change is tried again." : `${count(answer.entries, "change")} are tried again.`);
+  const givenUp = (answer) => `${answer.entries === 1 ? "One change was" : `${count(answer.entries, "change")} were`} given up${answer.left ? `; ${number(answer.left)} left as they are, because their row is still to be written` : ""}.`;
 
-  async function retry(selections) {
+  /** Says the same to the service about each of them, and in the end what it came to. */
+  async function each(path, selections, words) {
+    const sum = { entries: 0, left: 0 };
     for (const selection of selections) {
-      if (!await change("parked/retry", selection, retried)) break;
+      const answer = await change(path, selection);
+      if (!answer) break;
+      sum.entries += answer.entries;
+      sum.left += answer.left;
+      say(words(sum));
     }
     again();
   }
+  const retry = (selections) => each("parked/retry", selections, retried);
+
   async function discard(selections, what, keys) {
     const yes = await ask({
       title: `Give up ${what}?`,
@@ -34,11 +43,20 @@ export function open(area, { values, change, ask, again }) {
         keys ? el("ul", {}, keys.map((key) => el("li", { class: "key" }, visible(key)))) : ""],
       yes: "Give up", danger: true,
     });
-    if (!yes) return;
-    for (const selection of selections) {
-      if (!await change("parked/discard", selection, givenUp)) break;
-    }
-    again();
+    if (yes) await each("parked/discard", selections, givenUp);
+  }
+
+  /** How many there are in all: what is done to all of them is asked about with their number. */
+  async function discardAll() {
+    const { buckets } = await get("buckets", { count: "false" });
+    const all = buckets.filter((one) => !only || one.bucket === only).reduce((sum, one) => sum + one.parked, 0);
+    await discard([bulk], `${all === 1 ? "the one change that is" : `all ${count(all, "change")} that are`} parked ${scope}`);
+  }
+
+  function reasons(health) {
+    const why = health.reasons.filter((reason) => reason.state === "parked");
+    return why.length < 2 ? "" : el("section", { class: "card" }, el("h2", {}, "The most frequent reasons"),
+      el("ul", { class: "plain" }, why.map((reason) => el("li", {}, el("b", {}, count(reason.keys, "key")), ": ", reason.reason))));
   }
 
   return async () => {
@@ -46,14 +64,15 @@ export function open(area, { values, change, ask, again }) {
       bucket: only, limit: 100,
       after_bucket: values.get("after_bucket"), after_key: values.get("after_key"), after_sequence: values.get("after_sequence"),
     });
+    why.replaceChildren(only ? "" : reasons(await get("health")));
     chosen.clear();
     if (answer.parked.length === 0) {
-      result.replaceChildren(el("p", { class: "empty" }, `Nothing is parked ${scope}.`));
+      result.replaceChildren(el("p", { class: "empty" }, values.get("after_sequence") ? "That was all." : `Nothing is parked ${scope}: whatever was accepted has arrived or is on its way.`));
       return;
     }
     const some = [
       el("button", { type: "button", class: "quiet", disabled: true, onclick: () => retry([...chosen.values()]) }, "Try chosen again"),
-      el("button", { type: "button", class: "danger", disabled: true, onclick: () => discard([...chosen.values()], `${chosen.size} keys`, [...chosen.keys()]) }, "Give chosen up"),
+      el("button", { type: "button", class: "danger", disabled: true, onclick: () => discard([...chosen.values()], count(chosen.size, "key"), [...chosen.keys()]) }, "Give chosen up"),
     ];
     const boxes = [];
     const choose = (entry, box) => {
@@ -72,10 +91,10 @@ export function open(area, { values, change, ask, again }) {
     result.replaceChildren(
       el("div", { class: "toolbar" }, some,
         el("button", { type: "button", onclick: () => retry([bulk]) }, only ? `Try all of ${only} again` : "Try all again"),
-        el("button", { type: "button", class: "danger", onclick: () => discard([bulk], `everything parked ${scope}`) }, only ? `Give all of ${only} up` : "Give all up")),
+        el("button", { type: "button", class: "danger", onclick: discardAll }, only ? `Give all of ${only} up` : "Give all up")),
       table("In the order of bucket and key", [
         { title: all, cell: box },
-        { title: "Key", cell: (entry) => [el("a", { class: "key", href: `#/explain${query(one(entry))}` }, `${visible(entry.bucket)}/${visible(entry.key)}`), el("div", { class: "reason" }, entry.reason)] },
+        { title: "Key", kind: "long", cell: (entry) => [el("a", { class: "key", href: `#/explain${query(one(entry))}` }, `${visible(entry.bucket)}/${visible(entry.key)}`), el("div", { class: "reason" }, entry.reason)] },
         { title: "What", cell: (entry) => `${entry.mirror ? "copy" : ""}${entry.mirror && entry.inventory ? " and " : ""}${entry.inventory ? "row" : ""} of a ${entry.change}` },
         { title: "Size", kind: "number", cell: (entry) => bytes(entry.bytes) },
         { title: "Tries", kind: "number", cell: (entry) => number(entry.attempts) },
@@ -87,7 +106,7 @@ export function open(area, { values, change, ask, again }) {
       el("div", { class: "pager" },
         values.get("after_sequence") ? el("button", { type: "button", class: "quiet", onclick: () => history.back() }, "Previous page") : null,
         answer.next
-          ? el("button", { type: "button", class: "quiet", onclick: () => { location.hash = `#/parked${query({ bucket: only, after_bucket: answer.next.bucket, after_key: answer.next.key, after_sequence: answer.next.sequence })}`; } }, "Next page")
+          ? el("button", { type: "button", class: "quiet", onclick: () => go(`#/parked${query({ bucket: only, after_bucket: answer.next.bucket, after_key: answer.next.key, after_sequence: answer.next.sequence })}`) }, "Next page")
           : el("span", { class: "soft" }, "last page")));
   };
 }

@@ -6,6 +6,9 @@ const fine = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 export const number = (value) => (value === null || value === undefined ? "–" : whole.format(value));
 export const rate = (value) => (value >= 100 ? whole : fine).format(value ?? 0);
 
+/** `1 key`, `2 keys`. */
+export const count = (value, one, more = `${one}s`) => `${number(value)} ${value === 1 ? one : more}`;
+
 export function bytes(value) {
   if (value === null || value === undefined) return "–";
   let amount = value;
@@ -47,7 +50,7 @@ export function visible(name) {
 export const STATES = {
   in_step: ["In step", "good"],
   behind: ["Behind", "bad"],
-  parked: ["Keys parked", "warn"],
+  parked: ["Parked", "warn"],
   stopped: ["Stopped", "warn"],
   failing: ["Failing", "bad"],
 };

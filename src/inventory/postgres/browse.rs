@@ -1,15 +1,18 @@
 //! Reading the inventory in `PostgreSQL`.
 //!
 //! # Order
-//! Keys come in the order of the index on `path`, which is that of the database's collation. Where
-//! that is the order of bytes, a prefix is a range of the index; elsewhere no range holds all keys
-//! with a prefix, and rows are looked through until the page is full.
+//! Keys come in the order of the index on `path`. In tables that this version made that is the order
+//! of bytes, and a prefix is a range of the index. Older tables have the collation of their
+//! database; where that is another order no range holds all keys with a prefix, and keys are looked
+//! through.
 
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-use super::super::browse::{FOUND, Found, Totals, Wanted, behind};
+use super::super::browse::search::{Dialect, Search, Statement};
+use super::super::browse::walk::{self, Ask};
+use super::super::browse::{Found, Page, Totals, Wanted};
 use super::super::store::StoreError;
 use super::super::table::{REGISTRY, quoted};
 use super::{Postgres, discard, reason};
@@ -23,37 +26,15 @@ impl Postgres {
     pub(in super::super) async fn page(
         &self,
         wanted: &Wanted,
-        limit: u32,
-    ) -> Result<Vec<Found>, StoreError> {
+        limit: usize,
+    ) -> Result<Page, StoreError> {
         self.ask(async |client| {
             let Some((table, byte_order)) = self.table(client, &wanted.bucket).await? else {
-                return Ok(Vec::new());
+                return Ok(Page { rows: Vec::new(), next: None, looked_at: 0 });
             };
-            let limit = i64::from(limit);
-            let end = behind(&wanted.prefix);
-            let mut values: Vec<(&(dyn ToSql + Sync), Type)> =
-                vec![(&limit, Type::INT8), (&wanted.prefix, Type::TEXT)];
-            let mut sql = format!("SELECT {} FROM {table} WHERE ", columns());
-            match &end {
-                Some(end) if byte_order => {
-                    values.push((end, Type::TEXT));
-                    sql.push_str("path >= $2 AND path < $3");
-                }
-                _ => sql.push_str("starts_with(path, $2)"),
-            }
-            if let Some(after) = &wanted.after {
-                values.push((after, Type::TEXT));
-                sql.push_str(if values.len() == 4 { " AND path > $4" } else { " AND path > $3" });
-            }
-            if !wanted.deleted {
-                sql.push_str(" AND NOT coalesce(deleted, FALSE)");
-            }
-            if wanted.pending {
-                sql.push_str(" AND NOT is_backed_up");
-            }
-            sql.push_str(" ORDER BY path LIMIT $1");
-            let rows = client.query_typed(&sql, &values).await?;
-            rows.iter().map(found).collect()
+            let dialect = Dialect::Postgres { byte_order };
+            let search = Search { dialect, table: &table, wanted };
+            walk::page(&mut Asked(client), search, limit).await
         })
         .await
     }
@@ -64,36 +45,26 @@ impl Postgres {
         key: &str,
     ) -> Result<Option<Found>, StoreError> {
         self.ask(async |client| {
-            let Some((table, _)) = self.table(client, bucket).await? else { return Ok(None) };
-            let sql = format!("SELECT {} FROM {table} WHERE path = $1", columns());
-            let rows = client.query_typed(&sql, &[(&key, Type::TEXT)]).await?;
-            rows.first().map(found).transpose()
+            let Some((table, byte_order)) = self.table(client, bucket).await? else {
+                return Ok(None);
+            };
+            let (dialect, wanted) = (Dialect::Postgres { byte_order }, Wanted::default());
+            let search = Search { dialect, table: &table, wanted: &wanted };
+            Ok(Asked(client).rows(search.row(key)).await?.pop())
         })
         .await
     }
 
+    pub(in super::super) async fn names(&self) -> Result<Vec<String>, StoreError> {
+        let tables = self.ask(async |client| self.tables(client).await).await?;
+        Ok(tables.into_iter().map(|(bucket, _)| bucket).collect())
+    }
+
     pub(in super::super) async fn totals(&self) -> Result<Vec<Totals>, StoreError> {
         self.ask(async |client| {
-            let registry = self.named(REGISTRY);
-            let exists: bool = client
-                .query_typed("SELECT to_regclass($1) IS NOT NULL", &[(&registry, Type::TEXT)])
-                .await?
-                .first()
-                .is_some_and(|row| row.get(0));
-            if !exists {
-                return Ok(Vec::new());
-            }
-            let sql = format!(
-                "SELECT bucket, table_name FROM {registry}
-                 WHERE to_regclass(format('%I.%I', $1::text, table_name)) IS NOT NULL
-                 ORDER BY bucket LIMIT $2"
-            );
-            let tables = client
-                .query_typed(&sql, &[(&self.schema, Type::TEXT), (&BUCKETS_MAX, Type::INT8)])
-                .await?;
+            let tables = self.tables(client).await?;
             let mut totals = Vec::with_capacity(tables.len());
-            for row in tables {
-                let (bucket, table): (String, String) = (row.get(0), row.get(1));
+            for (bucket, table) in tables {
                 let sql = format!(
                     "SELECT count(*) FILTER (WHERE NOT deleted),
                             coalesce(sum(size) FILTER (WHERE NOT deleted), 0)::bigint,
@@ -116,6 +87,31 @@ impl Postgres {
         .await
     }
 
+    /// The buckets that have a table, and its name.
+    async fn tables(
+        &self,
+        client: &Client,
+    ) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
+        let registry = self.named(REGISTRY);
+        let exists: bool = client
+            .query_typed("SELECT to_regclass($1) IS NOT NULL", &[(&registry, Type::TEXT)])
+            .await?
+            .first()
+            .is_some_and(|row| row.get(0));
+        if !exists {
+            return Ok(Vec::new());
+        }
+        let sql = format!(
+            "SELECT bucket, table_name FROM {registry}
+             WHERE to_regclass(format('%I.%I', $1::text, table_name)) IS NOT NULL
+             ORDER BY bucket LIMIT $2"
+        );
+        let values: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&self.schema, Type::TEXT), (&BUCKETS_MAX, Type::INT8)];
+        let rows = client.query_typed(&sql, &values).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
     fn named(&self, name: &str) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(name))
     }
@@ -127,20 +123,24 @@ impl Postgres {
         bucket: &str,
     ) -> Result<Option<(String, bool)>, tokio_postgres::Error> {
         let registry = self.named(REGISTRY);
-        // Asked of the collation itself: its name may be that of libc while ICU does the sorting.
-        let exists = "SELECT to_regclass($1) IS NOT NULL, NOT ('a'::text < 'B'::text)";
+        let exists = "SELECT to_regclass($1) IS NOT NULL";
         let rows = client.query_typed(exists, &[(&registry, Type::TEXT)]).await?;
-        let Some((true, byte_order)) = rows.first().map(|row| (row.get(0), row.get(1))) else {
+        if !rows.first().is_some_and(|row| row.get(0)) {
             return Ok(None);
-        };
+        }
+        // 100 is the database's, which is asked by what it does: its name may be that of libc while
+        // ICU sorts. 950 and 951 are "C" and "POSIX".
         let sql = format!(
-            "SELECT table_name FROM {registry} WHERE bucket = $1
-                 AND to_regclass(format('%I.%I', $2::text, table_name)) IS NOT NULL"
+            "SELECT table_name, CASE a.attcollation WHEN 100 THEN NOT ('a'::text < 'B'::text)
+                                     ELSE a.attcollation IN (950, 951) END
+             FROM {registry} r JOIN pg_attribute a ON a.attname = 'path'
+                 AND a.attrelid = to_regclass(format('%I.%I', $2::text, r.table_name))
+             WHERE bucket = $1"
         );
         let values: [(&(dyn ToSql + Sync), Type); 2] =
             [(&bucket, Type::TEXT), (&self.schema, Type::TEXT)];
         let rows = client.query_typed(&sql, &values).await?;
-        Ok(rows.first().map(|row| (self.named(row.get(0)), byte_order)))
+        Ok(rows.first().map(|row| (self.named(row.get(0)), row.get(1))))
     }
 
     /// Asks over one connection, within the deadline.
@@ -166,15 +166,42 @@ impl Postgres {
     }
 }
 
-/// The columns of [`Found`], times as text.
-fn columns() -> String {
-    let columns = FOUND.iter().map(|name| match *name {
-        "last_modified" | "created_at" | "updated_at" | "mirrored_at" => {
-            format!("to_char({name}, '{TIME}') AS {name}")
-        }
-        name => name.to_owned(),
-    });
-    columns.collect::<Vec<_>>().join(", ")
+/// A connection that answers [`walk::page`].
+struct Asked<'a>(&'a Client);
+
+impl Asked<'_> {
+    async fn fetch(&self, statement: &Statement) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let texts = statement.texts.iter();
+        let values: Vec<(&(dyn ToSql + Sync), Type)> =
+            texts.map(|text| (text as &(dyn ToSql + Sync), Type::TEXT)).collect();
+        self.0.query_typed(&statement.sql, &values).await
+    }
+}
+
+impl Ask for Asked<'_> {
+    type Error = tokio_postgres::Error;
+
+    async fn reached(
+        &mut self,
+        statement: Statement,
+    ) -> Result<(Option<String>, u64), tokio_postgres::Error> {
+        let rows = self.fetch(&statement).await?;
+        let Some(row) = rows.first() else { return Ok((None, 0)) };
+        Ok((row.try_get(0)?, count(row.try_get(1)?)))
+    }
+
+    async fn number(&mut self, statement: Statement) -> Result<u64, tokio_postgres::Error> {
+        let rows = self.fetch(&statement).await?;
+        rows.first().map_or(Ok(0), |row| row.try_get(0).map(count))
+    }
+
+    async fn rows(&mut self, statement: Statement) -> Result<Vec<Found>, tokio_postgres::Error> {
+        self.fetch(&statement).await?.iter().map(found).collect()
+    }
+}
+
+fn count(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }
 
 fn found(row: &Row) -> Result<Found, tokio_postgres::Error> {

@@ -7,7 +7,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 use tokio::sync::Mutex;
 
-use super::super::browse::{FOUND, Found, Totals, Wanted, behind};
+use super::super::browse::search::{Dialect, Search, Statement};
+use super::super::browse::walk::{self, Ask};
+use super::super::browse::{Found, Page, Totals, Wanted};
 use super::super::store::StoreError;
 use super::super::table::{REGISTRY, quoted};
 
@@ -16,7 +18,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A reader of the file; see [`super::super::browse::Browser`].
 #[derive(Debug)]
-pub struct SqliteReader {
+pub(in super::super) struct SqliteReader {
     path: PathBuf,
     db: Mutex<Option<SqliteConnection>>,
 }
@@ -33,32 +35,14 @@ impl SqliteReader {
     pub(in super::super) async fn page(
         &self,
         wanted: &Wanted,
-        limit: u32,
-    ) -> Result<Vec<Found>, StoreError> {
+        limit: usize,
+    ) -> Result<Page, StoreError> {
         self.ask(async |db| {
-            let Some(table) = table(db, &wanted.bucket).await? else { return Ok(Vec::new()) };
-            // One lower bound: of two SQLite would start at either.
-            let after = wanted.after.as_ref().filter(|after| **after >= wanted.prefix);
-            let begin = if after.is_some() { "path > ?3" } else { "path >= ?1" };
-            let mut sql = format!("SELECT {} FROM {table} WHERE {begin}", FOUND.join(", "));
-            if behind(&wanted.prefix).is_some() {
-                sql.push_str(" AND path < ?2");
-            }
-            if !wanted.deleted {
-                sql.push_str(" AND NOT deleted");
-            }
-            if wanted.pending {
-                sql.push_str(" AND NOT is_backed_up");
-            }
-            sql.push_str(" ORDER BY path LIMIT ?4");
-            let rows = sqlx::query(AssertSqlSafe(sql))
-                .bind(&wanted.prefix)
-                .bind(behind(&wanted.prefix))
-                .bind(after)
-                .bind(limit)
-                .fetch_all(db)
-                .await?;
-            rows.iter().map(found).collect()
+            let Some(table) = table(db, &wanted.bucket).await? else {
+                return Ok(Page { rows: Vec::new(), next: None, looked_at: 0 });
+            };
+            let search = Search { dialect: Dialect::Sqlite, table: &table, wanted };
+            walk::page(&mut Asked(db), search, limit).await
         })
         .await
     }
@@ -70,11 +54,19 @@ impl SqliteReader {
     ) -> Result<Option<Found>, StoreError> {
         self.ask(async |db| {
             let Some(table) = table(db, bucket).await? else { return Ok(None) };
-            let sql = format!("SELECT {} FROM {table} WHERE path = ?1", FOUND.join(", "));
-            let row = sqlx::query(AssertSqlSafe(sql)).bind(key).fetch_optional(db).await?;
-            row.as_ref().map(found).transpose()
+            let wanted = Wanted::default();
+            let search = Search { dialect: Dialect::Sqlite, table: &table, wanted: &wanted };
+            Ok(Asked(db).rows(search.row(key)).await?.pop())
         })
         .await
+    }
+
+    pub(in super::super) async fn names(&self) -> Result<Vec<String>, StoreError> {
+        let sql = format!(
+            "SELECT bucket FROM {REGISTRY} WHERE table_name IN
+                 (SELECT name FROM sqlite_master WHERE type = 'table') ORDER BY bucket LIMIT 1000"
+        );
+        self.ask(async |db| sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(db).await).await
     }
 
     pub(in super::super) async fn totals(&self) -> Result<Vec<Totals>, StoreError> {
@@ -140,6 +132,43 @@ async fn table(db: &mut SqliteConnection, bucket: &str) -> Result<Option<String>
     let name: Option<String> =
         sqlx::query_scalar(AssertSqlSafe(sql)).bind(bucket).fetch_optional(db).await?;
     Ok(name.map(|name| quoted(&name)))
+}
+
+/// A connection that answers [`walk::page`].
+struct Asked<'a>(&'a mut SqliteConnection);
+
+impl Asked<'_> {
+    async fn fetch(&mut self, statement: Statement) -> Result<Vec<SqliteRow>, sqlx::Error> {
+        let mut query = sqlx::query(AssertSqlSafe(statement.sql));
+        for text in statement.texts {
+            query = query.bind(text);
+        }
+        query.fetch_all(&mut *self.0).await
+    }
+
+    async fn one(&mut self, statement: Statement) -> Result<SqliteRow, sqlx::Error> {
+        self.fetch(statement).await?.pop().ok_or(sqlx::Error::RowNotFound)
+    }
+}
+
+impl Ask for Asked<'_> {
+    type Error = sqlx::Error;
+
+    async fn reached(
+        &mut self,
+        statement: Statement,
+    ) -> Result<(Option<String>, u64), sqlx::Error> {
+        let row = self.one(statement).await?;
+        Ok((row.try_get(0)?, row.try_get(1)?))
+    }
+
+    async fn number(&mut self, statement: Statement) -> Result<u64, sqlx::Error> {
+        self.one(statement).await?.try_get(0)
+    }
+
+    async fn rows(&mut self, statement: Statement) -> Result<Vec<Found>, sqlx::Error> {
+        self.fetch(statement).await?.iter().map(found).collect()
+    }
 }
 
 fn found(row: &SqliteRow) -> Result<Found, sqlx::Error> {
