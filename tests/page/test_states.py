@@ -196,8 +196,11 @@ def test_a_verification_repairs_and_a_job_that_takes_long_is_cancelled(scene, br
     report = until(lambda: browser.one("main td a[href$='/report']"), "the report of the verification")
     href = report.get_attribute("href")
     assert browser.look("jobs-verified") == []
-    browser.type("#bucket", scene.bucket)
-    browser.type("#rate", "1")
+    slow = lab.bucket("slow")
+    for number in range(6):
+        lab.s3_main.put_object(Bucket=slow, Key=f"{number}", Body=b"x" * (8 << 20))
+    browser.type("#bucket", slow)
+    browser.type("#bandwidth", "1")
     browser.click("Start")
     cancel = until(lambda: browser.one("main td button[aria-label^='Cancel backfill']"), "a job that runs")
     assert browser.look("jobs-running") == []

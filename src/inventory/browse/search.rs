@@ -151,10 +151,10 @@ impl Search<'_> {
     }
 
     fn filters(&self, statement: &mut Statement) -> String {
-        let mut filters = String::new();
+        let mut filters = Vec::new();
         if !self.is_ranged() && !self.wanted.prefix.is_empty() {
             let prefix = statement.text(&self.wanted.prefix);
-            filters.push_str(&format!(" AND starts_with(path, {prefix})"));
+            filters.push(format!(" AND starts_with(path, {prefix})"));
         }
         if !self.wanted.contains.is_empty() {
             let part = statement.text(&self.wanted.contains);
@@ -162,12 +162,12 @@ impl Search<'_> {
                 Dialect::Postgres { .. } => "strpos",
                 Dialect::Sqlite => "instr",
             };
-            filters.push_str(&format!(" AND {find}(path, {part}) > 0"));
+            filters.push(format!(" AND {find}(path, {part}) > 0"));
         }
         if !self.wanted.deleted {
-            filters.push_str(" AND NOT coalesce(deleted, FALSE)");
+            filters.push(" AND NOT coalesce(deleted, FALSE)".to_owned());
         }
-        filters
+        filters.concat()
     }
 
     fn columns(&self) -> String {
