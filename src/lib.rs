@@ -21,6 +21,7 @@ pub mod config;
 pub mod dev;
 pub mod doctor;
 pub mod events;
+pub mod http1;
 pub mod inventory;
 pub mod journal;
 pub mod metrics;

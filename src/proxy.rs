@@ -22,6 +22,7 @@ mod exchange;
 mod facts;
 pub mod fallback;
 mod form;
+mod http1;
 mod http2;
 mod incoming;
 pub mod listener;
@@ -38,7 +39,7 @@ mod upload;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, HeaderValue};
+use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
@@ -131,16 +132,11 @@ impl Proxy {
         );
         let target = parts.uri.clone();
         let expectation = Expectation::of(&parts.headers);
-        let body = Source::client(body, self.client_timeout, expectation.clone());
+        let body = Source::client(body, self.client_timeout, expectation);
         let mut admitted = match self.admit(parts, is_open_ended, &mut record) {
             Ok(admitted) => admitted,
             Err(error) => {
-                let mut response = refuse_at(target.path(), &error, record);
-                if expectation.waits() {
-                    // It will not send the body, so nothing else can follow on this connection.
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                return response;
+                return refuse_at(target.path(), &error, record);
             }
         };
         // Only now: the client may have signed its own.

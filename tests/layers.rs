@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Rooms from the bottom up. A room may import rooms of the lines before its own, and itself.
 const LAYERS: &[&[&str]] = &[
     &["s3", "dev::store"],
-    &["journal::entry"],
+    &["http1", "journal::entry"],
     &["outcome"],
     &["config", "metrics", "telemetry", "shutdown"],
     &["auth", "upstream", "tee"],

@@ -56,6 +56,15 @@ impl S3Error {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
+    /// The client's body broke off.
+    pub(super) fn incomplete(error: &impl std::fmt::Display) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "IncompleteBody",
+            format!("The request body terminated unexpectedly: {error}"),
+        )
+    }
+
     /// Adds an element to the document.
     pub(super) fn with(mut self, name: &'static str, text: impl Into<String>) -> Self {
         self.elements.push((name, text.into()));
@@ -99,28 +108,6 @@ impl From<AuthError> for S3Error {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::FORBIDDEN);
         let elements = error.elements().to_vec();
         Self { elements, ..Self::new(status, error.s3_code(), error.message()) }
-    }
-}
-
-/// A body that broke off.
-impl From<hyper::Error> for S3Error {
-    fn from(error: hyper::Error) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "IncompleteBody",
-            format!("The request body terminated unexpectedly: {error}"),
-        )
-    }
-}
-
-/// The same over HTTP/2.
-impl From<h2::Error> for S3Error {
-    fn from(error: h2::Error) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "IncompleteBody",
-            format!("The request body terminated unexpectedly: {error}"),
-        )
     }
 }
 

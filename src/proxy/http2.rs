@@ -38,7 +38,7 @@ use super::{Proxy, strip_hop_by_hop};
 /// Requests at a time on one connection; further ones wait on the client's side.
 const STREAMS_MAX: u32 = 100;
 /// What a client may send of one body before some of it was passed on. Over a line of 20 ms it
-/// allows 13 MB/s, and it is less than hyper may buffer of an HTTP/1.1 connection.
+/// allows 13 MB/s, and it is what is read ahead of an HTTP/1.1 connection at most.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// What a client has not taken yet of one response, beside the piece in hand.
 const SEND_BUFFER_BYTES_MAX: usize = 128 * 1024;

@@ -9,11 +9,12 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http_body::{Body, Frame};
 
 use super::error::S3Error;
+use super::http1::Http1Body;
 use super::http2::Http2Body;
 
 /// The body of one request.
 pub(super) enum Incoming {
-    Http1(hyper::body::Incoming),
+    Http1(Http1Body),
     Http2(Http2Body),
 }
 
@@ -37,12 +38,12 @@ impl Body for Incoming {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, S3Error>>> {
         match self.get_mut() {
-            Self::Http1(body) => {
-                Pin::new(body).poll_frame(context).map(|frame| frame.map(|f| f.map_err(Into::into)))
-            }
-            Self::Http2(body) => {
-                Pin::new(body).poll_frame(context).map(|frame| frame.map(|f| f.map_err(Into::into)))
-            }
+            Self::Http1(body) => body
+                .poll_frame(context)
+                .map(|frame| frame.map(|frame| frame.map_err(|error| S3Error::incomplete(&error)))),
+            Self::Http2(body) => Pin::new(body)
+                .poll_frame(context)
+                .map(|frame| frame.map(|frame| frame.map_err(|error| S3Error::incomplete(&error)))),
         }
     }
 

@@ -4,7 +4,7 @@
 //! request stays on the core that its connection was given to, from the client's socket to
 //! main's and back, and wakes nobody else. Connections are dealt out in turn.
 //!
-//! Over TLS a connection may speak HTTP/2 (`http2`); without it is HTTP/1.1.
+//! Over TLS a connection may speak HTTP/2 (`super::http2`); all else is HTTP/1.1 (`super::http1`).
 //!
 //! A connection without a request, or with a slow head of one, is closed after `CLIENT_TIMEOUT_SECONDS`;
 //! so is one whose client does not take its answer (`super::socket`).
@@ -14,19 +14,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::incoming::Incoming;
+use super::http1::ClientIo;
 use super::socket::ClientSocket;
 use super::tls::{HTTP2, Tls};
-use super::{Proxy, http2};
-use crate::s3::headers::HEADERS_MAX;
+use super::{Proxy, http1, http2};
 
 /// Pause after an error of `accept`, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -122,13 +116,7 @@ async fn run(
     mut arriving: mpsc::Receiver<TcpStream>,
     grace: Duration,
 ) -> bool {
-    let mut server = http1::Builder::new();
-    server
-        .timer(TokioTimer::new())
-        .header_read_timeout(proxy.client_timeout)
-        .max_headers(HEADERS_MAX);
-    let graceful = GracefulShutdown::new();
-    // The same for HTTP/2: sends when they shall end, is closed when they have.
+    // Sends when connections shall end, is closed when they have.
     let (stop, stopping) = watch::channel(());
     while let Some(stream) = arriving.recv().await {
         let stream =
@@ -141,40 +129,24 @@ async fn run(
             }
         };
         let stream = ClientSocket::new(stream, proxy.client_timeout);
-        let (proxy, server, watcher) = (proxy.clone(), server.clone(), graceful.watcher());
+        let (proxy, stopping) = (proxy.clone(), stopping.clone());
         let Some(tls) = tls.clone() else {
-            tokio::spawn(connection(proxy, server, watcher, stream));
+            tokio::spawn(http1::serve(proxy, ClientIo::Plain(stream), stopping));
             continue;
         };
-        let stopping = stopping.clone();
         tokio::spawn(async move {
             match tls.accept(stream).await {
                 Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => {
-                    drop(watcher);
                     http2::serve(proxy, stream, stopping).await;
                 }
-                Ok(stream) => connection(proxy, server, watcher, stream).await,
+                Ok(stream) => {
+                    http1::serve(proxy, ClientIo::Tls(Box::new(stream)), stopping).await;
+                }
                 Err(error) => tracing::debug!(%error, "no TLS with a client"),
             }
         });
     }
     drop(stopping);
     stop.send_replace(());
-    let ended = async { tokio::join!(graceful.shutdown(), stop.closed()) };
-    tokio::time::timeout(grace, ended).await.is_ok()
-}
-
-/// Serves one connection to its end.
-async fn connection<S>(proxy: Arc<Proxy>, server: http1::Builder, watcher: Watcher, stream: S)
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let (proxy, request) = (proxy.clone(), request.map(Incoming::Http1));
-        async move { Ok::<_, std::convert::Infallible>(proxy.handle(request, None).await) }
-    });
-    let connection = watcher.watch(server.serve_connection(TokioIo::new(stream), service));
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "connection ended");
-    }
+    tokio::time::timeout(grace, stop.closed()).await.is_ok()
 }

@@ -135,7 +135,7 @@ fn milliseconds(took: Duration) -> f64 {
 }
 
 /// 16 upper-case hexadecimal digits, like those of S3.
-fn request_id() -> Arc<str> {
+pub(super) fn request_id() -> Arc<str> {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut random = fastrand::u64(..);
     let digits: [u8; 16] = std::array::from_fn(|_| {

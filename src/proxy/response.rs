@@ -113,7 +113,7 @@ impl Body for ResponseBody {
                 if let Some(data) = frame.data_ref() {
                     this.passed(data);
                 }
-                // hyper does not poll again once it has all bytes of a known length.
+                // Nobody polls again who has all bytes of a known length.
                 if let Source::Main(body) = &this.source
                     && body.is_end_stream()
                 {

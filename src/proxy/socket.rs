@@ -31,6 +31,13 @@ impl ClientSocket {
         Self { stream, patience: Patience::new(patience) }
     }
 
+    /// Makes the end of the connection a reset.
+    pub(super) fn break_off(&self) {
+        if let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a connection cannot be reset");
+        }
+    }
+
     /// What becomes of a write of `bytes`.
     fn written(
         &mut self,

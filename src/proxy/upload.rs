@@ -147,7 +147,7 @@ enum Phase {
     Done,
 }
 
-/// The body as hyper's client polls it.
+/// The body as it is polled by who sends it.
 pub(super) struct UploadBody {
     source: Source,
     decoder: Option<Box<ChunkedDecoder>>,

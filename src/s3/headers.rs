@@ -7,7 +7,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Most headers accepted in one request or response. 2 KB of user metadata can be hundreds of
-/// headers, far more than hyper's default of 100.
+/// headers, far more than the 100 that HTTP libraries take by default.
 pub const HEADERS_MAX: usize = 1000;
 
 /// Is this header stripped from what the client sent?

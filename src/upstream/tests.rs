@@ -353,7 +353,7 @@ async fn an_answer_before_the_end_of_the_request_is_delivered_and_its_connection
     assert_eq!(stand_in.requests(), [put(0), get(1)]);
 }
 
-/// hyper must not take the end of a stream for the end of the body it was told of.
+/// The end of a stream must not be taken for the end of the body it was told of.
 #[tokio::test]
 async fn a_body_shorter_than_announced_never_looks_complete() {
     let stand_in = StandIn::start([Step::Answer(OK)]).await;

@@ -1,28 +1,21 @@
 //! HTTP/1.1 towards an S3: one request at a time on one connection.
 //!
-//! hyper's client was the largest single piece of a small request: its dispatcher, its channels for
-//! requests, answers and bodies, and the header maps it takes apart again. What is needed here is
-//! less: the head arrives as the bytes that were signed, nothing is pipelined or upgraded, and
-//! whoever waits for the answer drives the connection. Parsing is that of hyper too (httparse).
+//! The head arrives as the bytes that were signed, nothing is pipelined, and whoever waits for the
+//! answer drives the connection. What both sides of the proxy share is in [`crate::http1`].
 //!
 //! # Rules
-//! - A request leaves in as few writes as possible: head and first piece of the body together.
 //! - A body shorter or longer than announced breaks the connection, so that it never ends up as an
 //!   object.
 //! - `1xx` answers are skipped. An answer that comes before the request is complete is handed out,
 //!   even when the other side has closed for writing by then.
-//! - A response that ends before its announced length is an error, never an end.
 //! - A connection is used again only after both messages came to their announced ends and nothing
 //!   was left over.
 //!
 //! # Limits
-//! [`head::BYTES_MAX`] for the head of an answer, `HEADERS_MAX` headers, [`receive::READ_MAX`] bytes
-//! read ahead. Time limits are the callers'.
+//! [`head::BYTES_MAX`] for the head of an answer, `HEADERS_MAX` headers. Time limits are the callers'.
 
 mod head;
 mod io;
-mod receive;
-mod send;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -37,9 +30,11 @@ use tokio_util::io::poll_read_buf;
 
 use super::body::Body;
 use super::pool::Idle;
+use crate::http1;
+pub use crate::http1::WireError;
+use crate::http1::receive::{Framing, Receiving};
+use crate::http1::send::{Length, Sending};
 pub(super) use io::Io;
-use receive::{Framing, Incoming};
-use send::Sending;
 
 /// A request ready to be sent.
 pub(super) struct Message {
@@ -52,27 +47,16 @@ pub(super) struct Message {
     pub(super) bodyless_answer: bool,
 }
 
-/// Why there is no answer, or no whole one.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum WireError {
-    /// The transport failed.
-    #[error("{0}")]
-    Io(String),
-    /// The other side closed before it had answered.
-    #[error("connection closed before the answer was complete")]
-    Closed,
-    /// What came is not an HTTP/1.1 answer.
-    #[error("not an HTTP answer: {0}")]
-    Malformed(&'static str),
-    /// The request's own body failed or was not of its announced length.
-    #[error("the request body failed: {0}")]
-    Body(String),
+impl Message {
+    fn sending(self) -> Sending<Body> {
+        let length = self.length.map_or(Length::Chunked, Length::Exact);
+        Sending::new(self.head, self.body, length)
+    }
 }
 
-impl From<std::io::Error> for WireError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error.to_string())
-    }
+/// Has nothing of a request been used?
+fn untouched(sending: &Sending<Body>) -> bool {
+    sending.is_unwritten() && (sending.is_unasked() || sending.body().in_memory().is_some())
 }
 
 /// An exchange that failed.
@@ -108,8 +92,8 @@ impl Link {
         message: Message,
         idle: Weak<Idle>,
     ) -> Result<Response<Received>, Broken> {
-        let bodyless_answer = message.bodyless_answer;
-        let mut sending = Some(Sending::new(message));
+        let Message { bodyless_answer, length, .. } = message;
+        let mut sending = Some(message.sending());
         let mut fault = None;
         let head = poll_fn(|context| {
             if let Some(under_way) = &mut sending {
@@ -121,7 +105,7 @@ impl Link {
                     }
                     // The other side takes no more. It may have said why before it closed.
                     Poll::Ready(Err(error)) => {
-                        if under_way.untouched() {
+                        if untouched(under_way) {
                             return Poll::Ready(Err(error));
                         }
                         (sending, fault) = (None, Some(error));
@@ -134,11 +118,11 @@ impl Link {
         match head {
             Ok(mut response) => {
                 let version = response.version();
-                let closes = fault.is_some() || head::closes(version, response.headers());
+                let closes = fault.is_some() || http1::head::closes(version, response.headers());
                 let framing = if bodyless_answer || head::is_bodyless(response.status()) {
                     Ok(Framing::None)
                 } else {
-                    Framing::of(response.headers())
+                    head::framing(response.headers())
                 };
                 match framing {
                     Ok(framing) => {
@@ -149,7 +133,14 @@ impl Link {
                 }
             }
             Err(error) => {
-                let unsent = sending.and_then(Sending::into_untouched);
+                let unsent = sending.filter(untouched).map(|sending| {
+                    let (head, mut body, taken) = sending.into_unwritten();
+                    if !taken.is_empty() {
+                        // Only taken out of memory, not out of a stream.
+                        body = super::full(taken);
+                    }
+                    Message { head, body, length, bodyless_answer }
+                });
                 Err(Broken { error: fault.unwrap_or(error), unsent })
             }
         }
@@ -177,10 +168,10 @@ impl Link {
 /// The body of a response. Its connection is kept for the next request once all of it has been
 /// read.
 pub struct Received {
-    incoming: Incoming,
+    receiving: Receiving,
     link: Option<Box<Link>>,
     /// What is still to be sent of a request that was answered early.
-    sending: Option<Box<Sending>>,
+    sending: Option<Box<Sending<Body>>>,
     closes: bool,
     idle: Weak<Idle>,
 }
@@ -195,13 +186,13 @@ impl Received {
     fn new(
         link: Box<Link>,
         framing: Framing,
-        sending: Option<Sending>,
+        sending: Option<Sending<Body>>,
         closes: bool,
         idle: Weak<Idle>,
     ) -> Self {
-        let (incoming, sending) = (Incoming::new(framing), sending.map(Box::new));
-        let mut received = Self { incoming, link: Some(link), sending, closes, idle };
-        if received.incoming.ended() {
+        let (receiving, sending) = (Receiving::new(framing), sending.map(Box::new));
+        let mut received = Self { receiving, link: Some(link), sending, closes, idle };
+        if received.receiving.ended() {
             received.release();
         }
         received
@@ -213,7 +204,7 @@ impl Received {
             && link.buffer.is_empty()
             && self.sending.is_none()
             && !self.closes
-            && !self.incoming.until_close()
+            && !self.receiving.until_close()
             && let Some(idle) = self.idle.upgrade()
         {
             idle.put(link);
@@ -242,10 +233,10 @@ impl http_body::Body for Received {
         let this = &mut *self;
         this.drive(context);
         let Some(link) = &mut this.link else { return Poll::Ready(None) };
-        let polled = this.incoming.poll(&mut link.io, &mut link.buffer, context);
+        let polled = this.receiving.poll(&mut link.io, &mut link.buffer, context);
         match std::task::ready!(polled) {
             Some(Ok(data)) => {
-                if this.incoming.ended() {
+                if this.receiving.ended() {
                     this.release();
                 }
                 Poll::Ready(Some(Ok(Frame::data(data))))
@@ -262,10 +253,10 @@ impl http_body::Body for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.ended()
+        self.receiving.ended()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.receiving.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -1,28 +1,24 @@
 //! Heads of responses: bytes to types and what follows from them.
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
-use bytes::BytesMut;
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::header::{HeaderMap, TRANSFER_ENCODING};
 use http::{Response, StatusCode, Version};
-use hyper::ext::ReasonPhrase;
 
 use super::WireError;
+use crate::http1::head::{self, HEADERS_USUAL, ReasonPhrase, Room};
+use crate::http1::receive::Framing;
 use crate::s3::headers::HEADERS_MAX;
 
 /// What is read at a time while a head is expected: a small object comes along with it.
 pub(super) const READ_BYTES: usize = 8 * 1024;
 /// Longest head: as much as hyper takes.
 pub(super) const BYTES_MAX: usize = 400 * 1024;
-/// Headers of an ordinary answer; for more, room is made.
-const HEADERS_USUAL: usize = 48;
-/// Room for what is added on the way to the client.
-const HEADERS_ADDED: usize = 2;
 
 /// Takes a head from the front of `buffer`; `None`: it is not complete.
 pub(super) fn parse(buffer: &mut BytesMut) -> Result<Option<Response<()>>, WireError> {
-    let mut few = [const { MaybeUninit::uninit() }; HEADERS_USUAL];
+    let mut few: Room<'_, HEADERS_USUAL> = [const { MaybeUninit::uninit() }; _];
     let found = match find(buffer, &mut few) {
         Err(httparse::Error::TooManyHeaders) => {
             let mut many = vec![const { MaybeUninit::uninit() }; HEADERS_MAX];
@@ -30,100 +26,65 @@ pub(super) fn parse(buffer: &mut BytesMut) -> Result<Option<Response<()>>, WireE
         }
         found => found,
     };
-    match found.map_err(|error| WireError::Malformed(reason(error)))? {
-        Some(found) => found.take_from(buffer).map(Some),
+    match found.map_err(|error| WireError::Malformed(head::reason(error)))? {
+        Some(found) => {
+            let (response, length) = found?;
+            buffer.advance(length);
+            Ok(Some(response))
+        }
         None if buffer.len() > BYTES_MAX => Err(WireError::Malformed("the head is too long")),
         None => Ok(None),
     }
 }
 
-/// Where a head has what.
-struct Found {
-    length: usize,
-    status: u16,
-    version: Version,
-    reason: Range<usize>,
-    /// Names and values.
-    headers: Vec<(Range<usize>, Range<usize>)>,
-}
+type Taken = Result<(Response<()>, usize), WireError>;
 
+/// The head at the front of `read`, and its length.
 fn find<'b>(
-    buffer: &'b [u8],
-    headers: &mut [MaybeUninit<httparse::Header<'b>>],
-) -> Result<Option<Found>, httparse::Error> {
-    let mut head = httparse::Response::new(&mut []);
+    read: &'b [u8],
+    room: &mut [MaybeUninit<httparse::Header<'b>>],
+) -> Result<Option<Taken>, httparse::Error> {
+    let mut found = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let parsed = config.parse_response_with_uninit_headers(&mut head, buffer, headers)?;
+    let parsed = config.parse_response_with_uninit_headers(&mut found, read, room)?;
     let httparse::Status::Complete(length) = parsed else { return Ok(None) };
-    let place = |part: &[u8]| {
-        let from = part.as_ptr().addr().saturating_sub(buffer.as_ptr().addr());
-        from..from + part.len()
-    };
-    Ok(Some(Found {
-        length,
-        status: head.code.unwrap_or_default(),
-        version: if head.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 },
-        reason: head.reason.map_or(0..0, |reason| place(reason.as_bytes())),
-        headers: head
-            .headers
-            .iter()
-            .map(|header| (place(header.name.as_bytes()), place(header.value)))
-            .collect(),
-    }))
+    // A few hundred bytes: cheaper to copy than to note where everything is.
+    let kept = Bytes::copy_from_slice(&read[..length]);
+    Ok(Some(response(&found, read, &kept).map(|response| (response, length))))
 }
 
-impl Found {
-    /// Values share the memory that was read.
-    fn take_from(self, buffer: &mut BytesMut) -> Result<Response<()>, WireError> {
-        let head = buffer.split_to(self.length).freeze();
-        let malformed = WireError::Malformed;
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + HEADERS_ADDED);
-        for (name, value) in self.headers {
-            let name = HeaderName::from_bytes(&head[name]).map_err(|_| malformed("a header"))?;
-            let value = HeaderValue::from_maybe_shared(head.slice(value))
-                .map_err(|_| malformed("a header's value"))?;
-            headers.append(name, value);
-        }
-        let mut response = Response::new(());
-        *response.status_mut() =
-            StatusCode::from_u16(self.status).map_err(|_| malformed("the status"))?;
-        *response.version_mut() = self.version;
-        *response.headers_mut() = headers;
-        let said = head.slice(self.reason);
-        let usual = response.status().canonical_reason().unwrap_or_default();
-        if !said.is_empty()
-            && said != usual.as_bytes()
-            && let Ok(said) = ReasonPhrase::try_from(said)
-        {
-            response.extensions_mut().insert(said);
-        }
-        Ok(response)
+fn response(
+    found: &httparse::Response<'_, '_>,
+    read: &[u8],
+    kept: &Bytes,
+) -> Result<Response<()>, WireError> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(found.code.unwrap_or_default())
+        .map_err(|_| WireError::Malformed("the status"))?;
+    let is_new = found.version == Some(1);
+    *response.version_mut() = if is_new { Version::HTTP_11 } else { Version::HTTP_10 };
+    *response.headers_mut() = head::headers(found.headers, read, kept)?;
+    let said = found.reason.unwrap_or_default();
+    if !said.is_empty() && Some(said) != response.status().canonical_reason() {
+        let said = ReasonPhrase::new(head::shared(said.as_bytes(), read, kept));
+        response.extensions_mut().insert(said);
     }
+    Ok(response)
 }
 
-/// Does the other side close the connection behind this response?
-pub(super) fn closes(version: Version, headers: &HeaderMap) -> bool {
-    let says = |what: &str| {
-        headers.get_all(CONNECTION).iter().any(|value| {
-            let mut tokens = value.as_bytes().split(|byte| *byte == b',');
-            tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(what.as_bytes()))
-        })
-    };
-    says("close") || (version == Version::HTTP_10 && !says("keep-alive"))
+/// Where the body ends, as the head says. Contradictions are errors.
+pub(super) fn framing(headers: &HeaderMap) -> Result<Framing, WireError> {
+    if let Some(last) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
+        let last = last.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+        let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+        return Ok(if chunked { Framing::CHUNKED } else { Framing::UntilClose });
+    }
+    Ok(head::announced_length(headers)?.map_or(Framing::UntilClose, Framing::Length))
 }
 
 /// Has a response of this status no body, whatever its headers say (RFC 9112, 6.3)?
 pub(super) fn is_bodyless(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-}
-
-fn reason(error: httparse::Error) -> &'static str {
-    match error {
-        httparse::Error::TooManyHeaders => "too many headers",
-        httparse::Error::Version => "not HTTP/1.1",
-        httparse::Error::Status => "no status",
-        _ => "a broken head",
-    }
 }
 
 #[cfg(test)]
@@ -178,14 +139,17 @@ mod tests {
     }
 
     #[test]
-    fn who_closes_says_so() {
-        let closing = |text| {
-            let response = parsed(text).unwrap().unwrap();
-            closes(response.version(), response.headers())
+    fn the_head_says_where_the_body_ends() {
+        let framing = |lines: &str| {
+            let text = format!("HTTP/1.1 200 OK\r\n{lines}\r\n");
+            framing(parsed(&text).unwrap().unwrap().headers())
         };
-        assert!(!closing("HTTP/1.1 200 OK\r\n\r\n"));
-        assert!(closing("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n"));
-        assert!(closing("HTTP/1.0 200 OK\r\n\r\n"));
-        assert!(!closing("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n"));
+        assert_eq!(framing("Content-Length: 12\r\n").unwrap(), Framing::Length(12));
+        assert_eq!(framing("").unwrap(), Framing::UntilClose);
+        assert_eq!(framing("Transfer-Encoding: gzip, Chunked\r\n").unwrap(), Framing::CHUNKED);
+        assert_eq!(framing("Transfer-Encoding: gzip\r\n").unwrap(), Framing::UntilClose);
+        let both = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n";
+        assert_eq!(framing(both).unwrap(), Framing::CHUNKED);
+        assert!(framing("Content-Length: 1\r\nContent-Length: 2\r\n").is_err());
     }
 }

@@ -1,17 +1,18 @@
-//! The body of a response: where it ends, and its bytes as they were read.
+//! The body of a message that is received: where it ends, and its bytes as they were read.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-use super::{Io, WireError};
+use super::WireError;
 
-/// What is read at a time, at first and at most: it doubles while reads fill it.
+/// What is read at a time at first; it doubles while reads fill it.
 const READ_MIN: usize = 16 * 1024;
-pub(super) const READ_MAX: usize = 256 * 1024;
+/// What is read at a time at most.
+pub const READ_MAX: usize = 256 * 1024;
 /// Longest line of a chunked body: a size with extensions, or a trailer.
 const LINE_MAX: usize = 16 * 1024;
 /// Longest trailer section.
@@ -19,10 +20,12 @@ const TRAILERS_MAX: usize = 64 * 1024;
 
 /// Where a body ends (RFC 9112, 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
     /// There is none.
     None,
+    /// After so many bytes.
     Length(u64),
+    /// With its last chunk.
     Chunked(Chunk),
     /// With the connection.
     UntilClose,
@@ -30,67 +33,49 @@ pub(super) enum Framing {
 
 /// Where in a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Chunk {
+pub enum Chunk {
+    /// Before the size of the next chunk.
     Size,
+    /// So many bytes before the end of its data.
     Data(u64),
-    /// The end of the line behind the data.
+    /// Before the end of the line behind the data.
     DataEnd,
-    /// Trailers, of which so many bytes have been read over: nobody asked for any.
+    /// In trailers, of which so many bytes have been read over: nobody asked for any.
     Trailers(usize),
+    /// Behind everything.
     End,
 }
 
 impl Framing {
-    /// As the head says. Contradictions are errors: who may choose where a body ends may choose what
-    /// the next response is.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, WireError> {
-        if let Some(last) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
-            let last = last.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
-            let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
-            return Ok(if chunked { Self::Chunked(Chunk::Size) } else { Self::UntilClose });
-        }
-        let mut length = None;
-        for value in headers.get_all(CONTENT_LENGTH) {
-            let text = value.to_str().unwrap_or_default();
-            // One header may repeat the same length, as some intermediaries do.
-            for text in text.split(',').map(str::trim) {
-                let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-                let said: Option<u64> = text.parse().ok().filter(|_| digits);
-                match (said, length) {
-                    (Some(said), None) => length = Some(said),
-                    (Some(said), Some(known)) if said == known => {}
-                    _ => return Err(WireError::Malformed("Content-Length")),
-                }
-            }
-        }
-        Ok(length.map_or(Self::UntilClose, Self::Length))
-    }
+    /// A chunked body that begins.
+    pub const CHUNKED: Self = Self::Chunked(Chunk::Size);
 }
 
 /// A body being received.
 #[derive(Debug)]
-pub(super) struct Incoming {
+pub struct Receiving {
     framing: Framing,
     read_bytes: usize,
 }
 
-impl Incoming {
-    pub(super) fn new(framing: Framing) -> Self {
+impl Receiving {
+    /// A body of which nothing has been read.
+    pub fn new(framing: Framing) -> Self {
         Self { framing, read_bytes: READ_MIN }
     }
 
     /// Is there nothing more to come?
-    pub(super) fn ended(&self) -> bool {
+    pub fn ended(&self) -> bool {
         matches!(self.framing, Framing::None | Framing::Length(0) | Framing::Chunked(Chunk::End))
     }
 
     /// Does only the end of the connection end it?
-    pub(super) fn until_close(&self) -> bool {
+    pub fn until_close(&self) -> bool {
         self.framing == Framing::UntilClose
     }
 
     /// Bytes that are still to come, if that is known.
-    pub(super) fn left(&self) -> Option<u64> {
+    pub fn left(&self) -> Option<u64> {
         match self.framing {
             Framing::Length(left) => Some(left),
             _ if self.ended() => Some(0),
@@ -98,10 +83,10 @@ impl Incoming {
         }
     }
 
-    /// The next piece; `None` at the end.
-    pub(super) fn poll(
+    /// The next piece, from `buffer` or else from `io`; `None` at the end.
+    pub fn poll<R: AsyncRead + Unpin>(
         &mut self,
-        io: &mut Io,
+        io: &mut R,
         buffer: &mut BytesMut,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, WireError>>> {
@@ -124,9 +109,9 @@ impl Incoming {
         }
     }
 
-    fn poll_read(
+    fn poll_read<R: AsyncRead + Unpin>(
         &mut self,
-        io: &mut Io,
+        io: &mut R,
         buffer: &mut BytesMut,
         context: &mut Context<'_>,
     ) -> Poll<std::io::Result<usize>> {
@@ -229,20 +214,10 @@ fn size(line: &[u8]) -> Result<u64, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
-    use http::header::HeaderName;
-
-    fn framing(pairs: &[(HeaderName, &'static str)]) -> Result<Framing, WireError> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(name, HeaderValue::from_static(value));
-        }
-        Framing::of(&headers)
-    }
 
     /// Everything that can be taken when the bytes come in pieces of so many.
     fn received(framing: Framing, wire: &[u8], piece: usize) -> Result<(Vec<u8>, bool), WireError> {
-        let (mut incoming, mut buffer) = (Incoming::new(framing), BytesMut::new());
+        let (mut incoming, mut buffer) = (Receiving::new(framing), BytesMut::new());
         let mut out = Vec::new();
         for bytes in wire.chunks(piece) {
             buffer.extend_from_slice(bytes);
@@ -254,37 +229,21 @@ mod tests {
     }
 
     #[test]
-    fn the_head_says_where_the_body_ends() {
-        let (length, coding) = (CONTENT_LENGTH, TRANSFER_ENCODING);
-        assert_eq!(framing(&[(length.clone(), "12")]).unwrap(), Framing::Length(12));
-        assert_eq!(framing(&[(length.clone(), "12, 12")]).unwrap(), Framing::Length(12));
-        assert_eq!(framing(&[]).unwrap(), Framing::UntilClose);
-        let chunked = Framing::Chunked(Chunk::Size);
-        assert_eq!(framing(&[(coding.clone(), "gzip, Chunked")]).unwrap(), chunked);
-        assert_eq!(framing(&[(length.clone(), "3"), (coding, "chunked")]).unwrap(), chunked);
-        for bad in ["12, 13", "-1", "+1", "", "0x1", "99999999999999999999"] {
-            assert!(framing(&[(length.clone(), bad)]).is_err(), "{bad}");
-        }
-        assert!(framing(&[(length.clone(), "1"), (length, "2")]).is_err());
-    }
-
-    #[test]
     fn chunks_come_out_whole_however_they_arrive() {
         let wire =
             b"4\r\nwiki\r\n6;x=\"y\"\r\npedia \r\nE\r\n in\r\n\r\nchunks.\r\n0\r\nT: v\r\n\r\n";
         for piece in 1..wire.len() {
-            let (out, whole) = received(Framing::Chunked(Chunk::Size), wire, piece).unwrap();
+            let (out, whole) = received(Framing::CHUNKED, wire, piece).unwrap();
             assert_eq!(out, b"wikipedia  in\r\n\r\nchunks.", "{piece}");
             assert!(whole, "{piece}");
         }
-        let (_, whole) =
-            received(Framing::Chunked(Chunk::Size), &wire[..wire.len() - 1], 7).unwrap();
+        let (_, whole) = received(Framing::CHUNKED, &wire[..wire.len() - 1], 7).unwrap();
         assert!(!whole);
     }
 
     #[test]
     fn the_end_of_a_chunked_body_is_known_with_its_last_piece() {
-        let mut incoming = Incoming::new(Framing::Chunked(Chunk::Size));
+        let mut incoming = Receiving::new(Framing::CHUNKED);
         let mut buffer = BytesMut::from("2\r\nab\r\n0\r\n\r\n");
         assert_eq!(incoming.take(&mut buffer).unwrap().unwrap(), "ab");
         assert!(incoming.ended() && buffer.is_empty());
@@ -301,10 +260,10 @@ mod tests {
             b"2\nab\r\n",
             &vec![b'1'; LINE_MAX + 1],
         ] {
-            assert!(received(Framing::Chunked(Chunk::Size), wire, 5).is_err(), "{wire:?}");
+            assert!(received(Framing::CHUNKED, wire, 5).is_err(), "{wire:?}");
         }
         let endless = [b"0\r\n".to_vec(), b"a: b\r\n".repeat(TRAILERS_MAX / 6 + 2)].concat();
-        assert!(received(Framing::Chunked(Chunk::Size), &endless, 4096).is_err());
+        assert!(received(Framing::CHUNKED, &endless, 4096).is_err());
     }
 
     #[test]

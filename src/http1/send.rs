@@ -1,15 +1,14 @@
-//! A request on its way: its head, then its body as it comes.
+//! A message on its way: its head, then its body as it comes.
 
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
-use http_body::Body as _;
-use tokio::io::AsyncWrite as _;
+use bytes::{Buf as _, Bytes, BytesMut};
+use http_body::Body;
+use tokio::io::AsyncWrite;
 
-use super::{Io, Message, WireError};
-use crate::upstream::body::Body;
+use super::WireError;
 
 const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -17,11 +16,28 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// is a record and a packet of its own.
 const JOINED_BYTES_MAX: usize = 16 * 1024;
 
+/// How the other side is told where the body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// There is none, whatever the head says: it is not even asked for.
+    None,
+    /// After so many bytes.
+    Exact(u64),
+    /// By a last chunk.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+}
+
 /// What is still to be sent.
-pub(super) struct Sending {
-    message: Message,
-    /// Bytes of the body that are announced and have not come.
-    left: Option<u64>,
+#[derive(Debug)]
+pub struct Sending<B> {
+    head: BytesMut,
+    /// Length of the head as it was given.
+    head_bytes: usize,
+    body: B,
+    /// What is still to come of the body.
+    left: Length,
     /// The piece that is being written, with what stands behind it.
     piece: Bytes,
     end: &'static [u8],
@@ -38,38 +54,60 @@ enum State {
     Draining,
 }
 
-impl Sending {
-    pub(super) fn new(message: Message) -> Self {
-        let left = message.length;
-        let state = if message.body.is_end_stream() && left.unwrap_or(0) == 0 {
-            State::Draining
-        } else {
-            State::Untouched
+impl<B> Sending<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    /// A message: start line and headers with the empty line behind them, which announce `length`.
+    pub fn new(head: BytesMut, body: B, length: Length) -> Self {
+        let (state, end): (_, &[u8]) = match length {
+            Length::None => (State::Draining, &[]),
+            Length::Exact(0) if body.is_end_stream() => (State::Draining, &[]),
+            Length::Chunked if body.is_end_stream() => (State::Draining, LAST_CHUNK),
+            _ => (State::Untouched, &[]),
         };
-        let end = if state == State::Draining && left.is_none() { LAST_CHUNK } else { &[] };
-        Self { message, left, piece: Bytes::new(), end, state, written: false }
-    }
-
-    /// Has nothing been written, and nothing been taken from the body?
-    pub(super) fn untouched(&self) -> bool {
-        !self.written && (self.state == State::Untouched || self.message.body.in_memory().is_some())
-    }
-
-    /// The request again, if nothing of it was used.
-    pub(super) fn into_untouched(self) -> Option<Message> {
-        let untouched = self.untouched();
-        let Self { mut message, piece, .. } = self;
-        if !piece.is_empty() {
-            // Only taken out of memory, not out of a stream.
-            message.body = crate::upstream::full(piece);
+        let head_bytes = head.len();
+        Self {
+            head,
+            head_bytes,
+            body,
+            left: length,
+            piece: Bytes::new(),
+            end,
+            state,
+            written: false,
         }
-        untouched.then_some(message)
+    }
+
+    /// Has nothing been written?
+    pub fn is_unwritten(&self) -> bool {
+        !self.written
+    }
+
+    /// Has the body not been asked for anything?
+    pub fn is_unasked(&self) -> bool {
+        self.state == State::Untouched
+    }
+
+    /// What the body is taken from.
+    pub fn body(&self) -> &B {
+        &self.body
+    }
+
+    /// Head, body, and what has been taken out of the body, of a message of which nothing was
+    /// written. Not of a chunked one that has been asked for something.
+    pub fn into_unwritten(mut self) -> (BytesMut, B, Bytes) {
+        // It may stand behind the head already.
+        let joined = self.head.split_off(self.head_bytes);
+        let piece = if joined.is_empty() { self.piece } else { joined.freeze() };
+        (self.head, self.body, piece)
     }
 
     /// Writes until everything is sent.
-    pub(super) fn poll(
+    pub fn poll<W: AsyncWrite + Unpin>(
         &mut self,
-        io: &mut Io,
+        io: &mut W,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), WireError>> {
         loop {
@@ -95,8 +133,7 @@ impl Sending {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         self.state = State::Streaming;
         loop {
-            let body: &mut Body = &mut self.message.body;
-            let frame = match ready!(Pin::new(body).poll_frame(context)) {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => return Poll::Ready(Err(WireError::Body(error.to_string()))),
                 None => return Poll::Ready(self.ended()),
@@ -105,18 +142,22 @@ impl Sending {
             if data.is_empty() {
                 continue;
             }
-            if let Some(left) = &mut self.left {
-                let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
-                *left = left
-                    .checked_sub(bytes)
-                    .ok_or_else(|| WireError::Body("longer than announced".into()))?;
-                if *left == 0 && self.message.body.is_end_stream() {
-                    self.state = State::Draining;
+            match &mut self.left {
+                Length::Exact(left) => {
+                    let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                    *left = left
+                        .checked_sub(bytes)
+                        .ok_or_else(|| WireError::Body("longer than announced".into()))?;
+                    if *left == 0 && self.body.is_end_stream() {
+                        self.state = State::Draining;
+                    }
                 }
-            } else {
-                let size = format!("{:x}\r\n", data.len());
-                self.message.head.extend_from_slice(size.as_bytes());
-                self.end = CHUNK_END;
+                Length::Chunked => {
+                    let size = format!("{:x}\r\n", data.len());
+                    self.head.extend_from_slice(size.as_bytes());
+                    self.end = CHUNK_END;
+                }
+                Length::UntilClose | Length::None => {}
             }
             self.piece = data;
             return Poll::Ready(Ok(()));
@@ -126,19 +167,19 @@ impl Sending {
     fn ended(&mut self) -> Result<(), WireError> {
         self.state = State::Draining;
         match self.left {
-            None => self.end = LAST_CHUNK,
-            Some(0) => {}
-            Some(_) => return Err(WireError::Body("shorter than announced".into())),
+            Length::Chunked => self.end = LAST_CHUNK,
+            Length::Exact(0) | Length::UntilClose | Length::None => {}
+            Length::Exact(_) => return Err(WireError::Body("shorter than announced".into())),
         }
         Ok(())
     }
 
-    fn poll_write(
+    fn poll_write<W: AsyncWrite + Unpin>(
         &mut self,
-        io: &mut Io,
+        io: &mut W,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), WireError>> {
-        let head = &mut self.message.head;
+        let head = &mut self.head;
         if self.piece.len() <= JOINED_BYTES_MAX && !io.is_write_vectored() {
             head.extend_from_slice(&self.piece);
             head.extend_from_slice(self.end);
