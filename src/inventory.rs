@@ -36,7 +36,7 @@ use futures_util::stream::StreamExt as _;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::journal::{Journal, RowWork, now_ms};
+use crate::journal::{Journal, RowWork, Trust, now_ms};
 use crate::metrics::Metrics;
 use crate::s3::operation::Change;
 use crate::s3::state::ObjectState;
@@ -214,7 +214,9 @@ impl Inventory {
         let mut doubtful = Vec::new();
         for (at, (work, row)) in works.into_iter().zip(rows).enumerate() {
             match faults.remove(&at) {
-                None if contested.contains(&at) => doubtful.push((work, row)),
+                None if contested.contains(&at) || work.trust == Trust::Doubtful => {
+                    doubtful.push((work, row));
+                }
                 None => self.journal.row_written(&work).await,
                 Some(RowFault::Unstorable { reason }) => self.park(&work, reason).await,
                 Some(RowFault::TableUnavailable { reason }) => {
@@ -226,7 +228,7 @@ impl Inventory {
         self.make_sure(doubtful, waiting).await;
     }
 
-    /// Asks main about contested rows that were just written; see `fence`.
+    /// Asks main about contested and doubtful rows that were just written; see `fence`.
     async fn make_sure(&self, rows: Vec<(RowWork, Row)>, waiting: &mut Waiting) {
         let mut answers = futures_util::stream::iter(rows)
             .map(|(work, row)| async move { (self.ask(&work, Some(&row.state)).await, work, row) })
@@ -244,7 +246,7 @@ impl Inventory {
             match verdict {
                 Verdict::True => self.journal.row_written(&work).await,
                 Verdict::Again => {
-                    work.unknown = true;
+                    work.trust = Trust::Unknown;
                     self.journal.rows_back(vec![work]).await;
                 }
                 Verdict::Anew => {
@@ -295,7 +297,7 @@ impl Inventory {
     /// What the row should tell: from the facts when they are complete, else from main.
     async fn state(&self, work: &RowWork) -> Result<RowState, ReadError> {
         let facts = &work.facts;
-        let told = !work.unknown
+        let told = work.trust != Trust::Unknown
             && (work.mirrored
                 || matches!(work.change, Change::Put | Change::Delete | Change::Complete));
         if told && facts.absent {

@@ -36,6 +36,7 @@ mod held;
 mod intake;
 mod lane;
 pub mod operator;
+mod overtaken;
 mod pending;
 mod rows;
 mod store;
@@ -191,6 +192,9 @@ pub struct Work {
 }
 
 impl Item for Work {
+    /// Copying main's current state is right in any order.
+    const ORDERED: bool = false;
+
     fn sequence(&self) -> Sequence {
         self.entry.sequence
     }
@@ -204,6 +208,7 @@ impl Item for Work {
         // The one that is here may still have its body.
         false
     }
+    fn doubt(&mut self) {}
 }
 
 /// A row the inventory should write.
@@ -217,8 +222,8 @@ pub struct RowWork {
     pub change: Change,
     /// What is known of the state; incomplete facts mean that main has to be asked.
     pub facts: Facts,
-    /// Must main be asked whatever the facts say?
-    pub unknown: bool,
+    /// Can it be written as the facts say?
+    pub trust: Trust,
     /// Has the mirror confirmed exactly this state?
     pub mirrored: bool,
     /// Why not, after a failed try.
@@ -227,7 +232,21 @@ pub struct RowWork {
     pub second_look: bool,
 }
 
+/// How far a row can rely on what is known of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// It is what main answered, or what the mirror was given.
+    Told,
+    /// Nobody but main knows: it is asked before the row is written.
+    Unknown,
+    /// It may be older news than what another row of the key tells: main is asked behind the writing.
+    Doubtful,
+}
+
 impl Item for RowWork {
+    /// A row of what the mirror has confirmed tells what was, not what is.
+    const ORDERED: bool = true;
+
     fn sequence(&self) -> Sequence {
         self.sequence
     }
@@ -241,6 +260,11 @@ impl Item for RowWork {
         let (mirrored, reasoned) =
             known.map_or((false, false), |known| (known.mirrored, known.error.is_some()));
         !mirrored && (self.mirrored || (self.error.is_some() && !reasoned))
+    }
+    fn doubt(&mut self) {
+        if self.trust == Trust::Told {
+            self.trust = Trust::Doubtful;
+        }
     }
 }
 
@@ -438,13 +462,18 @@ impl Journal {
 }
 
 fn row(entry: &Entry, mirrored: bool) -> RowWork {
+    // Of writes that overlapped nobody but main knows which one is the state now.
+    let trust = match mirrored {
+        true if entry.facts.contended => Trust::Doubtful,
+        false if entry.unknown || entry.overlapped => Trust::Unknown,
+        _ => Trust::Told,
+    };
     RowWork {
         sequence: entry.sequence,
         object: entry.object.clone(),
         change: entry.change,
         facts: entry.facts.clone(),
-        // Of writes that overlapped nobody but main knows which one is the state now.
-        unknown: (entry.unknown || entry.overlapped) && !mirrored,
+        trust,
         mirrored,
         error: None,
         second_look: *entry.request_id == *SECOND_LOOK,

@@ -13,7 +13,7 @@ use s3_mirror::journal::entry::{Facts, NewIntent, ObjectKey, Outcome, PartLayout
 use s3_mirror::journal::events::Say;
 use s3_mirror::journal::operator::Selection;
 use s3_mirror::journal::{
-    AppendError, FOREVER, Figures, Intent, Journal, OpenError, RowWork, Settings, Work,
+    AppendError, FOREVER, Figures, Intent, Journal, OpenError, RowWork, Settings, Trust, Work,
 };
 use s3_mirror::s3::event::EventName;
 use s3_mirror::s3::operation::Change;
@@ -106,7 +106,7 @@ async fn an_intent_without_outcome_is_found_as_unknown_after_a_crash() {
     std::mem::forget(intent);
     run.crash();
 
-    let run = open_forgotten(directory.path()).await;
+    let run = open_forgotten(directory.path(), false).await;
     let work = claim(&run.journal).await;
     assert!(work.entry.unknown);
     assert_eq!(&*work.entry.object.key, "k\u{0}& ü\n\"'");
@@ -116,7 +116,7 @@ async fn an_intent_without_outcome_is_found_as_unknown_after_a_crash() {
 
 /// Opens a copy of the directory, as after a crash of the machine: the first process's lock, which
 /// a leaked handle keeps, does not matter to it.
-async fn open_forgotten(directory: &Path) -> Open {
+async fn open_forgotten(directory: &Path, inventory: bool) -> Open {
     let copy = directory.join("copy");
     std::fs::create_dir(&copy).unwrap();
     for file in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
@@ -124,7 +124,7 @@ async fn open_forgotten(directory: &Path) -> Open {
             std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
         }
     }
-    open(&copy, false).await
+    open(&copy, inventory).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -327,7 +327,7 @@ async fn the_layout_of_a_multipart_object_survives_a_crash_before_its_outcome() 
     durable.wait().await.unwrap();
     std::mem::forget(intents);
     run.crash();
-    let run = open_forgotten(directory.path()).await;
+    let run = open_forgotten(directory.path(), false).await;
     assert_eq!(claim(&run.journal).await.entry.facts.layout, Some(layout));
 }
 
@@ -448,6 +448,58 @@ async fn a_newer_row_relieves_an_older_one_that_could_not_be_stored() {
     assert_eq!(figures(&run.journal).await.parked_rows, 1);
 }
 
+/// A second look has a later number than a change that was under way when it began, and may tell
+/// older news all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_seen_of_a_key_while_it_changed_is_doubtful_also_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    let _under_way = append(&run.journal, "k", Change::Delete).await;
+    run.journal.look_again(ObjectKey::new("b", "k")).await;
+    let row = claim_row(&run.journal).await;
+    assert!(row.trust == Trust::Unknown && !row.mirrored);
+    run.journal.row_written(&row).await;
+    let work = claim(&run.journal).await;
+    run.journal.complete(work, Facts::default()).await;
+    let row = claim_row(&run.journal).await;
+    assert!(row.mirrored && row.trust == Trust::Doubtful);
+    run.journal.flush().await;
+    let run = open_forgotten(directory.path(), true).await;
+    // That of the change, which is unknown now, may be claimed on its own before.
+    let mut row = claim_row(&run.journal).await;
+    if !row.mirrored {
+        assert_eq!(row.trust, Trust::Unknown);
+        run.journal.row_written(&row).await;
+        row = claim_row(&run.journal).await;
+    }
+    assert!(row.mirrored && row.trust == Trust::Doubtful, "{row:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_changes_that_overlapped_make_a_doubtful_row() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    let mirrored = async || {
+        let work = claim(&run.journal).await;
+        run.journal.complete(work, Facts::default()).await;
+        let row = claim_row(&run.journal).await;
+        run.journal.row_written(&row).await;
+        assert!(row.mirrored);
+        row.trust == Trust::Doubtful
+    };
+    put(&run.journal, "k").await;
+    run.journal.look_again(ObjectKey::new("b", "other")).await;
+    assert!(!mirrored().await && !mirrored().await);
+    let first = append(&run.journal, "k", Change::Put).await;
+    let second = append(&run.journal, "k", Change::Put).await;
+    run.journal.settle(second, Outcome::Changed, Facts::default(), None).await;
+    assert!(mirrored().await);
+    run.journal.settle(first, Outcome::Changed, Facts::default(), None).await;
+    assert!(mirrored().await);
+    put(&run.journal, "k").await;
+    assert!(!mirrored().await);
+}
+
 async fn claim_row(journal: &Journal) -> RowWork {
     let rows = timeout(Duration::from_secs(5), journal.claim_rows(1)).await;
     rows.expect("a row within five seconds").remove(0)
@@ -488,7 +540,7 @@ async fn an_event_outlives_its_entry_and_a_crash_until_it_is_delivered() {
     assert_eq!(events_waiting(&run.journal).await, [("settled".to_owned(), false)]);
     run.crash();
 
-    let run = open_forgotten(directory.path()).await;
+    let run = open_forgotten(directory.path(), false).await;
     let mut waiting = events_waiting(&run.journal).await;
     waiting.sort();
     // What nobody answered has its event too, of which main is asked.
@@ -499,7 +551,7 @@ async fn an_event_outlives_its_entry_and_a_crash_until_it_is_delivered() {
     run.crash();
 
     // The run before worked in a copy.
-    let run = open_forgotten(&directory.path().join("copy")).await;
+    let run = open_forgotten(&directory.path().join("copy"), false).await;
     assert_eq!(events_waiting(&run.journal).await, [] as [(String, bool); 0]);
 }
 

@@ -19,7 +19,10 @@
 //! that proxy's copy, or its look at both sides, is confirmed.
 //!
 //! If only one proxy ever wrote the row, its own lane keeps the order: one row of a key at a time,
-//! the newest last.
+//! the newest last. Where the journal cannot tell which is the newest, it says that the row is
+//! doubtful, and main is asked as it is about a contested one: when changes of the key overlapped, so
+//! that they may have settled in another order than they were numbered, and when a row comes from
+//! disk behind one that was written meanwhile (`journal::lane`).
 //!
 //! # Statements that land late
 //! A statement whose answer never came may take effect after newer rows, of this proxy or another.

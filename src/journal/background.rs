@@ -202,7 +202,9 @@ impl Journal {
             return Err(error);
         }
         for (sequence, (object, permit)) in (first..).zip(together) {
-            self.send(Command::Settle { sequence, unknown: true, facts: Facts::default() }).await;
+            // A change that is under way has an earlier number and will tell later news.
+            let facts = Facts { contended: self.in_flight(&object), ..Facts::default() };
+            self.send(Command::Settle { sequence, unknown: true, facts: facts.clone() }).await;
             window.tally.outstanding.fetch_add(1, Ordering::Relaxed);
             let ticket = Ticket { tally: window.tally.clone(), stuck: false, _permit: permit };
             lock(&self.shared.tickets).insert(sequence, ticket);
@@ -214,7 +216,7 @@ impl Journal {
                 overlapped: true,
                 since_ms: accepted_ms,
                 request_id: reason.clone(),
-                facts: Facts::default(),
+                facts,
                 attempts: 0,
                 ripe: false,
             };

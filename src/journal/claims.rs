@@ -29,8 +29,9 @@ impl Journal {
     }
 
     /// The mirror has confirmed main's state of the key, which `facts` describe.
-    pub async fn complete(&self, work: Work, facts: Facts) {
+    pub async fn complete(&self, work: Work, mut facts: Facts) {
         let entry = work.entry;
+        facts.contended = entry.facts.contended;
         let superseded = lock(&self.shared.mirror).newer_waits(&entry.object, entry.sequence);
         let (sequence, object) = (entry.sequence, entry.object.clone());
         self.recheck_if_landing_late(&object).await;
@@ -43,7 +44,6 @@ impl Journal {
             } else {
                 let mut done = row(&entry, true);
                 done.facts = facts;
-                done.unknown = false;
                 self.offer_row(done).await;
             }
         }

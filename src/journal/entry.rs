@@ -98,6 +98,10 @@ pub struct Facts {
     /// The mirror keeps what main has deleted, because it was told to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept_on_mirror: bool,
+    /// Another change of the key was under way when this one began, so that the order of the two entries
+    /// is not that in which main took the changes, or was looked at.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contended: bool,
     /// What only buckets with versions need; no entry of another bucket has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versions: Option<Box<VersionFacts>>,

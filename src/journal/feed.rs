@@ -139,12 +139,15 @@ impl Journal {
     /// Treats a key as changed in a way that nobody knows: main is asked, mirror and row follow.
     pub async fn look_again(&self, object: ObjectKey) {
         let sequence = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        // A change that is under way has an earlier number and will tell later news.
+        let contended = self.in_flight(&object);
+        let facts = Facts { contended, ..Facts::default() };
         let intent = NewIntent {
             object: object.clone(),
             change: Change::Other,
             request_id: SECOND_LOOK.into(),
             accepted_ms: now_ms(),
-            facts: Facts::default(),
+            facts: facts.clone(),
         };
         let entry = Entry {
             sequence,
@@ -154,12 +157,11 @@ impl Journal {
             overlapped: true,
             since_ms: intent.accepted_ms,
             request_id: intent.request_id.clone(),
-            facts: Facts::default(),
+            facts: facts.clone(),
             attempts: 0,
             ripe: false,
         };
         self.send(Command::Append { rows: vec![(sequence, intent)], done: None }).await;
-        let facts = Facts::default();
         self.send(Command::Settle { sequence, unknown: true, facts }).await;
         self.offer_row(row(&entry, false)).await;
         self.offer_work(Work { entry, body: None }).await;

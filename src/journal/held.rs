@@ -71,7 +71,7 @@ impl Journal {
         let aside = Aside { object: None, attempts, due_ms, error, row_anew };
         self.send(Command::Hold { sequence, aside }).await;
         if !lock(&self.shared.mirror).newer_waits(&object, sequence) {
-            self.offer_row(RowWork { facts, unknown: false, ..row(&entry, true) }).await;
+            self.offer_row(RowWork { facts, ..row(&entry, true) }).await;
         }
         self.release(&object);
     }

@@ -17,14 +17,17 @@ use crate::tee::TeedBody;
 impl Journal {
     /// Records intents. Returns at once; [`Durable`] tells when they are on disk.
     pub async fn append(&self, intents: Vec<NewIntent>) -> (Vec<Intent>, Durable) {
+        // Before there is a number: whoever has a later one and finds no flight has begun earlier.
+        let flights: Vec<_> = intents.iter().map(|intent| self.take_off(&intent.object)).collect();
         let count = i64::try_from(intents.len()).unwrap_or(i64::MAX);
         let first = self.shared.next.fetch_add(count, Ordering::Relaxed);
         let rows: Vec<_> = (first..).zip(intents).collect();
         let handles = rows
             .iter()
-            .map(|(sequence, intent)| Intent {
+            .zip(flights)
+            .map(|((sequence, intent), overlapped)| Intent {
                 sequence: *sequence,
-                overlapped: self.take_off(&intent.object),
+                overlapped,
                 what: intent.clone(),
                 settled: false,
                 journal: JournalRef(self.clone()),
@@ -57,6 +60,8 @@ impl Journal {
     /// write of the key either overlapped it, and then main is asked, or comes behind it.
     pub(super) async fn settle_changed(&self, landing: Landing, body: Option<TeedBody>) {
         let Landing { mut entry, overlapped } = landing;
+        // Of two that overlapped the later one knows it from its beginning.
+        entry.facts.contended = overlapped.load(Ordering::Relaxed);
         let (sequence, unknown) = (entry.sequence, entry.unknown);
         if unknown {
             for after in RECHECK_AFTER_MS {
@@ -92,6 +97,11 @@ impl Journal {
         let overlapped = Arc::new(AtomicBool::new(false));
         flights.insert(object.clone(), Flight { count: 1, overlapped: overlapped.clone() });
         overlapped
+    }
+
+    /// Is a change of the key under way?
+    pub(super) fn in_flight(&self, object: &ObjectKey) -> bool {
+        lock(&self.shared.flights).contains_key(object)
     }
 
     /// Notes the size of an uploaded part, so that the mirror can use the same boundaries.

@@ -15,15 +15,20 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use tokio::time::Instant;
 
 use super::entry::{ObjectKey, Sequence};
+use super::overtaken::Overtaken;
 
 /// What a lane carries.
 pub(super) trait Item {
+    /// Does it matter in which order the items of a key are done?
+    const ORDERED: bool;
     fn sequence(&self) -> Sequence;
     fn object(&self) -> &ObjectKey;
     /// Takes over what must outlive an older item of the same key.
     fn supersede(&mut self, older: &Self);
     /// Does this tell more than an item of the same sequence that is already here?
     fn tells_more(&self, known: Option<&Self>) -> bool;
+    /// A newer item of the same key may have been done already.
+    fn doubt(&mut self);
 }
 
 /// What became of an offer.
@@ -65,6 +70,9 @@ pub(super) struct Lane<T> {
     refill_from: Option<Sequence>,
     /// While disk is read: what was released meanwhile, and so is over although it was read.
     released: Option<HashMap<ObjectKey, Sequence>>,
+    /// Keys of which items were done while older ones may have been on disk only, where order
+    /// matters.
+    done: Option<Overtaken>,
 }
 
 impl<T: Item> Lane<T> {
@@ -81,6 +89,7 @@ impl<T: Item> Lane<T> {
             capacity,
             refill_from: Some(Sequence::MIN),
             released: None,
+            done: None,
         }
     }
 
@@ -233,6 +242,9 @@ impl<T: Item> Lane<T> {
     /// Ends a claim. True: a newer item of the key became ready.
     pub(super) fn release(&mut self, key: &ObjectKey) -> bool {
         let over = self.unclaim(key);
+        if T::ORDERED && over.is_some() && (self.refill_from.is_some() || self.released.is_some()) {
+            self.done.get_or_insert_with(Overtaken::new).insert(key);
+        }
         if let (Some(released), Some(over)) = (&mut self.released, over) {
             let newest = released.entry(key.clone()).or_insert(over);
             *newest = over.max(*newest);
@@ -362,10 +374,13 @@ impl<T: Item> Lane<T> {
     }
 
     /// Offers what was read since [`Self::watch_releases`], unless it is over by now.
-    pub(super) fn offer_from_disk(&mut self, item: T) -> Offered<T> {
+    pub(super) fn offer_from_disk(&mut self, mut item: T) -> Offered<T> {
         let released = self.released.as_ref().and_then(|released| released.get(item.object()));
         if released.is_some_and(|over| item.sequence() <= *over) {
             return Offered::Known;
+        }
+        if self.done.as_ref().is_some_and(|done| done.may_hold(item.object())) {
+            item.doubt();
         }
         self.offer(item)
     }
@@ -373,6 +388,10 @@ impl<T: Item> Lane<T> {
     /// Ends a refill.
     pub(super) fn refill_ended(&mut self) {
         self.released = None;
+        if self.refill_from.is_none() {
+            // Nothing is on disk only.
+            self.done = None;
+        }
     }
 
     /// Ends a refill that found more than it could take, at this sequence.
@@ -388,7 +407,11 @@ mod tests {
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct Work(Sequence, ObjectKey, Sequence);
 
+    /// Stands for the age of one that was doubted.
+    const DOUBTED: Sequence = -1;
+
     impl Item for Work {
+        const ORDERED: bool = true;
         fn sequence(&self) -> Sequence {
             self.0
         }
@@ -400,6 +423,9 @@ mod tests {
         }
         fn tells_more(&self, _: Option<&Self>) -> bool {
             false
+        }
+        fn doubt(&mut self) {
+            self.2 = DOUBTED;
         }
     }
 
@@ -443,6 +469,36 @@ mod tests {
         let a = lane.claim().unwrap();
         lane.release(&a.1);
         assert_eq!(lane.wants_refill(), Some(6));
+    }
+
+    #[test]
+    fn what_comes_from_disk_behind_a_newer_item_of_its_key_is_doubted() {
+        let mut lane: Lane<Work> = Lane::new(2);
+        lane.refill_begun();
+        lane.offer(work(1, "a"));
+        lane.offer(work(2, "b"));
+        assert_eq!(lane.offer(work(3, "c")), Offered::Full);
+        // While one of "c" is on disk only, a newer one finds room and is done.
+        let done = |lane: &mut Lane<Work>| {
+            let item = lane.claim().unwrap();
+            lane.release(&item.1);
+        };
+        done(&mut lane);
+        lane.offer(work(4, "c"));
+        done(&mut lane);
+        done(&mut lane);
+        lane.refill_begun();
+        lane.watch_releases();
+        assert_eq!(lane.offer_from_disk(work(3, "c")), Offered::Ready);
+        assert_eq!(lane.offer_from_disk(work(5, "d")), Offered::Ready);
+        lane.refill_ended();
+        assert_eq!(lane.claim().unwrap().2, DOUBTED);
+        assert_eq!(lane.claim().unwrap().2, 5, "nothing newer of it was done");
+        // From here on everything is in memory, in its order.
+        lane.release(&ObjectKey::new("b", "d"));
+        lane.watch_releases();
+        assert_eq!(lane.offer_from_disk(work(6, "d")), Offered::Ready);
+        assert_eq!(lane.claim().unwrap().2, 6);
     }
 
     #[test]

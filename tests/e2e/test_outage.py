@@ -9,6 +9,7 @@ import time
 import pytest
 
 from support import latency, raw, s3
+from support.http_fault import HttpFaultProxy
 from support.poll import until
 from support.process import accepts
 from support.proxy import gauges
@@ -72,6 +73,44 @@ def test_clients_do_not_feel_an_outage_and_everything_converges_after_it(relayed
     relayed.mirror.forward()
     relayed.database.forward()
     relayed.assert_converged()
+
+
+def test_writes_that_overtake_each_other_while_the_database_is_away_leave_the_last_one(lab):
+    """The first of two reaches main last, and its row meets that of the second, which waits."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def rule(request):
+        if request.method == "PUT" and dict(request.headers).get("x-amz-meta-order") == "first":
+            arrived.set()
+            assert go_on.wait(20)
+
+    main = lab.closing(HttpFaultProxy(lab.main.address, rule))
+    database = lab.closing(FaultProxy(lab.cluster.address))
+    inventory = lab.postgres()
+    proxy = lab.proxy(inventory.settings(database.address), main_endpoint=main.endpoint)
+    bucket, client = lab.bucket("overtaken"), lab.client(proxy)
+    client.put_object(Bucket=bucket, Key="k", Body=b"before")
+    lab.assert_converged(proxy, bucket, inventory=inventory)
+    database.refuse()
+    first = threading.Thread(
+        target=client.put_object,
+        kwargs={"Bucket": bucket, "Key": "k", "Body": b"first", "Metadata": {"order": "first"}},
+    )
+    first.start()
+
+    def on_mirror():
+        return lab.s3_mirror.get_object(Bucket=bucket, Key="k")["Body"].read()
+
+    try:
+        assert arrived.wait(20)
+        client.put_object(Bucket=bucket, Key="k", Body=b"the second")
+        until(lambda: on_mirror() == b"the second", "the copy of the second write")
+    finally:
+        go_on.set()
+        first.join(20)
+    until(lambda: on_mirror() == b"first", "the copy of the first write")
+    database.forward()
+    lab.assert_converged(proxy, bucket, inventory=inventory)
 
 
 def test_connections_cut_again_and_again_lose_nothing(relayed):

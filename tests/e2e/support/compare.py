@@ -89,7 +89,7 @@ def inventory_differences(main, bucket, rows, mirrored=True):
                 lines.append(f"{key!r} {field}: main {value!r}, inventory {actual[field]!r}")
     for path in sorted(by_path.keys() - keys.keys()):
         if not by_path[path]["deleted"]:
-            lines.append(f"{path!r} is gone from main and not marked deleted")
+            lines.append(f"{path!r} is gone from main and not marked deleted: {by_path[path]}")
     return lines
 
 
