@@ -239,6 +239,11 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
     }
     gauges.failing.set(i64::from(parts.journal.health().failing()));
     gauges.paused.set(i64::from(parts.mirror.paused().is_some()));
+    gauges.unreachable.set(i64::from(parts.mirror.unreachable()));
+    if let Some((finished_ms, left)) = verified::last_of_everything(&parts.jobs.list()) {
+        parts.metrics.verify.finished.set(finished_ms / 1000);
+        parts.metrics.verify.differences.set(left);
+    }
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &parts.registry)
         .map_err(|_| Unavailable)?;

@@ -26,6 +26,21 @@ struct ServiceLabels {
     service: &'static str,
 }
 
+/// Which program this is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+/// What the last whole verification came to.
+#[derive(Clone, Debug, Default)]
+pub struct VerifyGauges {
+    /// `s3_proxy_verify_finished_timestamp_seconds`
+    pub finished: Gauge,
+    /// `s3_proxy_verify_differences`
+    pub differences: Gauge,
+}
+
 /// Room on the disk of `DATA_DIR`.
 #[derive(Clone, Debug, Default)]
 pub struct DiskGauges {
@@ -60,6 +75,8 @@ pub struct Metrics {
     pub mirror_bytes: Counter,
     /// Set when metrics are read.
     pub disk: DiskGauges,
+    /// Set when metrics are read.
+    pub verify: VerifyGauges,
     credentials_end: Family<ServiceLabels, Gauge<f64, AtomicU64>>,
     credentials_failing: Family<ServiceLabels, Gauge>,
     /// Gauges that are set from the journal when metrics are read.
@@ -111,6 +128,8 @@ pub struct JournalGauges {
     pub failing: Gauge,
     /// `s3_proxy_mirror_paused`
     pub paused: Gauge,
+    /// `s3_proxy_mirror_unreachable`
+    pub unreachable: Gauge,
     /// `s3_proxy_events_pending`
     pub events_pending: Gauge,
     /// `s3_proxy_events_refused`
@@ -143,6 +162,7 @@ impl Metrics {
             },
             mirror_bytes: Counter::default(),
             disk: DiskGauges::default(),
+            verify: VerifyGauges::default(),
             credentials_end: Family::default(),
             credentials_failing: Family::default(),
             journal: JournalGauges::default(),
@@ -187,7 +207,7 @@ impl Metrics {
             metrics.mirror_bytes.clone(),
         );
         let gauges = &metrics.journal;
-        let plain: [(&str, &str, &Gauge); 12] = [
+        let plain: [(&str, &str, &Gauge); 13] = [
             (
                 "mirror_pending_operations",
                 "Writes the mirror has not confirmed",
@@ -212,6 +232,7 @@ impl Metrics {
             ("events_pending", "Events the webhook has not taken", &gauges.events_pending),
             ("events_refused", "Events the webhook refuses by themselves", &gauges.events_refused),
             ("mirror_paused", "1 while an operator has paused mirroring", &gauges.paused),
+            ("mirror_unreachable", "1 while copies meet silence", &gauges.unreachable),
         ];
         for (name, help, gauge) in plain {
             prefixed.register(name, help, gauge.clone());
@@ -233,8 +254,26 @@ impl Metrics {
         self.credentials_failing.get_or_create(&labels).set(i64::from(failing));
     }
 
+    /// Series about comparisons, and about the program itself.
+    fn register_verify(&self, prefixed: &mut Registry) {
+        prefixed.register(
+            "verify_finished_timestamp_seconds",
+            "When the last verification of everything ended, 0 where none is known",
+            self.verify.finished.clone(),
+        );
+        prefixed.register(
+            "verify_differences",
+            "What it left out of step, keys that it could not compare included",
+            self.verify.differences.clone(),
+        );
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        prefixed.register("build_info", "1, with the version as its label", build);
+    }
+
     /// Series about what the service stands on.
     fn register_ground(&self, prefixed: &mut Registry) {
+        self.register_verify(prefixed);
         prefixed.register(
             "span_export_errors",
             "Exports of spans the collector has not taken",

@@ -54,6 +54,22 @@ impl Admin {
     }
 }
 
+/// When the newest verification of everything ended, milliseconds since 1970, and how much it left
+/// out of step or could not compare.
+pub(super) fn last_of_everything(views: &[View]) -> Option<(i64, i64)> {
+    let whole = |view: &&View| {
+        let spec = &view.spec;
+        spec.kind == Kind::Verify
+            && view.state == State::Done
+            && spec.bucket.is_none()
+            && spec.prefix.is_empty()
+    };
+    let last = views.iter().filter(whole).max_by_key(|view| view.started_ms)?;
+    let repaired = if last.spec.repair { last.counts.confirmed } else { 0 };
+    let left = last.differences.saturating_sub(repaired).saturating_add(last.errors);
+    Some((last.finished_ms?, i64::try_from(left).unwrap_or(i64::MAX)))
+}
+
 /// Has this job looked at the key as it is since then, whatever it found?
 fn covers(view: &View, bucket: &str, key: &str, since_ms: Option<i64>) -> bool {
     view.spec.kind == Kind::Verify
@@ -123,6 +139,23 @@ mod tests {
         assert!(agrees(&report, "b", "other") && agrees(&report, "other", "k"));
         let report = Report { differences_not_listed: 1, ..report };
         assert!(!agrees(&report, "b", "other"));
+    }
+
+    #[test]
+    fn the_last_verification_of_everything_counts_with_what_it_left() {
+        let told = |views: &[View]| last_of_everything(views);
+        assert_eq!(told(&[]), None);
+        let found = view(|view| (view.differences, view.errors) = (5, 1));
+        assert_eq!(told(std::slice::from_ref(&found)), Some((2_000, 6)));
+        let mended = view(|view| {
+            (view.differences, view.counts.confirmed) = (5, 4);
+            (view.spec.repair, view.started_ms, view.finished_ms) = (true, 3_000, Some(4_000));
+        });
+        let one_bucket = view(|view| {
+            (view.spec.bucket, view.started_ms) = (Some("b".into()), 9_000);
+        });
+        let cancelled = view(|view| (view.state, view.started_ms) = (State::Cancelled, 9_000));
+        assert_eq!(told(&[one_bucket, cancelled, found, mended]), Some((4_000, 1)));
     }
 
     #[test]
