@@ -294,6 +294,7 @@ def test_without_a_webhook_nothing_is_recorded_for_it(lab):
         "pending": 0,
         "oldest_pending_seconds": 0.0,
         "refused": 0,
+        "last_delivered_ms": None,
         "error": None,
     }
     proxy.stop()

@@ -8,18 +8,19 @@ const [LEFT, RIGHT, TOP, BOTTOM] = [58, 10, 8, 22];
 /** Samples further apart than this have a gap between them: the service was not running. */
 const GAP_MS = 120000;
 
-/** Round steps: the smallest of 1, 2, 5 times a power of ten that is not below. */
-function ceiling(value) {
+/** Round steps, whose halves are round too: the smallest of 1, 2, 4, 6 times a power of `base` that is not below. */
+function ceiling(value, base) {
   if (value <= 0) return 1;
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value);
+  const power = base ** Math.floor(Math.log(value) / Math.log(base) + 1e-9);
+  const steps = base === 10 ? [1, 2, 4, 6] : [1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
+  return [...steps, base].map((step) => step * power).find((step) => step >= value) ?? base * power;
 }
 
 /**
  * A chart that is made once and drawn again with new points. `series` is a list of {name, of(point)};
- * `format` turns a value into text. A point has `at_ms`.
+ * `format` turns a value into text; `base` is 1024 for bytes. A point has `at_ms`.
  */
-export function chart(title, series, format) {
+export function chart(title, series, format, base = 10) {
   const now = el("span", { class: "now" });
   const names = series.length > 1
     ? el("span", { class: "legend" }, series.map((each, at) => [el("i", { class: at ? "second" : "" }), each.name]))
@@ -41,7 +42,7 @@ export function chart(title, series, format) {
     width = Math.max(240, picture.clientWidth || width);
     picture.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const most = Math.max(0, ...points.flatMap((point) => series.map((each) => each.of(point))));
-    high = ceiling(most);
+    high = ceiling(most, base);
     const parts = [0, 0.5, 1].flatMap((share) => {
       const at = y(high * share);
       const text = format(high * share);

@@ -28,7 +28,7 @@ export function open(area, { change, ask, again }) {
     chart("Keys waiting for the mirror", [{ name: "keys", of: (point) => point.pending_operations }], number),
     chart("Oldest waiting change", [{ name: "age", of: (point) => point.oldest_pending_seconds }], duration),
     chart("Per second", [{ name: "requests", of: perSecond("requests") }, { name: "keys mirrored", of: perSecond("mirrored") }], rate),
-    chart("Bytes mirrored per second", [{ name: "bytes", of: perSecond("mirrored_bytes") }], bytes),
+    chart("Bytes mirrored per second", [{ name: "bytes", of: perSecond("mirrored_bytes") }], bytes, 1024),
     chart("Errors per second", [{ name: "failed requests", of: perSecond("failed_requests") }, { name: "failed tries", of: perSecond("errors") }], rate),
     chart("Rows waiting for the inventory", [{ name: "rows", of: (point) => point.pending_rows }], number),
   ];

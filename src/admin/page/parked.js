@@ -64,7 +64,8 @@ export function open(area, { values, change, ask, say, go, again }) {
       bucket: only, limit: 100,
       after_bucket: values.get("after_bucket"), after_key: values.get("after_key"), after_sequence: values.get("after_sequence"),
     });
-    why.replaceChildren(only ? "" : reasons(await get("health")));
+    // Beside the list, which does not wait for it: who is asked how it stands knocks at others.
+    if (!only) get("health").then((health) => why.replaceChildren(reasons(health)), () => {});
     chosen.clear();
     if (answer.parked.length === 0) {
       result.replaceChildren(el("p", { class: "empty" }, values.get("after_sequence") ? "That was all." : `Nothing is parked ${scope}: whatever was accepted has arrived or is on its way.`));
