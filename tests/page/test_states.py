@@ -197,8 +197,8 @@ def test_a_verification_repairs_and_a_job_that_takes_long_is_cancelled(scene, br
     href = report.get_attribute("href")
     assert browser.look("jobs-verified") == []
     slow = lab.bucket("slow")
-    for number in range(6):
-        lab.s3_main.put_object(Bucket=slow, Key=f"{number}", Body=b"x" * (8 << 20))
+    for number in range(200):
+        lab.s3_main.put_object(Bucket=slow, Key=f"{number:03d}", Body=b"x" * (1 << 18))
     browser.type("#bucket", slow)
     browser.type("#bandwidth", "1")
     browser.click("Start")
