@@ -176,6 +176,16 @@ fn spans(config: &Config, metrics: &Metrics) -> Result<Option<Spans>, std::io::E
 
 /// Says that traffic is wanted, and from whom to whom.
 fn ready(config: &Config) {
+    for (name, endpoint) in
+        [("MAIN_S3_ENDPOINT", &config.main), ("MIRROR_S3_ENDPOINT", &config.mirror)]
+    {
+        if endpoint.is_aws_in_clear() {
+            tracing::warn!(
+                "{name} is plain http to AWS: objects travel in the clear, and every body is signed, \
+                 which costs CPU; use https"
+            );
+        }
+    }
     tracing::info!(
         listen = %config.listen_addr,
         admin = %config.admin_addr,

@@ -73,6 +73,11 @@ impl Endpoint {
     pub fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.authority)
     }
+
+    /// Is it S3 of AWS over plain http? Then every body is signed.
+    pub fn is_aws_in_clear(&self) -> bool {
+        quirks::in_clear(&self.scheme, self.authority.host())
+    }
 }
 
 /// An access key ID with its secret.

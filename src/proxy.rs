@@ -30,6 +30,7 @@ mod multipart;
 mod patience;
 mod record;
 mod response;
+mod small;
 mod socket;
 mod source;
 pub mod tls;
@@ -112,6 +113,8 @@ struct Admitted {
     length: Option<u64>,
     framing: Framing,
     decoder: Option<Box<ChunkedDecoder>>,
+    /// The client's checksum comes behind the body, and main knows checksums.
+    checksum_behind: Option<ChecksumAlgorithm>,
 }
 
 impl Proxy {
@@ -186,8 +189,9 @@ impl Proxy {
         self.access.check(&caller, &address, operation, &parts.headers)?;
         refuse_unsupported(&address, &parts)?;
 
-        let (mut framing, mut decoder) = (Framing::Plain, None);
-        let signs = self.main.endpoint().quirks.has(Quirk::SignedPayload);
+        let (mut framing, mut decoder, mut checksum_behind) = (Framing::Plain, None, None);
+        let quirks = self.main.endpoint().quirks;
+        let signs = quirks.has(Quirk::SignedPayload);
         let length = if let PayloadMode::Streaming(form) = payload {
             if !matches!(operation.name, "PutObject" | "UploadPart") {
                 return Err(S3Error::invalid_request(
@@ -205,7 +209,8 @@ impl Proxy {
             decoder = Some(Box::new(ChunkedDecoder::new(form, length, &trailers, verifier)?));
             strip_framing_headers(&mut parts.headers);
             // The decoder has checked it, which is all that is left of it where main knows none.
-            let sent_on = !self.main.endpoint().quirks.has(Quirk::NoTrailers);
+            let sent_on = !quirks.has(Quirk::NoTrailers);
+            checksum_behind = algorithm.filter(|_| !quirks.has(Quirk::NoChecksums));
             if let Some(algorithm) = algorithm.filter(|_| sent_on) {
                 framing =
                     if signs { Framing::Signed(algorithm) } else { Framing::OneChunk(algorithm) };
@@ -234,8 +239,17 @@ impl Proxy {
             request_id = &*record.id,
             "forwarding"
         );
-        let admitted =
-            Admitted { caller, address, operation, parts, payload, length, framing, decoder };
+        let admitted = Admitted {
+            caller,
+            address,
+            operation,
+            parts,
+            payload,
+            length,
+            framing,
+            decoder,
+            checksum_behind,
+        };
         // It is handed on many times.
         Ok(Box::new(admitted))
     }

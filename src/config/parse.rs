@@ -260,6 +260,7 @@ impl Reader {
             return None;
         };
         if let Some((scheme, authority)) = split_url(url.trim()) {
+            let quirks = quirks.at(&scheme, authority.host());
             let endpoint =
                 Endpoint { scheme, authority, region, keys, quirks, key_files, role, ca_file };
             Some(endpoint)

@@ -3,6 +3,8 @@
 //! The names are those of `MAIN_QUIRKS` and `MIRROR_QUIRKS`; what each does is in
 //! [`crate::config::Quirk`] and `docs/configuration.md`, where the evidence is too.
 
+use http::uri::Scheme;
+
 /// One restriction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quirk {
@@ -17,6 +19,9 @@ pub enum Quirk {
     /// `signed-payload`: refuses `UNSIGNED-PAYLOAD`. Bodies go with their hash or in signed chunks.
     SignedPayload,
 }
+
+/// Where AWS has its endpoints.
+const AWS_DOMAINS: [&str; 2] = [".amazonaws.com", ".amazonaws.com.cn"];
 
 /// The restrictions by their names.
 pub(super) const FLAGS: &[(&str, Quirk)] = &[
@@ -42,6 +47,12 @@ pub(super) const PROFILES: &[(&str, &[Quirk])] = &[
     ("b2", &[Quirk::NoChecksums, Quirk::NoTrailers]),
 ];
 
+/// Is this S3 of AWS, over plain http?
+pub(super) fn in_clear(scheme: &Scheme, host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    *scheme == Scheme::HTTP && AWS_DOMAINS.iter().any(|domain| host.ends_with(domain))
+}
+
 /// A set of restrictions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Quirks(u8);
@@ -57,6 +68,13 @@ impl Quirks {
             let (_, profile) = PROFILES.iter().find(|(name, _)| *name == word)?;
             Some(profile.iter().fold(quirks, |quirks, quirk| quirks.with(*quirk)))
         })
+    }
+
+    /// These, and what follows from where the service is: AWS takes unsigned bodies where TLS protects
+    /// them, and its own SDKs sign all of a body that goes over plain http.
+    #[must_use]
+    pub(super) fn at(self, scheme: &Scheme, host: &str) -> Self {
+        if in_clear(scheme, host) { self.with(Quirk::SignedPayload) } else { self }
     }
 
     /// Is this one of them?
@@ -101,5 +119,17 @@ mod tests {
         assert!(Quirks::parse("ceph").unwrap().has(Quirk::NoTrailers));
         assert_eq!(Quirks::parse("aws,unheard-of"), None);
         assert_eq!(Quirks::parse("b2 virtual-hosted"), None);
+    }
+
+    #[test]
+    fn nothing_goes_unsigned_to_aws_over_plain_http() {
+        for host in ["s3.amazonaws.com", "S3.eu-west-1.AmazonAWS.com", "s3.cn-north-1.amazonaws.com.cn"]
+        {
+            let signs = |scheme| Quirks::default().at(&scheme, host).has(Quirk::SignedPayload);
+            assert!(signs(Scheme::HTTP) && !signs(Scheme::HTTPS), "{host}");
+        }
+        for host in ["localhost", "amazonaws.com.example", "notamazonaws.com", "10.0.0.1"] {
+            assert!(Quirks::default().at(&Scheme::HTTP, host).is_empty(), "{host}");
+        }
     }
 }

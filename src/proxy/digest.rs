@@ -14,7 +14,7 @@ use md5::Digest as _;
 use super::document::{DOCUMENT_BYTES_MAX, collect};
 use super::error::S3Error;
 use super::source::Source;
-use super::{Admitted, Proxy, form};
+use super::{Admitted, Proxy, form, small};
 use crate::config::Quirk;
 use crate::s3::checksum::{ChecksumAlgorithm, Hasher};
 use crate::s3::chunked::PayloadMode;
@@ -65,6 +65,9 @@ impl Proxy {
     ) -> Result<Source, S3Error> {
         let quirks = self.main.endpoint().quirks;
         let name = admitted.operation.name;
+        if admitted.checksum_behind.is_some() {
+            return small::checksum_in_front(admitted, body).await;
+        }
         let headers = &mut admitted.parts.headers;
         if quirks.has(Quirk::NoChecksums)
             && admitted.decoder.is_none()

@@ -134,6 +134,7 @@ impl Proxy {
             length: Some(length),
             framing: Framing::Plain,
             decoder: None,
+            checksum_behind: None,
         });
         Ok(Upload { admitted, source, reply })
     }

@@ -2,15 +2,19 @@
 //!
 //! Path and query arrive in canonical form and are sent as the very strings that are signed, so
 //! nothing is encoded, decoded or normalised here. Headers are signed as bytes: user metadata may
-//! hold Latin-1. The key derivation is aws-sigv4's; the derived key is kept for the day, and the
+//! hold Latin-1. The key derivation is aws-sigv4's; derived keys are kept for the day, and the
 //! time stamp for its second, because they would be most of the work.
+//!
+//! # Limits
+//! `DAY_KEYS_MAX` derived keys: this service's own, and those that clients have of their own. With
+//! more of them in turn, the oldest is derived anew.
 
 mod chunks;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_sigv4::sign::v4::generate_signing_key;
 use bytes::BytesMut;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -24,6 +28,9 @@ use time::macros::format_description;
 use super::credentials::Credentials;
 use crate::s3::headers::signed;
 pub(super) use chunks::ChunkSigner;
+
+/// Derived keys kept by one signer, a few hundred bytes each.
+const DAY_KEYS_MAX: usize = 256;
 
 /// `x-amz-content-sha256` of a body whose hash is not part of the signature.
 pub const UNSIGNED_PAYLOAD: HeaderValue = HeaderValue::from_static("UNSIGNED-PAYLOAD");
@@ -52,7 +59,8 @@ pub struct Unsigned<'a> {
 #[derive(Debug)]
 pub struct Signer {
     region: String,
-    day: ArcSwapOption<DayKey>,
+    /// The newest first.
+    days: ArcSwap<Vec<Arc<DayKey>>>,
     stamp: ArcSwapOption<Stamp>,
 }
 
@@ -83,6 +91,16 @@ impl std::fmt::Debug for DayKey {
     }
 }
 
+impl DayKey {
+    fn is_of(&self, credentials: &Arc<Credentials>) -> bool {
+        let own = &self.credentials;
+        // Those of this service are one and the same; those of a client are made for each request.
+        Arc::ptr_eq(own, credentials)
+            || (own.access_key_id == credentials.access_key_id
+                && own.secret_access_key == credentials.secret_access_key)
+    }
+}
+
 /// A credential holds something that cannot stand in a header.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the credentials hold characters that cannot be sent")]
@@ -93,7 +111,7 @@ impl Signer {
     pub fn new(region: &str) -> Self {
         Self {
             region: region.to_owned(),
-            day: ArcSwapOption::empty(),
+            days: ArcSwap::default(),
             stamp: ArcSwapOption::empty(),
         }
     }
@@ -196,11 +214,9 @@ impl Signer {
         stamp: &str,
     ) -> Result<Arc<DayKey>, UnusableCredentials> {
         let date = stamp.split('T').next().unwrap_or(stamp);
-        if let Some(day) = self.day.load_full()
-            && day.date == date
-            && Arc::ptr_eq(&day.credentials, credentials)
-        {
-            return Ok(day);
+        let kept = self.days.load();
+        if let Some(day) = kept.iter().find(|day| day.date == date && day.is_of(credentials)) {
+            return Ok(day.clone());
         }
         let access_key_id = &credentials.access_key_id;
         HeaderValue::from_str(access_key_id).map_err(|_| UnusableCredentials)?;
@@ -214,7 +230,10 @@ impl Signer {
             scope,
             mac: Hmac::new_from_slice(key.as_ref()).map_err(|_| UnusableCredentials)?,
         });
-        self.day.store(Some(day.clone()));
+        // Two at once may lose one of them, which is then derived again.
+        let others = kept.iter().filter(|other| other.date == date);
+        let days = std::iter::once(&day).chain(others).take(DAY_KEYS_MAX).cloned().collect();
+        self.days.store(Arc::new(days));
         Ok(day)
     }
 }
@@ -387,6 +406,8 @@ mod tests {
         for (credentials, second) in [
             (&first, midnight - 1),
             (&first, midnight),
+            // Equal in all, but another one, as clients' keys are.
+            (&credentials("one"), midnight),
             (&second, midnight),
             (&first, midnight),
             (&first, midnight + 1),
@@ -398,6 +419,34 @@ mod tests {
             assert!(head.contains(&format!("/{date}/us-east-1/s3/")), "{head}");
             assert!(head.contains(&format!("x-amz-date: {date}T")), "{head}");
         }
+    }
+
+    #[test]
+    fn keys_used_in_turn_are_each_derived_once_a_day_and_never_more_than_the_limit() {
+        let keys = |number: usize| {
+            Arc::new(Credentials {
+                access_key_id: format!("AKID{number}"),
+                secret_access_key: Secret::new("secret"),
+                session_token: None,
+            })
+        };
+        let signer = Signer::new("us-east-1");
+        let derive = |number| {
+            let now = SystemTime::UNIX_EPOCH;
+            signer.day_key(&keys(number), now, "20130524T000000Z").unwrap()
+        };
+        let (first, second) = (derive(1), derive(2));
+        for _ in 0..3 {
+            assert!(Arc::ptr_eq(&first, &derive(1)));
+            assert!(Arc::ptr_eq(&second, &derive(2)));
+        }
+        for number in 0..2 * DAY_KEYS_MAX {
+            derive(number);
+        }
+        assert_eq!(signer.days.load().len(), DAY_KEYS_MAX);
+        let tomorrow = signer.day_key(&keys(0), SystemTime::UNIX_EPOCH, "20130525T000000Z");
+        assert!(!Arc::ptr_eq(&tomorrow.unwrap(), &derive(0)));
+        assert_eq!(signer.days.load().len(), 1, "keys of another day are of no more use");
     }
 
     #[test]

@@ -80,6 +80,34 @@ def test_without_the_quirk_the_refusal_is_mains(lab):
     assert failure.value.response["Error"]["Code"] == "InvalidArgument"
 
 
+@pytest.mark.parametrize("quirk", ["", "ceph", "r2", "signed-payload"])
+@pytest.mark.parametrize("size", [0, 10, 65536])
+def test_the_checksum_behind_a_small_body_is_put_in_front_and_stored(lab, quirk, size):
+    seen = []
+
+    def rule(request):
+        headers = dict(request.headers)
+        if request.method == "PUT":
+            seen.append(headers)
+        return s3_error(400, "Bad Request", "InvalidArgument") if has_trailer(None, headers) else None
+
+    relay = lab.closing(HttpFaultProxy(lab.main.address, rule))
+    proxy = lab.proxy(main_endpoint=relay.endpoint, MAIN_QUIRKS=quirk)
+    bucket = lab.bucket("in-front")
+    body = BODY[:size]
+    good = trailer_upload(proxy, bucket, "k", body, sigv4.crc32(body))
+    assert good.status == 200, good
+    assert seen[0]["x-amz-checksum-crc32"] == sigv4.crc32(body)
+    stored = lab.s3_main.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+    assert stored["Body"].read() == body and "ContentEncoding" not in stored
+    assert stored["ChecksumCRC32"] == sigv4.crc32(body)
+    bad = trailer_upload(proxy, bucket, "bad", body, sigv4.crc32(b"other"))
+    assert (bad.status, bad.error_code) == (400, "BadDigest")
+    assert len(seen) == 1, "nothing of it was sent"
+    assert proxy.status()["unsettled_intents"] == 0
+    lab.assert_converged(proxy, bucket)
+
+
 @pytest.mark.parametrize("quirk", ["ceph", "r2", "no-trailers"])
 def test_a_trailer_that_main_does_not_know_is_checked_here_and_taken_off(lab, quirk):
     relay = refusing(lab, has_trailer)
