@@ -332,6 +332,34 @@ fn links(markdown: &str) -> Vec<String> {
     found
 }
 
+/// Words in backticks of the form `path::name`, in rows of tables.
+fn tests_named(markdown: &str) -> Vec<(&str, &str)> {
+    let cells =
+        markdown.lines().filter(|line| line.starts_with("| ")).flat_map(|line| line.split('|'));
+    let words = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    words.filter_map(|word| word.rsplit_once("::")).collect()
+}
+
+#[test]
+fn every_test_that_shows_a_fact_exists() {
+    let page = read("docs/s3-facts.md");
+    let named = tests_named(&page);
+    assert!(named.len() > 100, "only {} tests are named", named.len());
+    let mut missing = Vec::new();
+    for (path, name) in named {
+        let path = if path.starts_with("src/") { path.to_owned() } else { format!("tests/{path}") };
+        let keyword = if path.starts_with("src/") { "fn" } else { "def" };
+        let text = fs::read_to_string(root().join(&path)).unwrap_or_default();
+        if !text.contains(&format!("{keyword} {name}(")) {
+            missing.push(format!("{path}::{name}"));
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Seen")) {
+        assert!(!tests_named(row).is_empty(), "a fact without a test: {row}");
+    }
+}
+
 #[test]
 fn every_link_inside_the_repository_leads_somewhere() {
     let mut pages = Vec::new();

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn nothing_goes_unsigned_to_aws_over_plain_http() {
-        for host in ["s3.amazonaws.com", "S3.eu-west-1.AmazonAWS.com", "s3.cn-north-1.amazonaws.com.cn"]
+        for host in
+            ["s3.amazonaws.com", "S3.eu-west-1.AmazonAWS.com", "s3.cn-north-1.amazonaws.com.cn"]
         {
             let signs = |scheme| Quirks::default().at(&scheme, host).has(Quirk::SignedPayload);
             assert!(signs(Scheme::HTTP) && !signs(Scheme::HTTPS), "{host}");

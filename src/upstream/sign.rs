@@ -109,11 +109,7 @@ pub struct UnusableCredentials;
 impl Signer {
     /// A signer for a region.
     pub fn new(region: &str) -> Self {
-        Self {
-            region: region.to_owned(),
-            days: ArcSwap::default(),
-            stamp: ArcSwapOption::empty(),
-        }
+        Self { region: region.to_owned(), days: ArcSwap::default(), stamp: ArcSwapOption::empty() }
     }
 
     /// Writes request line and headers as they are sent, `Authorization` included and the empty line

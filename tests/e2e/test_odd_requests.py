@@ -115,3 +115,33 @@ def test_conditional_answers_leave_the_connection_usable(steady, status):
             assert answered.status == status
         connection.send(raw.request_bytes("GET", f"/{bucket}/k", [HOST]))
         assert connection.read_response().body == b"bytes"
+
+
+@pytest.mark.parametrize(
+    "method, header",
+    [("PUT", "x-amz-meta-snowball-auto-extract"), ("DELETE", "x-minio-force-delete")],
+)
+def test_one_request_for_many_keys_is_refused_before_it_reaches_main(lab, method, header):
+    seen = []
+    relay = lab.closing(HttpFaultProxy(lab.main.address, lambda each: seen.append(each)))
+    proxy = lab.proxy(main_endpoint=relay.endpoint)
+    sent = [HOST, ("Content-Length", "0"), (header, "true")]
+    answered = raw.exchange(proxy.address, method, "/bucket/k", sent)
+    assert (answered.status, answered.error_code) == (501, "NotImplemented")
+    assert seen == []
+
+
+def test_an_event_stream_passes_as_it_comes(lab):
+    """S3 Select answers frames of a binary format, of no announced length."""
+    frames = [bytes(range(256)), b"\x00\x00\x00\x10", b"\r\n0\r\n\r\n"]
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\n"
+    answer += b"Transfer-Encoding: chunked\r\n\r\n"
+    answer += b"".join(b"%x\r\n%s\r\n" % (len(frame), frame) for frame in frames)
+    answer += b"0\r\n\r\n"
+    relay = lab.closing(HttpFaultProxy(lab.main.address, lambda _: answer))
+    proxy = lab.proxy(main_endpoint=relay.endpoint)
+    question = b"<SelectObjectContentRequest/>"
+    sent = [HOST, ("Content-Length", str(len(question)))]
+    target = "/bucket/k?select&select-type=2"
+    answered = raw.exchange(proxy.address, "POST", target, sent, question)
+    assert (answered.status, answered.body) == (200, b"".join(frames))

@@ -123,6 +123,33 @@ def test_a_trailer_that_main_does_not_know_is_checked_here_and_taken_off(lab, qu
     lab.assert_converged(proxy, bucket)
 
 
+def test_a_checksum_behind_a_large_body_stays_behind_it_and_is_stored(lab):
+    seen = []
+    relay = lab.closing(HttpFaultProxy(lab.main.address, lambda each: seen.append(each)))
+    proxy = lab.proxy(main_endpoint=relay.endpoint)
+    bucket = lab.bucket("behind")
+    assert trailer_upload(proxy, bucket, "k", BODY, sigv4.crc32(BODY)).status == 200
+    sent = dict(next(each for each in seen if each.method == "PUT").headers)
+    assert sent["x-amz-trailer"] == "x-amz-checksum-crc32"
+    assert int(sent["content-length"]) > len(BODY) == int(sent["x-amz-decoded-content-length"])
+    stored = lab.s3_main.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+    assert stored["Body"].read() == BODY and stored["ChecksumCRC32"] == sigv4.crc32(BODY)
+
+
+def test_a_list_of_deletes_always_has_the_md5_that_some_demand(lab):
+    def without_md5(request, headers):
+        return request.method == "POST" and "content-md5" not in headers
+
+    relay = refusing(lab, without_md5)
+    proxy = lab.proxy(main_endpoint=relay.endpoint)
+    bucket = lab.bucket("delete-md5")
+    client = lab.client(proxy)  # boto3 sends a CRC-32 and no MD5
+    client.put_object(Bucket=bucket, Key="k", Body=b"x")
+    gone = client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k"}]})
+    assert [each["Key"] for each in gone["Deleted"]] == ["k"]
+    assert lab.s3_main.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
 def test_documents_get_the_md5_that_main_demands(lab):
     def without_md5(request, headers):
         return request.method == "PUT" and "tagging" in request.target and (
@@ -280,3 +307,11 @@ def test_a_body_of_unknown_length_cannot_be_signed(signing):
     headers = [("Host", "h"), ("Transfer-Encoding", "chunked")]
     answered = raw.exchange(proxy.address, "PUT", f"/{bucket}/k", headers, b"1\r\nx\r\n0\r\n\r\n")
     assert (answered.status, answered.error_code) == (411, "MissingContentLength")
+
+
+def test_plain_http_to_aws_is_signed_and_said_at_the_start(lab):
+    """Nothing is sent: there is no AWS here."""
+    proxy = lab.proxy(main_endpoint="http://s3.eu-west-1.amazonaws.com")
+    warned = [line for line in proxy.log_lines() if line["level"] == "warn"]
+    assert any("plain http to AWS" in line["message"] for line in warned), warned
+    assert "MAIN_S3_ENDPOINT" in warned[0]["message"] and len(warned) == 1
