@@ -31,6 +31,9 @@ pub enum WireError {
     /// What came is not an HTTP/1.1 message.
     #[error("not an HTTP message: {0}")]
     Malformed(&'static str),
+    /// The other side was waited for too long.
+    #[error("{0}")]
+    Slow(String),
     /// The body that was to be sent failed or was not of its announced length.
     #[error("the body failed: {0}")]
     Body(String),

@@ -45,6 +45,11 @@ use wire::Message;
 pub use wire::{Received, WireError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// When TCP begins to ask whether the other side is still there, how often it asks again, and after
+/// how many unanswered questions it is not.
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_RETRIES: u32 = 4;
 /// Longest path and query: as much as fits into a URI of the `http` crate. Keys have a tenth of it.
 const TARGET_BYTES_MAX: usize = 65_534;
 /// Room for an ordinary head and, behind it, what is signed of it.
@@ -256,6 +261,10 @@ fn connector(tls: rustls::ClientConfig) -> HttpsConnector<HttpConnector> {
     http.set_nodelay(true);
     http.enforce_http(false);
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    // A machine that is gone is noticed within two minutes; one that thinks is left alone.
+    http.set_keepalive(Some(KEEPALIVE_IDLE));
+    http.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    http.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
     hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()

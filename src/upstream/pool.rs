@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tower::Service as _;
 
 use super::body::BoxError;
-use super::wire::{Broken, Link, Message, Received};
+use super::wire::{Broken, Limits, Link, Message, Received, WireError};
 use super::{SendError, describe};
 
 /// S3 services close idle connections after some five seconds; a shorter time of our own makes
@@ -36,6 +36,8 @@ pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     scheme: Scheme,
     idle: Arc<Idle>,
+    /// How long the other side is waited for.
+    pub(super) limits: Limits,
 }
 
 /// Connections that wait for a request.
@@ -63,7 +65,7 @@ pub(super) struct Failed {
 impl Pool {
     /// A pool without connections yet.
     pub(super) fn new(connector: HttpsConnector<HttpConnector>, scheme: Scheme) -> Self {
-        Self { connector, scheme, idle: Arc::default() }
+        Self { connector, scheme, idle: Arc::default(), limits: Limits::USUAL }
     }
 
     /// The same service, connections of its own.
@@ -82,7 +84,9 @@ impl Pool {
                 Ok(response) => return Ok(response),
                 Err(Broken { unsent: Some(unsent), .. }) => message = unsent,
                 Err(Broken { error, .. }) => {
-                    return Err(Failed { error: error.into(), stale: true });
+                    // What was waited for in vain is not waited for twice.
+                    let stale = !matches!(error, WireError::Slow(_));
+                    return Err(Failed { error: error.into(), stale });
                 }
             }
         }
@@ -104,7 +108,7 @@ impl Pool {
         let failed = |error: BoxError| SendError::Connect(describe(&*error));
         std::future::poll_fn(|context| connector.poll_ready(context)).await.map_err(failed)?;
         let io = connector.call(target).await.map_err(failed)?;
-        Ok(Box::new(Link::new(host.clone(), io.into())))
+        Ok(Box::new(Link::new(host.clone(), io.into(), self.limits)))
     }
 }
 

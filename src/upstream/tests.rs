@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::sign::UNSIGNED_PAYLOAD;
+use super::wire::Limits;
 use super::{BoxError, Outgoing, Received, SendError, Upstream, empty, sized};
 use crate::config::{Endpoint, Quirks, Secret, StaticKeys};
 
@@ -32,6 +33,8 @@ enum Step {
     Early(&'static str),
     /// Answers and closes at once.
     Last(&'static str),
+    /// Answers the head, if it is whole, and then byte by byte, each after such a time; says no more.
+    Drip(&'static str, Duration),
     /// Closes without a word.
     Hangup,
 }
@@ -131,6 +134,19 @@ async fn serve(
             Some(Step::Last(answer)) => {
                 stream.write_all(answer.as_bytes()).await.unwrap();
                 return;
+            }
+            Some(Step::Drip(answer, pause)) => {
+                let head = answer.find("\r\n\r\n").map_or(0, |end| end + 4);
+                let (head, rest) = answer.split_at(head);
+                if stream.write_all(head.as_bytes()).await.is_err() {
+                    return;
+                }
+                for piece in rest.as_bytes().chunks(1) {
+                    tokio::time::sleep(pause).await;
+                    if stream.write_all(piece).await.is_err() {
+                        return;
+                    }
+                }
             }
             Some(Step::Hangup) | None => return,
         }
@@ -399,6 +415,90 @@ async fn more_than_a_hundred_headers_pass_both_ways() {
     }
     let response = stand_in.upstream.send(outgoing).await.unwrap();
     assert_eq!(response.headers().len(), 151);
+}
+
+/// Sends a request and reads its answer until it is given up, and waits until the connection is closed.
+async fn given_up(stand_in: &StandIn, method: Method) -> String {
+    let error = match stand_in.upstream.send(request(method, empty())).await {
+        Err(error) => error.to_string(),
+        Ok(response) => {
+            let mut body = response.into_body();
+            loop {
+                if let Err(error) = body.frame().await.expect("it does not end by itself") {
+                    break error.to_string();
+                }
+            }
+        }
+    };
+    stand_in.until("the close", |seen| seen.ended == 1).await;
+    error
+}
+
+const NEVER: Duration = Duration::from_hours(1);
+const SOON: Duration = Duration::from_millis(700);
+
+#[tokio::test]
+async fn a_service_that_never_answers_is_given_up_and_not_asked_again() {
+    for method in [Method::GET, Method::PUT] {
+        let mut stand_in = StandIn::start([Step::Answer("")]).await;
+        stand_in.upstream.pool.limits = Limits { sign: SOON, head: NEVER, body: NEVER };
+        let said = given_up(&stand_in, method).await;
+        assert!(said.contains("nothing came"), "{said}");
+    }
+    // The same on a connection that was used before: a read may be sent again, but not for this.
+    let mut stand_in = StandIn::start([Step::Answer(OK), Step::Answer(""), Step::Answer(OK)]).await;
+    stand_in.upstream.pool.limits = Limits { sign: SOON, head: NEVER, body: NEVER };
+    assert_eq!(text(stand_in.get().await).await, "ok");
+    given_up(&stand_in, Method::GET).await;
+    assert_eq!(stand_in.requests(), [get(0), get(0)]);
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_given_up() {
+    let endless = "HTTP/1.1 200 OK\r\nX-Endless: and on and on and on and on and on and on and on";
+    let mut stand_in = StandIn::start([Step::Drip(endless, SOON / 10)]).await;
+    stand_in.upstream.pool.limits = Limits { sign: NEVER, head: SOON, body: NEVER };
+    let said = given_up(&stand_in, Method::PUT).await;
+    assert!(said.contains("head of the answer"), "{said}");
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_given_up() {
+    let dripping =
+        "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nand on and on and on and on and on";
+    let mut stand_in = StandIn::start([Step::Drip(dripping, SOON / 10)]).await;
+    stand_in.upstream.pool.limits = Limits { sign: NEVER, head: NEVER, body: SOON };
+    let said = given_up(&stand_in, Method::GET).await;
+    assert!(said.contains("less than 16384 bytes"), "{said}");
+}
+
+/// As completing an upload does: many times the time that a body of known length would have.
+#[tokio::test]
+async fn a_document_kept_alive_by_white_space_is_waited_for() {
+    let mut answer = String::from("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..5 {
+        answer.push_str("1\r\n \r\n");
+    }
+    answer.push_str("2\r\nok\r\n0\r\n\r\n");
+    let drip = Step::Drip(answer.leak(), Duration::from_millis(5));
+    let mut stand_in = StandIn::start([drip, Step::Answer(OK)]).await;
+    let limits = Limits { sign: NEVER, head: NEVER, body: Duration::from_millis(1) };
+    stand_in.upstream.pool.limits = limits;
+    assert_eq!(text(stand_in.get().await).await.trim_ascii(), b"ok");
+}
+
+/// What the client takes to send its body is not the service's fault.
+#[tokio::test]
+async fn a_body_that_the_client_sends_slowly_is_waited_for() {
+    let mut stand_in = StandIn::start([Step::Answer(OK)]).await;
+    stand_in.upstream.pool.limits = Limits { sign: SOON, head: NEVER, body: NEVER };
+    let body = futures_util::stream::once(Box::pin(async {
+        tokio::time::sleep(2 * SOON).await;
+        Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x")))
+    }));
+    let body = sized(http_body_util::StreamBody::new(body), 1);
+    let response = stand_in.upstream.send(request(Method::PUT, body)).await.unwrap();
+    assert_eq!(text(response).await, "ok");
 }
 
 #[tokio::test]

@@ -12,8 +12,10 @@
 //!   was left over.
 //!
 //! # Limits
-//! [`head::BYTES_MAX`] for the head of an answer, `HEADERS_MAX` headers. Time limits are the callers'.
+//! [`head::BYTES_MAX`] for the head of an answer, `HEADERS_MAX` headers. [`clock`] says how long the other
+//! side is waited for; shorter times are the callers'.
 
+mod clock;
 mod head;
 mod io;
 
@@ -34,6 +36,8 @@ use crate::http1;
 pub use crate::http1::WireError;
 use crate::http1::receive::{Framing, Receiving};
 use crate::http1::send::{Length, Sending};
+pub(super) use clock::Limits;
+use clock::{Clock, For};
 pub(super) use io::Io;
 
 /// A request ready to be sent.
@@ -72,11 +76,12 @@ pub(super) struct Link {
     io: Io,
     /// Read and not yet used.
     buffer: BytesMut,
+    clock: Clock,
 }
 
 impl Link {
-    pub(super) fn new(host: Authority, io: Io) -> Self {
-        Self { host, io, buffer: BytesMut::new() }
+    pub(super) fn new(host: Authority, io: Io, limits: Limits) -> Self {
+        Self { host, io, buffer: BytesMut::new(), clock: Clock::new(limits) }
     }
 
     /// Is it open, with nothing under way? Anything that can be read by now, the end included, was
@@ -112,9 +117,19 @@ impl Link {
                     }
                 }
             }
-            self.poll_head(context)
+            if let Poll::Ready(head) = self.poll_head(context) {
+                return Poll::Ready(head);
+            }
+            if sending.is_some() && !self.io.is_blocked() {
+                // It is our own body that is waited for.
+                self.clock.restart();
+                return Poll::Pending;
+            }
+            let what = if self.buffer.is_empty() { For::Sign } else { For::Head };
+            self.clock.poll_lost(what, self.io.moved(), context).map(Err)
         })
         .await;
+        self.clock.restart();
         match head {
             Ok(mut response) => {
                 let version = response.version();
@@ -234,6 +249,13 @@ impl http_body::Body for Received {
         this.drive(context);
         let Some(link) = &mut this.link else { return Poll::Ready(None) };
         let polled = this.receiving.poll(&mut link.io, &mut link.buffer, context);
+        let polled = if polled.is_pending() {
+            let what = if this.receiving.left().is_some() { For::Body } else { For::Sign };
+            link.clock.poll_lost(what, link.io.moved(), context).map(|lost| Some(Err(lost)))
+        } else {
+            link.clock.pause();
+            polled
+        };
         match std::task::ready!(polled) {
             Some(Ok(data)) => {
                 if this.receiving.ended() {

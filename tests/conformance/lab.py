@@ -1,4 +1,4 @@
-"""The servers of a run: Ceph RGW as main and mirror, or the project's own store, and the proxy."""
+"""The servers of a run: main and mirror of one kind, and the proxy."""
 
 import contextlib
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import paths
+import servers
 from support.process import accepts
 from support.proxy import Proxy, environment
 from support.stores import Credentials, Store
@@ -59,13 +60,19 @@ class Lab:
 def lab(server="rgw", clients=(), **settings):
     """A proxy between a fresh or running main and mirror; everything started here ends here.
 
-    `server` is `rgw` or `store`. With `clients` (key pairs) the proxy verifies who comes.
+    `server` is `rgw`, `store` or one of `servers.SERVERS`. With `clients` (key pairs) the proxy verifies who comes.
     """
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
         logs = directory / "logs"
         if server == "rgw":
             main, mirror = gateway("main"), gateway("mirror")
+        elif server in servers.SERVERS:
+            program = servers.SERVERS[server]
+            main, mirror = (program(name, directory, logs) for name in ("main", "mirror"))
+            for each in (main, mirror):
+                stack.enter_context(each.running())
+            settings = {**program.settings, **settings}
         else:
             main, mirror = Store("main", directory, logs), Store("mirror", directory, logs)
             for store in (main, mirror):

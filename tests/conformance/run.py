@@ -5,24 +5,18 @@ import contextlib
 import sys
 
 import paths
+import servers
 from lab import lab
 
 
 def differential(arguments):
     """Compares the answers of main with the answers through the proxy."""
+    if arguments.server:
+        return _others(arguments)
     import document
-    from convergence import mirror_faults
     from differential import report, suite
 
-    verdicts, unequal, mirrored = [], [], 0
-    for mode in report.MODES:
-        clients = [suite.CLIENT] if mode == "verified" else []
-        with lab("rgw", clients) as running:
-            compared, buckets = suite.run(running, mode)
-            verdicts += compared
-            keys, faults = mirror_faults(running, buckets)
-            mirrored += keys
-            unequal += [f"({mode}) {fault}" for fault in faults]
+    verdicts, unequal, mirrored = _compare("rgw")
     failed = report.show_failures(verdicts)
     for fault in unequal:
         print(f"MIRROR {fault}")
@@ -33,6 +27,43 @@ def differential(arguments):
     if arguments.write:
         document.write("differential", _chapter(report, verdicts, mirrored, unequal))
     return len(verdicts) - failed + mirrored - len(unequal), failed + len(unequal) + len(unused)
+
+
+def _compare(server):
+    """(verdicts, differences between main and mirror, objects compared), both modes."""
+    from convergence import mirror_faults
+    from differential import report, suite
+
+    verdicts, unequal, mirrored = [], [], 0
+    for mode in report.MODES:
+        clients = [suite.CLIENT] if mode == "verified" else []
+        with lab(server, clients) as running:
+            compared, buckets = suite.run(running, mode, server)
+            verdicts += compared
+            keys, faults = mirror_faults(running, buckets)
+            mirrored += keys
+            unequal += [f"({mode}) {fault}" for fault in faults]
+    return verdicts, unequal, mirrored
+
+
+def _others(arguments):
+    """The same in front of other servers, which are summed up."""
+    import document
+    from differential import report
+
+    passed, failed, runs = 0, 0, {}
+    for server in arguments.server:
+        verdicts, unequal, mirrored = runs[server] = _compare(server)
+        print(f"== {server}")
+        faults = report.show_failures(verdicts)
+        for fault in unequal:
+            print(f"MIRROR {fault}")
+        passed += len(verdicts) - faults + mirrored - len(unequal)
+        failed += faults + len(unequal)
+    print(report.servers(runs))
+    if arguments.write:
+        document.write("servers", report.servers(runs))
+    return passed, failed
 
 
 def _chapter(report, verdicts, mirrored, unequal):
@@ -57,11 +88,12 @@ def clients(arguments):
     import document
     from clients import report, suite
 
-    results = suite.run(arguments.only)
+    results = suite.run(arguments.only, arguments.server or ("store", "rgw"))
     print(report.table(results))
     passed, failed = report.count(results)
     if arguments.write and not arguments.only:
-        document.write("clients", report.table(results))
+        section = "other clients" if arguments.server else "clients"
+        document.write(section, report.table(results))
     return passed, failed
 
 
@@ -72,6 +104,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all of them")
     parser.add_argument("--only", action="append", help="one client by its name; may be repeated")
+    parser.add_argument(
+        "--server",
+        action="append",
+        choices=[*servers.SERVERS],
+        help="in front of this one instead; may be repeated",
+    )
     parser.add_argument("--write", action="store_true", help="update docs/compatibility.md")
     arguments = parser.parse_args()
     totals = [PARTS[name](arguments) for name in arguments.parts or PARTS]

@@ -1,4 +1,4 @@
-//! The transport below: TCP, or TLS over it.
+//! The transport below: TCP, or TLS over it, and how many bytes it has moved.
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
@@ -9,29 +9,57 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A transport. TLS is boxed: it is large, and connections move between requests.
-pub(in super::super) enum Io {
+/// A transport.
+pub(in super::super) struct Io {
+    over: Over,
+    moved: u64,
+    blocked: bool,
+}
+
+/// TLS is boxed: it is large, and connections move between requests.
+enum Over {
     Plain(TcpStream),
     Tls(Box<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>),
 }
 
+impl Io {
+    /// Bytes of both directions so far.
+    pub(super) const fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Does the other side take no more for now?
+    pub(super) const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    fn wrote(&mut self, polled: Poll<Result<usize>>) -> Poll<Result<usize>> {
+        self.blocked = polled.is_pending();
+        if let Poll::Ready(Ok(written)) = polled {
+            self.moved += u64::try_from(written).unwrap_or(0);
+        }
+        polled
+    }
+}
+
 impl From<MaybeHttpsStream<TokioIo<TcpStream>>> for Io {
     fn from(stream: MaybeHttpsStream<TokioIo<TcpStream>>) -> Self {
-        match stream {
-            MaybeHttpsStream::Http(plain) => Self::Plain(plain.into_inner()),
-            tls @ MaybeHttpsStream::Https(_) => Self::Tls(Box::new(TokioIo::new(tls))),
-        }
+        let over = match stream {
+            MaybeHttpsStream::Http(plain) => Over::Plain(plain.into_inner()),
+            tls @ MaybeHttpsStream::Https(_) => Over::Tls(Box::new(TokioIo::new(tls))),
+        };
+        Self { over, moved: 0, blocked: false }
     }
 }
 
 macro_rules! over {
     ($self:ident, $io:ident => $call:expr) => {
-        match $self.get_mut() {
-            Self::Plain(io) => {
+        match &mut $self.over {
+            Over::Plain(io) => {
                 let $io = Pin::new(io);
                 $call
             }
-            Self::Tls(io) => {
+            Over::Tls(io) => {
                 let $io = Pin::new(&mut **io);
                 $call
             }
@@ -41,43 +69,50 @@ macro_rules! over {
 
 impl AsyncRead for Io {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        over!(self, io => io.poll_read(context, buffer))
+        let before = buffer.filled().len();
+        let polled = over!(self, io => io.poll_read(context, buffer));
+        self.moved += u64::try_from(buffer.filled().len() - before).unwrap_or(0);
+        polled
     }
 }
 
 impl AsyncWrite for Io {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<Result<usize>> {
-        over!(self, io => io.poll_write(context, data))
+        let polled = over!(self, io => io.poll_write(context, data));
+        self.wrote(polled)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        over!(self, io => io.poll_flush(context))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let polled = over!(self, io => io.poll_flush(context));
+        self.blocked = polled.is_pending();
+        polled
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         over!(self, io => io.poll_shutdown(context))
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        over!(self, io => io.poll_write_vectored(context, slices))
+        let polled = over!(self, io => io.poll_write_vectored(context, slices));
+        self.wrote(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(io) => io.is_write_vectored(),
-            Self::Tls(io) => io.is_write_vectored(),
+        match &self.over {
+            Over::Plain(io) => io.is_write_vectored(),
+            Over::Tls(io) => io.is_write_vectored(),
         }
     }
 }

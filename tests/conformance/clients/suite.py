@@ -111,8 +111,8 @@ class Result:
     directly_too: bool = False
 
 
-def run(only=None):
-    """Runs all clients (or those named) and returns a list of results."""
+def run(only=None, servers=("store", "rgw")):
+    """Runs all clients (or those named) in front of each kind of server; a list of results."""
     chosen = [client for client in CLIENTS if not only or client.name in only]
     if not os.path.exists("/dev/fuse"):
         chosen = [client for client in chosen if client.name != "s3fs"]
@@ -121,10 +121,10 @@ def run(only=None):
         inputs = Path(directory) / "in"
         inputs.mkdir()
         _make_inputs(inputs)
-        for server in ("store", "rgw"):
+        for server in servers:
             for modes in ((DUMMY, ANONYMOUS), (VERIFIED,)):
                 known = [KEYS[VERIFIED]] if VERIFIED in modes else []
-                with lab(server, known, **SETTINGS[server]) as running:
+                with lab(server, known, **SETTINGS.get(server, {})) as running:
                     results += _run_lab(running, server, chosen, modes, inputs, Path(directory))
     for client in chosen:
         own = [result for result in results if result.client == client.name]

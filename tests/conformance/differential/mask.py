@@ -16,6 +16,10 @@ UNCOMPARED = {
     "transfer-encoding",
     "x-amz-request-id",
     "x-amz-id-2",
+    "x-amzn-requestid",
+    # Figures that change with every request.
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
 }
 _ID_HEADERS = {"x-amz-version-id", "x-amz-copy-source-version-id"}
 _REQUEST_IDS = re.compile(r"<(RequestId|HostId)>[^<]*</\1>")

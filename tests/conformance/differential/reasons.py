@@ -110,3 +110,38 @@ def allowed(names, mode, differences):
         if mode in reason.modes and not (reason.same_status and "status" in differences):
             return name
     return None
+
+
+#: What other servers do otherwise, by the cases in which it shows: {server: {reason: cases}}.
+OTHERS = {
+    "minio": {
+        "It demands Content-MD5 of lists of deletes, which the proxy adds.": {
+            "deletes: without Content-MD5",
+            "deletes: list after it",
+        },
+        "The file of a form gets another default type than an object that is put, which a form "
+        "becomes here.": {"forms: what it made"},
+        "It takes an object without a length for an empty one; the proxy answers 411, as AWS does.": {
+            "requests: PUT without length"
+        },
+        "`Location` names main's own host: what completing an upload answers passes as it comes.": {
+            "multipart: complete",
+            "multipart: complete the copies",
+        },
+        "A client's session token is dropped, whatever it says.": {
+            "identities: session token of nobody"
+        },
+        "It knows no public ACL; without client authentication the proxy signs for everybody.": {
+            "acl: public object, anonymous",
+            "acl: public bucket, anonymous",
+        },
+    }
+}
+
+
+def of_server(server, family, title, differences):
+    """The reason that this server gives for a difference, else None."""
+    for reason, cases in OTHERS.get(server, {}).items():
+        if f"{family}: {title}" in cases:
+            return reason
+    return None

@@ -41,6 +41,35 @@ def table(verdicts):
     return "\n".join(lines)
 
 
+def servers(runs):
+    """Markdown: per server how the answers compare, and what explains the differences."""
+    lines = [
+        "| server | requests | open: equal | same code | explained | FAULT "
+        "| verified: equal | same code | explained | FAULT | objects on the mirror | unequal |",
+        "|---" + "|---:" * 11 + "|",
+    ]
+    for server, (verdicts, unequal, mirrored) in runs.items():
+        cells = [sum(verdict.mode == reasons.OPEN for verdict in verdicts)]
+        for mode in MODES:
+            kinds = Counter(_kind(verdict) for verdict in verdicts if verdict.mode == mode)
+            cells += [kinds[kind] for kind in ("equal", "worded", "explained", "fault")]
+        lines.append(_row(server, [*cells, mirrored, len(unequal)]))
+    for server, (verdicts, unequal, _) in runs.items():
+        own = reasons.OTHERS.get(server, {})
+        for reason in own:
+            titles = dict.fromkeys(
+                f"{verdict.family}: {verdict.title}"
+                for verdict in verdicts
+                if verdict.reason == reason
+            )
+            if titles:
+                lines += ["", f"- **{server}**: {reason} ({'; '.join(titles)})"]
+        found = faults(verdicts)
+        lines += ["", *(f"- **{server}**, mirror: {fault}" for fault in unequal)]
+        lines += [found] if found else []
+    return "\n".join(lines)
+
+
 def explanations(verdicts):
     """Markdown: every reason that explained something, with the requests it explained."""
     lines = []

@@ -26,7 +26,18 @@ CLIENT = Credentials("CONFORMANCECLIENT001", "conformance-client-secret-on-loopb
 
 _CODE = re.compile(r"<Code>([^<]*)</Code>")
 #: What an error answered by the proxy itself may say in other words.
-_WORDING = {"body", "header accept-ranges", "header content-type", "header content-length"}
+_WORDING = {
+    "body",
+    "header accept-ranges",
+    "header content-type",
+    "header content-length",
+    # What a server puts on every answer of its own.
+    "header server",
+    "header strict-transport-security",
+    "header vary",
+    "header x-content-type-options",
+    "header x-xss-protection",
+}
 
 
 @dataclass
@@ -55,7 +66,7 @@ def service(side):
     side.send("HEAD of the service", "HEAD", "/")
 
 
-def run(lab, mode):
+def run(lab, mode, server="rgw"):
     """Compares all families. Returns (verdicts, buckets that were written through the proxy)."""
     token = secrets.token_hex(3)
     direct = Side("a", lab.main.address, lab.main.credentials, token)
@@ -66,13 +77,13 @@ def run(lab, mode):
             cases(side)
     masks = [Mask(side) for side in (direct, proxied)]
     verdicts = [
-        _compare(mode, *pair, masks)
+        _compare(server, mode, *pair, masks)
         for pair in zip(direct.exchanges, proxied.exchanges, strict=True)
     ]
     return verdicts, [proxied.bucket_named(name) for name, _ in FAMILIES]
 
 
-def _compare(mode, direct, proxied, masks):
+def _compare(server, mode, direct, proxied, masks):
     assert (direct.family, direct.title) == (proxied.family, proxied.title)
     left, right = masks[0](direct), masks[1](proxied)
     differences = {
@@ -90,6 +101,8 @@ def _compare(mode, direct, proxied, masks):
     reason = None
     if differences and not worded:
         reason = reasons.allowed(direct.differs, mode, differences)
+        if reason is None:
+            reason = reasons.of_server(server, direct.family, direct.title, differences)
     return Verdict(mode, direct.family, direct.title, direct.method, differences, reason, worded)
 
 

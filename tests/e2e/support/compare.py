@@ -34,9 +34,18 @@ def describe(s3, bucket, key):
         digest.update(piece)
     state = {field: answer.get(field) for field in COMPARED_HEAD_FIELDS}
     state["sha256"] = digest.hexdigest()
-    tags = s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
-    state["Tags"] = {tag["Key"]: tag["Value"] for tag in tags}
+    state["Tags"] = {tag["Key"]: tag["Value"] for tag in _tags(s3, bucket, key)}
     return state
+
+
+def _tags(s3, bucket, key):
+    try:
+        return s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+    except ClientError as error:
+        # Some servers have no tags at all.
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 501:
+            return []
+        raise
 
 
 def all_states(s3, bucket):
