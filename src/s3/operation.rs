@@ -136,6 +136,10 @@ fn object(method: &Method, address: &Address, headers: &HeaderMap) -> Operation 
             ]);
             op(name.unwrap_or("GetObject"), Effect::Read)
         }
+        // One without the other is a part to some services, and to Garage the object itself.
+        Method::PUT if has("uploadId") && !has("partNumber") => {
+            op("Unknown", Effect::Key(Change::Other))
+        }
         Method::PUT if has("uploadId") => {
             let copy = find(headers, "x-amz-copy-source").is_some();
             op(if copy { "UploadPartCopy" } else { "UploadPart" }, Effect::Upload)
@@ -253,6 +257,7 @@ mod tests {
             ("PUT", "/b/k?x-id=PutObject", None, "PutObject", Effect::Key(Change::Put)),
             ("PUT", "/b/k", Some("x-amz-copy-source"), "CopyObject", Effect::Key(Change::Copy)),
             ("PUT", "/b/k?partNumber=1&uploadId=u", None, "UploadPart", Effect::Upload),
+            ("PUT", "/b/k?uploadId=u", None, "Unknown", Effect::Key(Change::Other)),
             ("POST", "/b/k?uploads=", None, "CreateMultipartUpload", Effect::Upload),
             (
                 "POST",
