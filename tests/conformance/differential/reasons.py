@@ -114,6 +114,50 @@ def allowed(names, mode, differences):
 
 #: What other servers do otherwise, by the cases in which it shows: {server: {reason: cases}}.
 OTHERS = {
+    "garage": {
+        "The ETag of an object under a customer's key is another one each time.": {
+            "objects: SSE-C",
+            "objects: SSE-C with key",
+        },
+        "A copy source without a key is refused before it reaches main.": {
+            "copies: malformed source"
+        },
+        "It has no ACLs and no policies; without client authentication the proxy signs for "
+        "everybody.": {
+            "acl: public object, anonymous",
+            "acl: public bucket, anonymous",
+            "settings: allowed to everybody",
+        },
+        "It takes Signature Version 4 only, over every header; without client authentication any "
+        "signature is replaced.": {
+            "presigned: SigV2 GET",
+            "identities: SigV2",
+            "identities: a header that is not signed",
+        },
+        "It has codes of its own for faults of a signature; verified clients get those of AWS.": {
+            "presigned: expired",
+            "presigned: wrong signature",
+            "identities: wrong secret",
+            "identities: unknown access key",
+        },
+        "It stores an object of signed chunks that is shorter than announced; the proxy refuses it.": {
+            "payloads: one byte short"
+        },
+        "It refuses signed trailers; the proxy verifies and decodes them.": {
+            "payloads: signed chunks with trailer"
+        },
+        "A key that cannot be recorded is refused here, and so is not in the list.": {
+            "keys: list of all",
+            "keys: list of all, not encoded",
+        },
+        "It takes an object without a length for an empty one; the proxy answers 411, as AWS does.": {
+            "requests: PUT without length"
+        },
+        "It lists buckets in no order.": {
+            "requests: DELETE of the service",
+            "service: list of buckets",
+        },
+    },
     "minio": {
         "It demands Content-MD5 of lists of deletes, which the proxy adds.": {
             "deletes: without Content-MD5",
