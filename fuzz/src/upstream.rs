@@ -1,0 +1,3 @@
+//! Room for the files of `src/upstream` that are under test.
+
+pub mod wire;

@@ -1,0 +1,1 @@
+../../../../src/upstream/wire/head.rs
