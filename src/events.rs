@@ -13,7 +13,9 @@
 //! What was sent and not yet marked as delivered is sent again, under the same `webhook-id` if the
 //! message is the same.
 
+mod answer;
 mod record;
+mod send;
 mod sign;
 
 use std::collections::{HashMap, HashSet};
@@ -22,13 +24,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
 use futures_util::stream::StreamExt as _;
-use http::Response;
-use http::header::{HeaderMap, RETRY_AFTER};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::config::{Secret, Webhook, WebhookSecret, usable_secret};
+use crate::config::{Secret, Webhook};
 use crate::journal::entry::{Facts, ObjectKey};
 use crate::journal::events::Event;
 use crate::journal::{Journal, now_ms};
@@ -36,17 +35,14 @@ use crate::metrics::Metrics;
 use crate::upstream::Upstream;
 use crate::upstream::post::Poster;
 use crate::upstream::read::{ReadError, Reader};
+use answer::Answer;
 
 /// Events in one message: some 100 KiB, and 300 at the very worst.
 const RECORDS_MAX: u32 = 100;
 /// Questions to main at a time.
 const QUESTIONS: usize = 16;
-/// How long the receiver may take for one message.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// First and longest pause while the receiver, or main for its answers, is away.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_mins(1));
-/// Longest pause a receiver can ask for.
-const ASKED_MAX: Duration = Duration::from_mins(5);
 /// First and longest pause of an event that is refused by itself.
 const REFUSED_MS: (i64, i64) = (60_000, 3_600_000);
 /// When a key is looked at once more whose change nobody answered: by then main has done it or
@@ -56,9 +52,6 @@ const AGAIN_MS: i64 = 600_000;
 const LINGER: Duration = Duration::from_millis(50);
 /// How often the journal is looked into unasked: for what is due, and what a failing disk delayed.
 const LOOK: Duration = Duration::from_secs(1);
-/// Longest file of a secret, in bytes.
-const FILE_BYTES_MAX: u64 = 4096;
-
 /// How the receiver does; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Receiver {
@@ -88,21 +81,6 @@ pub struct Courier {
     poster: Poster,
     receiver: Receiver,
     secret: Option<Secret>,
-}
-
-/// What became of a message.
-#[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    Taken,
-    /// Nobody is there, or nobody who can take anything.
-    Away {
-        reason: String,
-        pause: Option<Duration>,
-    },
-    /// It is this message.
-    Refused {
-        reason: String,
-    },
 }
 
 /// What became of a round.
@@ -304,61 +282,6 @@ impl Courier {
         }
     }
 
-    /// Sends what is to be told of these events.
-    async fn send(&mut self, events: &[Event], told: Vec<Told>) -> Answer {
-        let records: Vec<Value> = told
-            .into_iter()
-            .filter_map(|told| match told {
-                Told::Record(record) => Some(record),
-                Told::Nothing => None,
-            })
-            .collect();
-        let count = records.len();
-        let (Some(first), Some(last), true) = (events.first(), events.last(), count > 0) else {
-            return Answer::Taken;
-        };
-        let id = format!("evt_{:016X}_{:016X}_{count}", first.id, last.id);
-        let body = Bytes::from(json!({ "Records": records }).to_string());
-        if let Err(reason) = self.read_secret().await {
-            return Answer::Away { reason, pause: None };
-        }
-        let secret = self.secret.as_ref().map_or("", Secret::expose);
-        let Some(headers) = sign::headers(secret, &id, now_ms() / 1000, &body) else {
-            let reason = "the secret of the webhook begins with whsec_ and is no base64".to_owned();
-            return Answer::Away { reason, pause: None };
-        };
-        let address = self.webhook.address.expose();
-        let answer = match self.poster.post(address, headers, body, TIMEOUT).await {
-            Ok(response) => judge(&response),
-            Err(reason) => Answer::Away { reason, pause: None },
-        };
-        if answer == Answer::Taken {
-            self.receiver.taken_ms.store(now_ms(), Ordering::Relaxed);
-            self.metrics.events_delivered.inc_by(u64::try_from(count).unwrap_or(0));
-            if self.receiver.error.swap(None).is_some() {
-                tracing::info!("events are delivered again");
-            }
-        }
-        answer
-    }
-
-    /// Secrets are rotated by replacing files, and the moment in between must not count.
-    async fn read_secret(&mut self) -> Result<(), String> {
-        match &self.webhook.secret {
-            WebhookSecret::Given(secret) => self.secret = Some(secret.clone()),
-            WebhookSecret::File(path) => match read_secret(path).await {
-                Ok(secret) => self.secret = Some(secret),
-                Err(error) if self.secret.is_none() => {
-                    return Err(format!("EVENTS_WEBHOOK_SECRET_FILE {}: {error}", path.display()));
-                }
-                Err(error) => {
-                    tracing::warn!(error, "the secret of the webhook cannot be read again");
-                }
-            },
-        }
-        Ok(())
-    }
-
     async fn taken(&self, events: Vec<Event>, seen: Vec<Option<Facts>>) {
         let mut over = Vec::new();
         for (event, now) in events.into_iter().zip(seen) {
@@ -393,76 +316,4 @@ impl Courier {
 
 fn unreadable(error: &sqlx::Error) -> Round {
     Round::Failed { reason: format!("the journal cannot be read: {error}"), pause: None }
-}
-
-async fn read_secret(path: &std::path::Path) -> Result<Secret, String> {
-    let length = tokio::fs::metadata(path).await.map_err(|error| error.to_string())?.len();
-    if length > FILE_BYTES_MAX {
-        return Err("the file is too long".into());
-    }
-    let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?;
-    let secret = text.trim();
-    if usable_secret(secret) {
-        Ok(Secret::new(secret))
-    } else {
-        Err("it must hold one secret of at least 16 printable characters".into())
-    }
-}
-
-/// What an answer means for the message. Pure.
-fn judge(response: &Response<Bytes>) -> Answer {
-    let status = response.status();
-    let reason = format!("the receiver answered {}", status.as_u16());
-    match status.as_u16() {
-        200..=299 => Answer::Taken,
-        // Who may come, where it is, how fast: of settings and outages, not of the message.
-        401 | 403 | 404 | 405 | 407 | 408 | 410 | 421 | 425 | 429 => {
-            Answer::Away { reason, pause: asked(response.headers()) }
-        }
-        400..=499 => Answer::Refused { reason },
-        _ => Answer::Away { reason, pause: asked(response.headers()) },
-    }
-}
-
-/// The pause a receiver asks for, in seconds.
-fn asked(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(ASKED_MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http::StatusCode;
-
-    fn answer(status: u16, retry_after: Option<&str>) -> Answer {
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = StatusCode::from_u16(status).unwrap();
-        if let Some(value) = retry_after {
-            response.headers_mut().insert(RETRY_AFTER, value.parse().unwrap());
-        }
-        judge(&response)
-    }
-
-    #[test]
-    fn only_success_takes_an_event_off_and_only_its_own_fault_puts_it_aside() {
-        assert_eq!(answer(204, None), Answer::Taken);
-        for status in [301, 401, 404, 429, 500, 503] {
-            assert!(matches!(answer(status, None), Answer::Away { .. }), "{status}");
-        }
-        for status in [400, 413, 422] {
-            assert!(matches!(answer(status, None), Answer::Refused { .. }), "{status}");
-        }
-    }
-
-    #[test]
-    fn a_receiver_may_ask_for_a_pause_but_not_for_a_long_one() {
-        let pause = |text| match answer(503, Some(text)) {
-            Answer::Away { pause, .. } => pause,
-            _ => unreachable!(),
-        };
-        assert_eq!(pause("7"), Some(Duration::from_secs(7)));
-        assert_eq!(pause("86400"), Some(ASKED_MAX));
-        assert_eq!(pause("soon"), None);
-    }
 }

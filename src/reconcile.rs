@@ -26,6 +26,7 @@ pub mod judge;
 pub mod listing;
 pub mod merge;
 pub mod pace;
+mod patience;
 pub mod report;
 pub mod report_files;
 pub mod restore;

@@ -6,22 +6,23 @@
 //! given back when the last handle drops, so the sum never exceeds the budget. Parts of multipart
 //! uploads are bodies like any other, and wait for their upload to complete (`uploads`).
 
+mod body;
+mod budget;
+mod headers;
 mod spool;
 mod uploads;
 
-use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{Stream, unfold};
-use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::oneshot;
+use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::s3::headers::replicated;
-use crate::s3::state::{replicated_headers, stored_checksum};
+pub use body::TeedBody;
+use body::{Content, SpooledFile};
+use budget::{Budget, Reservation};
+pub use headers::KeptHeaders;
 use spool::{Spool, SpoolWriter};
 pub use uploads::NewUpload;
 use uploads::Uploads;
@@ -47,95 +48,8 @@ pub struct Tee {
     uploads: Arc<Uploads>,
 }
 
-#[derive(Debug)]
-struct Budget {
-    used: AtomicU64,
-    limit: u64,
-    share: u64,
-}
-
-/// Room that is given back when it is dropped.
-#[derive(Debug)]
-struct Reservation {
-    budget: Arc<Budget>,
-    amount: u64,
-}
-
-impl Budget {
-    fn new(limit: u64, share: u64) -> Arc<Self> {
-        Arc::new(Self { used: AtomicU64::new(0), limit, share })
-    }
-
-    /// May one body take so much, if there is room?
-    fn allows(&self, amount: u64) -> bool {
-        amount <= self.limit / self.share
-    }
-
-    fn reserve(self: &Arc<Self>, amount: u64) -> Option<Reservation> {
-        if !self.allows(amount) {
-            return None;
-        }
-        let add = |used: u64| used.checked_add(amount).filter(|sum| *sum <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
-        Some(Reservation { budget: self.clone(), amount })
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.amount, Ordering::Relaxed);
-    }
-}
-
 /// Bytes that a kept body costs beside itself: handles, its place in the lanes.
 const OVERHEAD: u64 = 512;
-
-/// What was sent beside a body and belongs to the object.
-///
-/// Values are copies: a value as it came shares the whole buffer its request was read into.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct KeptHeaders {
-    /// Content headers and user metadata, sorted.
-    pub replicated: Vec<(HeaderName, HeaderValue)>,
-    /// `x-amz-tagging`.
-    pub tagging: Option<String>,
-    /// `x-amz-storage-class`.
-    pub storage_class: Option<String>,
-    /// The checksum main says it has stored.
-    pub checksum: Option<(HeaderName, HeaderValue)>,
-}
-
-impl KeptHeaders {
-    /// Copies what belongs to the object from the headers of its request.
-    pub fn of(request: &HeaderMap) -> Self {
-        let mut replicated = replicated_headers(request);
-        for (name, value) in &mut replicated {
-            // Both were valid where they come from.
-            let copy = HeaderValue::from_bytes(value.as_bytes());
-            *value = copy.unwrap_or_else(|_| HeaderValue::from_static(""));
-            *name =
-                HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone());
-        }
-        let text = |name: &str| request.get(name)?.to_str().ok().map(str::to_owned);
-        let (tagging, storage_class) = (text("x-amz-tagging"), text("x-amz-storage-class"));
-        Self { replicated, tagging, storage_class, checksum: None }
-    }
-
-    /// Bytes that [`KeptHeaders::of`] this request would take.
-    fn weight(request: &HeaderMap) -> u64 {
-        let kept = request.iter().filter(|(name, _)| replicated(name));
-        let sizes = kept.map(|(name, value)| name.as_str().len() + value.len() + 80);
-        let length = |name: &str| request.get(name).map_or(0, HeaderValue::len);
-        let others = length("x-amz-tagging") + length("x-amz-storage-class");
-        u64::try_from(sizes.sum::<usize>() + others).unwrap_or(u64::MAX)
-    }
-
-    /// The media type, if one was sent.
-    pub fn content_type(&self) -> Option<&HeaderValue> {
-        let found = self.replicated.iter().find(|(name, _)| name == http::header::CONTENT_TYPE);
-        found.map(|(_, value)| value)
-    }
-}
 
 /// A body being kept.
 #[derive(Debug)]
@@ -151,41 +65,6 @@ pub struct TeeWriter {
 enum Sink {
     Memory(BytesMut),
     Spool(SpoolWriter, Reservation),
-}
-
-/// A body that was kept, with what was sent beside it.
-#[derive(Clone)]
-pub struct TeedBody {
-    content: Content,
-    length: u64,
-    headers: Arc<KeptHeaders>,
-    _reservation: Arc<Reservation>,
-}
-
-#[derive(Clone)]
-enum Content {
-    Memory(Bytes),
-    Spool(Arc<SpooledFile>),
-    Parts(Arc<[TeedBody]>),
-}
-
-/// A file of the spool, and the place it takes among the files.
-struct SpooledFile {
-    file: Arc<File>,
-    written: Mutex<Written>,
-    _place: Reservation,
-}
-
-/// Whether the spool thread has written all of a file.
-enum Written {
-    Waiting(oneshot::Receiver<bool>),
-    Known(bool),
-}
-
-impl std::fmt::Debug for TeedBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TeedBody({} bytes)", self.length)
-    }
 }
 
 impl Tee {
@@ -282,8 +161,7 @@ impl Tee {
 
     /// Bytes in use: memory, spool.
     pub fn used(&self) -> (u64, u64) {
-        let used = |budget: &Budget| budget.used.load(Ordering::Relaxed);
-        (used(&self.memory), used(&self.disk))
+        (self.memory.used(), self.disk.used())
     }
 }
 
@@ -309,8 +187,7 @@ impl TeeWriter {
             Sink::Memory(buffer) => Content::Memory(buffer.freeze()),
             Sink::Spool(spool, place) => {
                 let (file, written) = spool.finish()?;
-                let written = Mutex::new(Written::Waiting(written));
-                Content::Spool(Arc::new(SpooledFile { file, written, _place: place }))
+                Content::Spool(Arc::new(SpooledFile::new(file, written, place)))
             }
         };
         Some(TeedBody {
@@ -322,95 +199,10 @@ impl TeeWriter {
     }
 }
 
-impl TeedBody {
-    /// Bytes.
-    pub fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// Takes over what main has told of the object; only before the body is handed on.
-    pub fn learn(&mut self, response: &HeaderMap) {
-        if let Some(headers) = Arc::get_mut(&mut self.headers) {
-            headers.checksum = stored_checksum(response);
-        }
-    }
-
-    /// What was sent beside it.
-    pub fn headers(&self) -> &KeptHeaders {
-        &self.headers
-    }
-
-    /// The bytes, if they are in memory.
-    pub fn bytes(&self) -> Option<&Bytes> {
-        match &self.content {
-            Content::Memory(bytes) => Some(bytes),
-            Content::Spool(_) | Content::Parts(_) => None,
-        }
-    }
-
-    /// The parts it was uploaded in, if it was.
-    pub fn parts(&self) -> Option<&[TeedBody]> {
-        match &self.content {
-            Content::Parts(parts) => Some(parts),
-            Content::Memory(_) | Content::Spool(_) => None,
-        }
-    }
-
-    /// Is all of it there? Waits until the disk has it; false when the disk failed.
-    pub async fn whole(&self) -> bool {
-        let leaves = self.parts().unwrap_or(std::slice::from_ref(self));
-        for leaf in leaves {
-            if let Content::Spool(spooled) = &leaf.content
-                && !spooled.whole().await
-            {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The bytes, piece by piece.
-    pub fn stream(&self) -> impl Stream<Item = std::io::Result<Bytes>> + Send + use<> {
-        // The reservations live as long as the reading.
-        let leaves = self.parts().unwrap_or(std::slice::from_ref(self)).to_vec();
-        unfold((leaves.into_iter(), None), async |(mut leaves, current)| {
-            let (body, at): (TeedBody, u64) = match current {
-                Some(current) => current,
-                None => (leaves.find(|body| body.length > 0)?, 0),
-            };
-            let piece = match &body.content {
-                Content::Memory(bytes) => Ok(bytes.clone()),
-                Content::Spool(spooled) => {
-                    spool::read(spooled.file.clone(), at, body.length - at).await
-                }
-                Content::Parts(_) => Err(std::io::Error::other("a part has no parts")),
-            };
-            let read = piece
-                .as_ref()
-                .map_or(u64::MAX, |piece| u64::try_from(piece.len()).unwrap_or(u64::MAX));
-            let next = at.saturating_add(read);
-            let current = (next < body.length).then_some((body, next));
-            Some((piece, (leaves, current)))
-        })
-    }
-}
-
-impl SpooledFile {
-    async fn whole(&self) -> bool {
-        let lock = || self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = std::mem::replace(&mut *lock(), Written::Known(false));
-        let whole = match taken {
-            Written::Known(whole) => whole,
-            Written::Waiting(receiver) => receiver.await.unwrap_or(false),
-        };
-        *lock() = Written::Known(whole);
-        whole
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::TryStreamExt as _;
+    use http::HeaderValue;
 
     use super::*;
 

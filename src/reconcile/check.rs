@@ -15,9 +15,9 @@ use futures_util::stream::{self, StreamExt as _};
 use serde::Serialize;
 
 use super::examine::row_fault;
-use super::import::{TRIES_MAX, tried};
 use super::listing::{Lister, Place};
 use super::pace::Pace;
+use super::patience::{TRIES_MAX, tried};
 use super::report::What;
 use super::sieve::Sieve;
 use crate::inventory::read::StoredRow;

@@ -11,11 +11,12 @@
 //! The last position that was told is where the next run may begin; importing a key twice changes
 //! nothing.
 
-use std::fmt::Display;
+mod batch;
+mod rows;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -24,25 +25,17 @@ use super::judge::{Verdict, compare};
 use super::listing::{Lister, Place};
 use super::merge::{Merge, Pair};
 use super::pace::Pace;
+use super::patience::{TRIES_MAX, tried};
 use super::report_files::{Piece, ReportFile, Source};
 use crate::inventory::import::AsOf;
-use crate::inventory::row::{Row, RowState};
 use crate::inventory::store::{Store, StoreError};
-use crate::s3::listing::Listed;
 use crate::s3::report::{Manifest, Reported};
-use crate::s3::versions::NULL_VERSION;
 use crate::upstream::Upstream;
 use crate::upstream::ask::AskError;
-use crate::upstream::read::{ReadError, Reader};
+use rows::row;
 
 /// Keys of one batch.
 const BATCH: usize = 1000;
-/// Questions to main at a time.
-const AT_ONCE: usize = 16;
-/// Tries of one step, and of one page of a listing.
-pub(super) const TRIES_MAX: u32 = 5;
-/// First pause between tries, doubled.
-const PAUSE: Duration = Duration::from_millis(500);
 /// How far main's clock and the database's may be apart, for a report of main's making.
 const CLOCKS_APART_MAX: Duration = Duration::from_mins(5);
 
@@ -298,74 +291,6 @@ impl<T: FnMut(Event<'_>)> Run<'_, T> {
         }
     }
 
-    /// Writes one batch.
-    async fn take(&mut self, bucket: &str, rows: Vec<Row>, as_of: AsOf) -> Result<(), String> {
-        let count = u64::try_from(rows.len()).unwrap_or(0);
-        self.keys.take(count).await;
-        self.done.scanned += count;
-        let mut rows = if self.import.plan.head { self.ask(bucket, rows).await } else { rows };
-        let (mut tries, mut pause) = (0, PAUSE);
-        while !rows.is_empty() {
-            let reason = match self.import.store.import(&rows, as_of).await {
-                Ok(taken) => {
-                    self.done.added += taken.added;
-                    self.done.updated += taken.updated;
-                    let mut again = Vec::new();
-                    let mut reason = String::new();
-                    for (at, fault) in taken.faults {
-                        let Some(row) = rows.get(at) else { continue };
-                        if fault.is_transient() {
-                            fault.reason().clone_into(&mut reason);
-                            again.push(row.clone());
-                        } else {
-                            self.failed(bucket, &row.key, fault.reason());
-                        }
-                    }
-                    rows = again;
-                    reason
-                }
-                Err(error) if error.is_transient() => error.to_string(),
-                Err(error) => return Err(error.to_string()),
-            };
-            if rows.is_empty() {
-                break;
-            }
-            tries += 1;
-            if tries == TRIES_MAX {
-                return Err(reason);
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
-        Ok(())
-    }
-
-    /// What main tells of each key beyond its listing. A key that is gone meanwhile has no row: a
-    /// proxy it went through has written one, and an import does not report deletions.
-    async fn ask(&mut self, bucket: &str, rows: Vec<Row>) -> Vec<Row> {
-        let main = &*self.import.main;
-        let answers: Vec<(Row, Result<Option<Row>, ReadError>)> = stream::iter(rows)
-            .map(|row| async move {
-                let key = Some(row.key.as_str());
-                let reader = Reader { upstream: main, who: "main", bucket, key, version: None };
-                let state = tried(|| reader.head(), |error| !error.is_permanent()).await;
-                let told = state.map(|state| state.map(|state| asked(row.clone(), state)));
-                (row, told)
-            })
-            .buffer_unordered(AT_ONCE)
-            .collect()
-            .await;
-        let mut told = Vec::with_capacity(answers.len());
-        for (row, answer) in answers {
-            match answer {
-                Ok(Some(row)) => told.push(row),
-                Ok(None) => {}
-                Err(error) => self.failed(bucket, &row.key, &error.to_string()),
-            }
-        }
-        told
-    }
-
     fn failed(&mut self, bucket: &str, key: &str, reason: &str) {
         self.done.failed += 1;
         (self.tell)(Event::Failed { bucket, key, reason });
@@ -373,102 +298,5 @@ impl<T: FnMut(Event<'_>)> Run<'_, T> {
 
     fn progress(&mut self) {
         (self.tell)(Event::Progress(&self.done, &self.at));
-    }
-}
-
-/// A row as a listing tells it. What the mirror has is not known unless it was seen to be the same.
-fn row(bucket: &str, object: Reported, copied: bool) -> Row {
-    let Reported { listed: Listed { key, etag, size, last_modified }, version_id } = object;
-    Row {
-        bucket: bucket.to_owned(),
-        key,
-        state: RowState::Present {
-            size,
-            content_type: String::new(),
-            last_modified: last_modified.unwrap_or(OffsetDateTime::UNIX_EPOCH),
-            etag: (!etag.is_empty()).then_some(etag),
-            version_id,
-        },
-        mirrored: copied,
-        unsure: !copied,
-        last_error: None,
-    }
-}
-
-/// The same with what main says of the key. If it is another object by now, what the listing said
-/// of the mirror does not hold for it.
-fn asked(row: Row, state: crate::s3::state::ObjectState) -> Row {
-    let RowState::Present { etag, size, last_modified, .. } = &row.state else { return row };
-    let same = etag.as_ref() == Some(&state.etag) && *size == state.size;
-    let mirrored = row.mirrored && same;
-    let told = RowState::Present {
-        size: state.size,
-        content_type: state.content_type().to_owned(),
-        last_modified: state.last_modified.unwrap_or(*last_modified),
-        etag: Some(state.etag),
-        version_id: state.version_id.filter(|id| id != NULL_VERSION),
-    };
-    Row { state: told, mirrored, unsure: !mirrored, ..row }
-}
-
-/// Asks until there is an answer, a refusal that waiting does not change, or patience ends.
-pub(super) async fn tried<A, E: Display, F: Future<Output = Result<A, E>>>(
-    ask: impl Fn() -> F,
-    is_transient: impl Fn(&E) -> bool,
-) -> Result<A, E> {
-    let (mut tries, mut pause) = (1, PAUSE);
-    loop {
-        match ask().await {
-            Err(error) if is_transient(&error) && tries < TRIES_MAX => {
-                tracing::warn!(%error, "it is tried again");
-                tries += 1;
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            result => return result,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn listed(etag: &str) -> Row {
-        let listed = Listed { key: "k".into(), etag: etag.into(), size: 1, last_modified: None };
-        row("b", Reported { listed, version_id: None }, true)
-    }
-
-    fn state(etag: &str) -> crate::s3::state::ObjectState {
-        let headers = [
-            ("etag", etag),
-            ("content-length", "1"),
-            ("content-type", "a/b"),
-            ("last-modified", "Sat, 21 Nov 2026 06:41:17 GMT"),
-        ];
-        let headers = headers.map(|(name, value)| {
-            let name = http::HeaderName::from_static(name);
-            (name, http::HeaderValue::from_str(value).unwrap())
-        });
-        let headers: http::HeaderMap = headers.into_iter().collect();
-        crate::s3::state::ObjectState::from_response(&headers).unwrap()
-    }
-
-    #[test]
-    fn what_main_says_later_is_mirrored_only_if_it_is_what_was_listed() {
-        let same = asked(listed("e"), state("\"e\""));
-        assert!(same.mirrored && !same.unsure);
-        let RowState::Present { content_type, last_modified, .. } = &same.state else { panic!() };
-        assert_eq!((content_type.as_str(), last_modified.unix_timestamp()), ("a/b", 1_795_243_277));
-        let other = asked(listed("f"), state("\"e\""));
-        assert!(!other.mirrored && other.unsure);
-    }
-
-    #[test]
-    fn a_listing_says_nothing_of_a_mirror_that_was_not_listed_too() {
-        let listed = Listed { key: "k".into(), etag: String::new(), size: 1, last_modified: None };
-        let row = row("b", Reported { listed, version_id: None }, false);
-        assert!(row.unsure && !row.mirrored);
-        assert!(matches!(row.state, RowState::Present { etag: None, .. }));
     }
 }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Content, KeptHeaders, Reservation, TeedBody};
+use super::body::{Content, TeedBody};
+use super::budget::Reservation;
+use super::headers::KeptHeaders;
 
 /// Uploads at a time; beyond that the one untouched longest is given up.
 const UPLOADS_MAX: usize = 1024;
