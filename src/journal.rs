@@ -48,7 +48,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::sqlite::SqliteConnection;
@@ -164,6 +164,10 @@ struct Shared {
     /// Until when copies of the previous run may land over those of this one, and when the keys of
     /// the latter are looked at once more for that. None where those of the former are noted.
     landing_late: Option<(Instant, i64)>,
+    /// First sequence of this run.
+    first: Sequence,
+    /// Told of each key that main has surely deleted.
+    on_delete: OnceLock<DeleteWatcher>,
     tickets: background::Tickets,
     flights: Mutex<HashMap<ObjectKey, Flight>>,
     health: Arc<Health>,
@@ -175,6 +179,9 @@ struct Shared {
     // Held for its lock until the last handle is gone.
     _lock: File,
 }
+
+/// See [`Journal::watch_deletes`].
+type DeleteWatcher = Box<dyn Fn(&ObjectKey) + Send + Sync>;
 
 /// Writes of one key that are under way.
 struct Flight {
@@ -365,10 +372,13 @@ impl Journal {
         let (commands, receiver) = mpsc::channel(writer::QUEUE);
         let health = Arc::new(Health::default());
         let urgent = Arc::new(Notify::new());
+        // Microseconds of the clock, so that sequences grow over restarts even when the file has
+        // been emptied meanwhile; the maximum guards against a clock that went back.
+        let first = (now * 1000).max(recovered.last + 1);
         let shared = Arc::new(Shared {
-            // Microseconds of the clock, so that sequences grow over restarts even when the file
-            // has been emptied meanwhile; the maximum guards against a clock that went back.
-            next: AtomicI64::new((now * 1000).max(recovered.last + 1)),
+            next: AtomicI64::new(first),
+            first,
+            on_delete: OnceLock::new(),
             inventory: settings.inventory,
             mirror: Mutex::new(Lane::new(LANE_CAPACITY)),
             mirror_ready: Notify::new(),

@@ -15,12 +15,14 @@ mod apply;
 mod brake;
 mod breaker;
 mod buckets;
+mod condemned;
 mod deletes;
 mod large;
 mod layout;
 mod lineage;
 mod lock;
 mod multipart;
+mod needed;
 mod pace;
 mod parts;
 mod pause;
@@ -29,6 +31,7 @@ mod replicate;
 mod restore;
 mod retry;
 mod uploads;
+mod version_lists;
 mod versioning;
 mod versions;
 mod write;
@@ -53,7 +56,7 @@ use pace::Pace;
 pub use pause::Paused;
 use replicate::{Done, Naming, Replicated, Replicator};
 pub use restore::{RestoreError, Restorer};
-use retry::Failure;
+use retry::{Failure, Heard};
 use uploads::Uploads;
 use write::Writer;
 
@@ -103,7 +106,9 @@ impl Mirror {
         let pace = Pace::new(mirroring.bytes_per_second, mirroring.requests_per_second);
         let writer = Writer::new(mirror.clone(), pace, workers);
         let default_type = ArcSwapOption::empty();
-        let deletes = Arc::new(Deletes::new(journal.clone(), &mirroring, known_keys));
+        let versioning =
+            mirroring.versions.then(|| Arc::new(versioning::Versioning::new(journal.clone())));
+        let deletes = Deletes::new(journal.clone(), &mirroring, known_keys, versioning.clone());
         let uploads = Arc::new(Uploads::new(Some(journal.clone())));
         let replicator = Replicator {
             main,
@@ -118,7 +123,7 @@ impl Mirror {
             object_lock: mirroring.object_lock,
             put_bytes_max: mirroring.put_bytes_max,
             uploads: uploads.clone(),
-            versioning: mirroring.versions.then(|| versioning::Versioning::new(journal.clone())),
+            versioning,
         };
         let (breaker, gate) = (Breaker::default(), pause::Gate::new());
         let large = Large::new(workers);
@@ -264,9 +269,14 @@ impl Mirror {
         let object = work.entry.object.clone();
         let request_id = work.entry.request_id.clone();
         let (bucket, key) = (&*object.bucket, &*object.key);
-        if !matches!(result, Err(Failure::Down(_))) && self.breaker.answered() {
-            tracing::info!("the mirror can be reached again");
-            self.journal.hasten().await;
+        match result.as_ref().map_or_else(Failure::heard, Done::heard) {
+            Heard::Answer if self.breaker.answered() => {
+                tracing::info!("the mirror can be reached again");
+                self.journal.hasten().await;
+            }
+            Heard::Nothing => self.breaker.stood_back(),
+            // Silence is counted where it is told.
+            Heard::Answer | Heard::Silence => {}
         }
         match result {
             Ok(Done::Replicated(done)) => {

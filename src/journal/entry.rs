@@ -245,6 +245,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Has main said that the key is gone, by a delete that made no delete marker, as far as it told?
+    pub fn deletes_surely(&self) -> bool {
+        let facts = &self.facts;
+        self.change == Change::Delete && !self.unknown && facts.absent && facts.version_id.is_none()
+    }
+
     /// The key, if older entries of it are settled with this one when it is set aside.
     pub(super) fn settles_older(&self) -> Option<ObjectKey> {
         (!self.facts.has_versions()).then(|| self.object.clone())

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
 
-use super::entry::{Entry, Facts, NewIntent, ObjectKey, Outcome};
+use super::entry::{Entry, Facts, NewIntent, ObjectKey, Outcome, Sequence};
 use super::writer::Command;
 use super::{
     Durable, Flight, Intent, Journal, JournalRef, PartSizes, RECHECK_AFTER_MS, Work, lock, now_ms,
@@ -69,6 +69,11 @@ impl Journal {
                 self.send(Command::Recheck { object: entry.object.clone(), due_ms }).await;
             }
         }
+        if entry.deletes_surely()
+            && let Some(watcher) = self.shared.on_delete.get()
+        {
+            watcher(&entry.object);
+        }
         self.record_event(&entry).await;
         self.send(Command::Settle { sequence, unknown, facts: entry.facts.clone() }).await;
         let (row_offered, work_offered) = {
@@ -85,6 +90,19 @@ impl Journal {
             self.row_offered(offered).await;
         }
         self.work_offered(work_offered).await;
+    }
+
+    /// Has each key told that main has surely deleted, as soon as it has: before any worker claims it.
+    /// The watcher is called while a request waits, and for the first to be set only.
+    pub fn watch_deletes(&self, watcher: impl Fn(&ObjectKey) + Send + Sync + 'static) {
+        if self.shared.on_delete.set(Box::new(watcher)).is_err() {
+            tracing::error!("deletes are watched already");
+        }
+    }
+
+    /// Was the change accepted since the start of this process?
+    pub fn is_of_this_run(&self, sequence: Sequence) -> bool {
+        sequence >= self.shared.first
     }
 
     pub(super) fn take_off(&self, object: &ObjectKey) -> Arc<AtomicBool> {

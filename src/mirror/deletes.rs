@@ -8,6 +8,12 @@
 //!   limit.
 //! - **P8** Nothing is dropped: what is held is in the journal until it is released or obsolete.
 //!
+//! # What is counted when
+//! A key that main has deleted through this proxy is counted when main has said so, however late the
+//! mirror's workers come to it: a slow mirror, or one that is away, neither blinds the brake nor makes
+//! a mass delete of what came in small numbers meanwhile. What nobody has told (an unknown outcome, a
+//! comparison, a versioned bucket, the previous run) is counted when a worker finds the key gone.
+//!
 //! # Crash
 //! Brakes are a note of the journal, written at each change. Beside that every bucket with
 //! deletes that wait for a person is braked after a restart, so that a note which came too late
@@ -23,8 +29,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::brake::{Verdict, Window};
+use super::versioning::Versioning;
 use crate::config::{DeleteBrake, DeletePolicy, Mirroring};
-use crate::journal::entry::ObjectKey;
+use crate::journal::entry::{Entry, ObjectKey};
 use crate::journal::{FOREVER, Journal, now_ms};
 
 /// Name of the note.
@@ -75,12 +82,15 @@ pub(super) struct Deletes {
     policy: DeletePolicy,
     limits: DeleteBrake,
     known_keys: Option<KnownKeys>,
+    versioning: Option<Arc<Versioning>>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     windows: HashMap<Arc<str>, Window>,
+    /// Buckets about whose share the database has yet to be asked: `(deleted, enough)`.
+    questions: HashMap<Arc<str>, (u64, u64)>,
     brakes: BTreeMap<String, Brake>,
     /// The note does not tell the present brakes.
     unwritten: bool,
@@ -91,9 +101,18 @@ impl Deletes {
         journal: Journal,
         settings: &Mirroring,
         known_keys: Option<KnownKeys>,
-    ) -> Self {
-        let (policy, limits) = (settings.deletes, settings.brake);
-        Self { journal, policy, limits, known_keys, state: Mutex::default() }
+        versioning: Option<Arc<Versioning>>,
+    ) -> Arc<Self> {
+        let (policy, limits, state) = (settings.deletes, settings.brake, Mutex::default());
+        let deletes = Arc::new(Self { journal, policy, limits, known_keys, versioning, state });
+        // The journal must not keep itself alive.
+        let told = Arc::downgrade(&deletes);
+        deletes.journal.watch_deletes(move |object| {
+            if let Some(deletes) = told.upgrade() {
+                deletes.note(object);
+            }
+        });
+        deletes
     }
 
     pub(super) fn policy(&self) -> DeletePolicy {
@@ -110,21 +129,58 @@ impl Deletes {
         self.journal.awaits_keys(bucket).await
     }
 
-    /// Decides about a key, or a bucket, that main no longer has.
-    /// `ripe`: it has been set aside, and its time is over.
-    pub(super) async fn judge(&self, object: &ObjectKey, ripe: bool) -> Judgement {
+    /// Counts a key that main has just deleted.
+    fn note(&self, object: &ObjectKey) {
+        if self.policy == DeletePolicy::Ignore || self.has_versions(&object.bucket) {
+            return;
+        }
         let now = now_ms();
+        let verdict = {
+            let mut state = self.lock();
+            if state.brakes.contains_key(&*object.bucket) {
+                return;
+            }
+            let verdict = state.count(&self.limits, object, now);
+            if let Verdict::Ask { deleted, enough } = verdict {
+                // Asked by the next worker that comes to a key of the bucket, or by the sweep.
+                state.questions.insert(object.bucket.clone(), (deleted, enough));
+            }
+            verdict
+        };
+        if let Verdict::Trip(deleted) = verdict {
+            // The sweep writes the note.
+            self.brake(&object.bucket, self.too_many_keys(deleted), now);
+        }
+    }
+
+    fn has_versions(&self, bucket: &str) -> bool {
+        self.versioning.as_ref().is_some_and(|versioning| versioning.was_seen(bucket))
+    }
+
+    /// Decides about the key of an entry, or its bucket, that main no longer has.
+    /// `ripe`: it has been set aside, and its time is over.
+    pub(super) async fn judge(&self, entry: &Entry, ripe: bool) -> Judgement {
+        let (object, now) = (&entry.object, now_ms());
         if self.policy == DeletePolicy::Ignore {
             return Judgement::Keep;
         }
+        let noted = entry.deletes_surely()
+            && self.journal.is_of_this_run(entry.sequence)
+            && !self.has_versions(&object.bucket);
         // Ripe ones were counted when they came.
-        let count = !ripe && !object.is_bucket();
+        let count = !ripe && !noted && !object.is_bucket();
         let verdict = {
             let mut state = self.lock();
             if state.brakes.contains_key(&*object.bucket) {
                 return braked();
             }
-            if count { state.count(&self.limits, object, now) } else { Verdict::Pass }
+            if count {
+                state.count(&self.limits, object, now)
+            } else if let Some((deleted, enough)) = state.questions.remove(&object.bucket) {
+                Verdict::Ask { deleted, enough }
+            } else {
+                Verdict::Pass
+            }
         };
         if let Some(reason) = self.too_many(&object.bucket, verdict).await {
             self.brake(&object.bucket, reason, now);
@@ -140,13 +196,16 @@ impl Deletes {
         }
     }
 
+    fn too_many_keys(&self, deleted: u64) -> String {
+        let window = self.limits.window.as_secs();
+        format!("{deleted} keys deleted within {window} s, more than MIRROR_DELETE_BRAKE_KEYS")
+    }
+
     async fn too_many(&self, bucket: &Arc<str>, verdict: Verdict) -> Option<String> {
         let window = self.limits.window.as_secs();
         match verdict {
             Verdict::Pass => None,
-            Verdict::Trip(deleted) => Some(format!(
-                "{deleted} keys deleted within {window} s, more than MIRROR_DELETE_BRAKE_KEYS"
-            )),
+            Verdict::Trip(deleted) => Some(self.too_many_keys(deleted)),
             Verdict::Ask { deleted, enough } => {
                 let known_keys = self.known_keys.as_ref()?;
                 let known = known_keys(bucket.clone(), enough, self.limits.window).await?;
@@ -166,6 +225,7 @@ impl Deletes {
         let brake = Brake { bucket: bucket.to_owned(), since_ms, reason };
         let mut state = self.lock();
         state.windows.remove(bucket);
+        state.questions.remove(bucket);
         if state.brakes.contains_key(bucket) {
             return;
         }
@@ -184,6 +244,7 @@ impl Deletes {
         let released = {
             let mut state = self.lock();
             state.windows.remove(bucket);
+            state.questions.remove(bucket);
             let released = state.brakes.remove(bucket).is_some();
             state.unwritten |= released;
             released
@@ -239,7 +300,19 @@ impl Deletes {
         }
     }
 
+    /// Asks about the shares that nobody has asked about.
+    async fn ask(&self) {
+        let questions = std::mem::take(&mut self.lock().questions);
+        for (bucket, (deleted, enough)) in questions {
+            let verdict = Verdict::Ask { deleted, enough };
+            if let Some(reason) = self.too_many(&bucket, verdict).await {
+                self.brake(&bucket, reason, now_ms());
+            }
+        }
+    }
+
     async fn sweep_once(&self) -> Result<(), sqlx::Error> {
+        self.ask().await;
         self.write_note().await;
         for _ in 0..CHUNKS {
             let held = self.journal.buckets_held().await?;

@@ -17,7 +17,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 
 use super::apply::sent_tags;
 use super::deletes::{Deletes, Judgement};
-use super::retry::Failure;
+use super::retry::{Failure, Heard};
 use super::uploads::Uploads;
 use super::versioning::Versioning;
 use super::versions::Seen;
@@ -57,7 +57,7 @@ pub(super) struct Replicator {
     /// Which uploads have been begun.
     pub(super) uploads: Arc<Uploads>,
     /// Which buckets have versions; without it only the current state of a key is copied.
-    pub(super) versioning: Option<Versioning>,
+    pub(super) versioning: Option<Arc<Versioning>>,
 }
 
 /// What is read of main: what a key is now, or one of its versions.
@@ -113,6 +113,17 @@ pub(super) enum Done {
         /// Why not now.
         reason: String,
     },
+}
+
+impl Done {
+    /// What this says about whether the mirror can be reached.
+    pub(super) fn heard(&self) -> Heard {
+        match self {
+            Self::Held { .. } => Heard::Nothing,
+            Self::Replicated(done) if done.facts.kept_on_mirror => Heard::Nothing,
+            Self::Replicated(_) | Self::Spared { .. } => Heard::Answer,
+        }
+    }
 }
 
 /// What the mirror holds now.
@@ -205,7 +216,7 @@ impl Replicator {
     /// What becomes of a key that main no longer has, unless it is deleted now.
     pub(super) async fn spare(&self, work: &Work) -> Option<Done> {
         let judgement = match &self.deletes {
-            Some(deletes) => deletes.judge(&work.entry.object, work.entry.ripe).await,
+            Some(deletes) => deletes.judge(&work.entry, work.entry.ripe).await,
             None => Judgement::Keep,
         };
         match judgement {

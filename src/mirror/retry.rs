@@ -9,6 +9,17 @@ const BASE: Duration = Duration::from_millis(250);
 /// Longest pause: after an outage no key waits longer than this for its next try.
 const CAP: Duration = Duration::from_mins(1);
 
+/// What one try says about whether the mirror can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// It has answered.
+    Answer,
+    /// Nobody did, it or main.
+    Silence,
+    /// It was not asked, as far as can be told.
+    Nothing,
+}
+
 /// Why a key could not be replicated, by what is to be done about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
@@ -30,6 +41,8 @@ pub(super) enum Failure {
         code: String,
         /// Can trying again not help?
         permanent: bool,
+        /// Was it the mirror, and not main?
+        by_mirror: bool,
     },
     /// Like the failure inside, and the mirror may still do what it was asked: the key is looked at
     /// again later, because that may land over something newer.
@@ -76,10 +89,24 @@ impl Failure {
         }
     }
 
+    /// What this says about whether the mirror can be reached.
+    pub(super) fn heard(&self) -> Heard {
+        match self {
+            Self::Down(_) => Heard::Silence,
+            // Made of odd answers of the mirror, or after a whole copy.
+            Self::Transient(_) | Self::Refused { by_mirror: true, .. } => Heard::Answer,
+            // Main's word, or the copier's own.
+            Self::Refused { .. } | Self::Permanent(_) | Self::Large | Self::Moved => Heard::Nothing,
+            Self::Late(failure) => failure.heard(),
+        }
+    }
+
     /// The same refusal, judged otherwise by somebody who knows more.
     pub(super) fn judged(self, permanent: bool) -> Self {
         match self {
-            Self::Refused { reason, code, .. } => Self::Refused { reason, code, permanent },
+            Self::Refused { reason, code, by_mirror, .. } => {
+                Self::Refused { reason, code, permanent, by_mirror }
+            }
             failure => failure,
         }
     }
@@ -103,7 +130,7 @@ impl Failure {
             }
             _ => matches!(status, 400..=499 | 501 | 505),
         };
-        Self::Refused { reason, code: code.to_owned(), permanent }
+        Self::Refused { reason, code: code.to_owned(), permanent, by_mirror: who == "mirror" }
     }
 }
 
@@ -137,6 +164,14 @@ mod tests {
         assert_eq!(pause(3, 1.0), Duration::from_secs(2));
         assert_eq!(pause(3, 0.0), Duration::from_secs(1));
         assert_eq!(pause(u32::MAX, 1.0), CAP);
+    }
+
+    #[test]
+    fn only_the_mirror_s_own_word_says_that_it_can_be_reached() {
+        let of = |who| Failure::from_status(who, "PutObject", 403, "AccessDenied").heard();
+        assert_eq!((of("mirror"), of("main")), (Heard::Answer, Heard::Nothing));
+        assert_eq!(Failure::Down("gone".into()).late().heard(), Heard::Silence);
+        assert_eq!(Failure::Large.heard(), Heard::Nothing);
     }
 
     #[test]

@@ -22,29 +22,19 @@
 //! mirror's own ID, now or, remembered in the entry, when its time has come. Nothing else ever
 //! deletes a version.
 
-use super::deletes::Judgement;
+use super::condemned::Spared;
 use super::lineage::{missing_from, surplus};
+use super::needed::first_needed;
 use super::replicate::{Done, ROUNDS, Replicated, Replicator, Subject};
 use super::retry::Failure;
 use super::write::Place;
 use crate::config::Fence;
+use crate::journal::Work;
 use crate::journal::entry::{Facts, VersionFacts};
-use crate::journal::{Work, now_ms};
 use crate::s3::operation::Change;
 use crate::s3::state::ObjectState;
 use crate::s3::versions::{NULL_VERSION, Version};
 use crate::tee::TeedBody;
-use crate::upstream::read::Reader;
-
-/// Versions per page of a list.
-const PAGE: usize = 1000;
-/// Most versions of one key that are compared; the newest count.
-const VERSIONS_MAX: usize = 10_000;
-/// A version may seem older than the request that made it by so much; main refuses requests of
-/// clients whose clock is off by more.
-const CLOCKS_MS: i64 = 15 * 60 * 1000;
-/// When deleting a version is tried again that the mirror protects.
-const PROTECTED_MS: i64 = 3_600_000;
 
 /// What main has just answered about a key.
 #[derive(Clone, Copy)]
@@ -60,22 +50,6 @@ struct Appended {
     state: Option<ObjectState>,
     tags: Vec<(String, String)>,
     bytes: u64,
-}
-
-/// Versions of the mirror that are deleted later.
-#[derive(Default)]
-struct Spared {
-    ids: Vec<String>,
-    due_ms: i64,
-    reason: String,
-}
-
-impl Spared {
-    fn add(&mut self, ids: Vec<String>, due_ms: i64, reason: String) {
-        self.ids.extend(ids);
-        self.due_ms = self.due_ms.max(due_ms);
-        self.reason = reason;
-    }
 }
 
 impl Replicator {
@@ -327,124 +301,9 @@ impl Replicator {
         let facts = Facts { absent: true, kept_on_mirror, versions, ..Facts::default() };
         Ok(still.then_some((facts, 0)))
     }
-
-    /// Deletes these versions of the mirror if their time has come; yields those it deleted.
-    async fn condemn(
-        &self,
-        work: &Work,
-        place: Place<'_>,
-        ids: Vec<String>,
-        ripe: bool,
-        spared: &mut Spared,
-    ) -> Result<Vec<String>, Failure> {
-        let Some(deletes) = &self.deletes else { return Ok(Vec::new()) };
-        if ids.is_empty() {
-            return Ok(ids);
-        }
-        match deletes.judge(&work.entry.object, ripe).await {
-            Judgement::Keep => return Ok(Vec::new()),
-            Judgement::Hold { due_ms, reason } => {
-                spared.add(ids, due_ms, reason);
-                return Ok(Vec::new());
-            }
-            Judgement::Delete => {}
-        }
-        let (mut gone, mut protected) = (Vec::new(), Vec::new());
-        for id in ids {
-            match self.writer.delete_version(place, &id).await {
-                Ok(()) => gone.push(id),
-                // Retention, a legal hold or a policy: others of the key are not to wait for it.
-                Err(failure) if failure.code() == "AccessDenied" => {
-                    protected.push(id);
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
-        if !protected.is_empty() {
-            let reason = "the mirror protects a version that main has deleted".to_owned();
-            spared.add(protected, now_ms().saturating_add(PROTECTED_MS), reason);
-        }
-        Ok(gone)
-    }
-
-    /// The mirror's versions, oldest first, and whether these are all.
-    async fn mirror_versions(&self, place: Place<'_>) -> Result<(Vec<Version>, bool), Failure> {
-        self.writer.pace.request().await;
-        let Place { bucket, key } = place;
-        let upstream = &self.mirror;
-        let reader = Reader { upstream, who: "mirror", bucket, key: Some(key), version: None };
-        let mut page = reader.versions(None, PAGE).await?;
-        page.versions.reverse();
-        Ok((page.versions, page.next.is_none()))
-    }
-
-    /// Main's versions, oldest first, from those on that the entry is about, and whether these are
-    /// all. `all`: as far back as possible.
-    async fn main_versions(&self, work: &Work, all: bool) -> Result<(Vec<Version>, bool), Failure> {
-        let sought = oldest_told(work);
-        if let Some(versioning) = &self.versioning {
-            versioning.lists(&work.entry.object);
-        }
-        let mut versions: Vec<Version> = Vec::new();
-        let mut from = None;
-        loop {
-            let page = self.main(work).versions(from.as_ref(), PAGE).await?;
-            versions.extend(page.versions);
-            let complete = page.next.is_none();
-            let found = sought.is_none_or(|id| versions.iter().any(|version| version.id == *id));
-            let back = versions.last().is_none_or(|last| !may_be_of(last, work));
-            let full = versions.len() >= VERSIONS_MAX;
-            if full && !complete {
-                let object = &work.entry.object;
-                let (bucket, key) = (&*object.bucket, &*object.key);
-                tracing::warn!(bucket, key, "more versions than are compared; the newest count");
-            }
-            if complete || full || (found && back && !all) {
-                versions.reverse();
-                return Ok((versions, complete));
-            }
-            from = page.next;
-        }
-    }
 }
 
 /// Is this state that version?
 fn is(version: &Version, state: &ObjectState) -> bool {
     state.version_id.as_deref().unwrap_or(NULL_VERSION) == version.id && state.etag == version.etag
-}
-
-/// The oldest version that the entry stands for, as far as it was told.
-fn oldest_told(work: &Work) -> Option<&String> {
-    let facts = &work.entry.facts;
-    facts
-        .versions
-        .as_ref()
-        .and_then(|versions| versions.since.as_ref())
-        .or(facts.version_id.as_ref())
-}
-
-/// By its time, may the version have been made by a change that the entry stands for?
-fn may_be_of(version: &Version, work: &Work) -> bool {
-    let since_ms = work.entry.since_ms.saturating_sub(CLOCKS_MS);
-    version.modified.is_none_or(|at| at.unix_timestamp().saturating_mul(1000) >= since_ms)
-}
-
-/// The first of main's versions that the mirror has to have when the entry is done.
-fn first_needed(main: &[Version], work: &Work) -> usize {
-    let entry = &work.entry;
-    let last = main.len().saturating_sub(1);
-    let versions = entry.facts.versions.as_deref();
-    let untold = entry.unknown || versions.is_some_and(|versions| versions.untold);
-    let told = oldest_told(work);
-    if told.is_none() && !untold && versions.is_some_and(VersionFacts::deletes) {
-        return last;
-    }
-    let place = told.and_then(|id| main.iter().position(|version| version.id == *id));
-    let by_time = || main.iter().position(|version| may_be_of(version, work)).unwrap_or(last);
-    match place {
-        Some(place) if !untold => place,
-        Some(place) => place.min(by_time()),
-        None => by_time(),
-    }
-    .min(last)
 }

@@ -5,6 +5,7 @@ import threading
 import pytest
 from botocore.exceptions import ClientError
 
+from support import operator
 from support.http_fault import HttpFaultProxy, s3_error
 from support.poll import until
 from support.proxy import gauges
@@ -25,6 +26,48 @@ def test_a_bucket_made_and_removed_through_the_proxy_is_so_on_the_mirror(steady)
     client.delete_bucket(Bucket="comes-and-goes")
     proxy.wait_drained()
     assert "comes-and-goes" not in names(lab.s3_mirror)
+
+
+def test_a_removed_bucket_follows_its_delayed_keys(lab):
+    proxy = lab.proxy(MIRROR_DELETES="delay:2s", MIRROR_BUCKET_PREFIX="late-")
+    client = lab.client(proxy)
+    client.create_bucket(Bucket="delayed-bucket")
+    client.put_object(Bucket="delayed-bucket", Key="k", Body=b"1")
+    proxy.wait_drained()
+    client.delete_object(Bucket="delayed-bucket", Key="k")
+    client.delete_bucket(Bucket="delayed-bucket")
+    until(lambda: proxy.status()["mirror"]["held_deletes"] == 2, "the key and the bucket to wait")
+    assert lab.keys_on_mirror("late-delayed-bucket") == {"k"}
+    until(lambda: "late-delayed-bucket" not in names(lab.s3_mirror), "the bucket to go", 60)
+    proxy.wait_drained()
+
+
+def test_a_removed_bucket_stays_where_deletes_are_ignored(lab):
+    proxy = lab.proxy(MIRROR_DELETES="ignore")
+    client = lab.client(proxy)
+    client.create_bucket(Bucket="ignored-bucket")
+    proxy.wait_drained()
+    client.delete_bucket(Bucket="ignored-bucket")
+    proxy.wait_drained()
+    assert "ignored-bucket" in names(lab.s3_mirror)
+
+
+def test_a_removed_bucket_waits_with_the_deletes_that_its_brake_holds(lab):
+    proxy = lab.proxy(MIRROR_DELETE_BRAKE_KEYS=5, ADMIN_TOKEN=operator.TOKEN)
+    client = lab.client(proxy)
+    client.create_bucket(Bucket="braked-bucket")
+    keys = [f"k{number}" for number in range(8)]
+    for key in keys:
+        client.put_object(Bucket="braked-bucket", Key=key, Body=b"1")
+    proxy.wait_drained()
+    for key in keys:
+        client.delete_object(Bucket="braked-bucket", Key=key)
+    until(lambda: proxy.status()["mirror"]["brakes"], "the brake")
+    client.delete_bucket(Bucket="braked-bucket")
+    proxy.wait_drained()
+    assert lab.keys_on_mirror("braked-bucket"), "the keys and the bucket wait for a person"
+    assert operator.command(proxy, "release", "braked-bucket")[0] == 0
+    until(lambda: "braked-bucket" not in names(lab.s3_mirror), "the bucket to go", 60)
 
 
 def test_a_refused_request_leaves_the_mirror_s_bucket_alone(steady):

@@ -1,6 +1,7 @@
 """What becomes on the mirror of keys that main has deleted: MIRROR_DELETES and the brake."""
 
 import json
+import time
 import urllib.request
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from support import compare
 from support.http_fault import HttpFaultProxy, s3_error
 from support.poll import until
+from support.tcp import FaultProxy
 
 TOKEN = "a-token-for-the-admin-port"
 BRAKE = {"MIRROR_DELETE_BRAKE_KEYS": 5, "ADMIN_TOKEN": TOKEN}
@@ -82,6 +84,7 @@ def test_a_delayed_delete_comes_in_its_time_and_survives_a_restart(lab):
     proxy.wait_drained()
     delete(client, bucket, ["gone", "back"])
     held(proxy, 2)
+    assert proxy.status()["mirror"]["deletes"] == "delay:4s"
     # Nothing else waits, and what is set aside is no failure.
     proxy.wait_drained()
     assert lab.keys_on_mirror(bucket) == {"gone", "back"}
@@ -165,6 +168,66 @@ def test_released_deletes_reach_the_mirror_and_counting_begins_anew(lab, filled)
     proxy.stop()
     proxy.start()
     assert braked(proxy) == []
+
+
+def test_a_mirror_that_is_slow_does_not_blind_the_brake(lab):
+    """What counts is when main deleted, not when the mirror's only worker comes to it."""
+    proxy = lab.proxy(
+        **BRAKE,
+        MIRROR_DELETE_BRAKE_WINDOW="2s",
+        MIRROR_CONCURRENCY=1,
+        MIRROR_REQUESTS_PER_SECOND=1,
+    )
+    bucket = lab.bucket("slow")
+    # Past the proxy, so that nothing is to be copied.
+    lab.s3_mirror.create_bucket(Bucket=bucket)
+    keys = [f"key{number}" for number in range(10)]
+    for store in (lab.s3_main, lab.s3_mirror):
+        put(store, bucket, keys)
+    delete(lab.client(proxy), bucket, keys)
+    until(lambda: braked(proxy) == [bucket], "the brake")
+    proxy.wait_drained()
+    assert len(lab.keys_on_mirror(bucket)) >= 5
+
+
+@pytest.mark.parametrize("by", ["number", "share"])
+def test_the_brake_goes_on_while_the_mirror_is_away(lab, by):
+    relay = lab.closing(FaultProxy(lab.mirror.address))
+    limits = {"MIRROR_DELETE_BRAKE_PERCENT": 40, "MIRROR_DELETE_BRAKE_KEYS": 0}
+    limits = {**BRAKE, **(limits if by == "share" else {})}
+    proxy = lab.proxy(**limits, MIRROR_CONCURRENCY=1, mirror_endpoint=relay.endpoint)
+    bucket = lab.bucket("away")
+    client = lab.client(proxy)
+    keys = [f"key{number}" for number in range(20)]
+    put(client, bucket, keys)
+    proxy.wait_drained()
+    # The only worker is held by a request that nobody answers.
+    relay.hang()
+    put(client, bucket, ["held up"])
+    until(lambda: proxy.status()["mirror"]["pending_operations"] == 1, "the first to wait")
+    delete(client, bucket, keys)
+    until(lambda: braked(proxy) == [bucket], "the brake")
+    relay.forward()
+    proxy.wait_drained(90)
+    assert lab.keys_on_mirror(bucket) == {*keys, "held up"}
+
+
+def test_deletes_that_came_in_small_numbers_while_the_mirror_was_away_are_no_mass_delete(lab):
+    relay = lab.closing(FaultProxy(lab.mirror.address))
+    proxy = lab.proxy(**BRAKE, MIRROR_DELETE_BRAKE_WINDOW="1s", mirror_endpoint=relay.endpoint)
+    bucket = lab.bucket("trickle")
+    client = lab.client(proxy)
+    keys = [f"key{number}" for number in range(8)]
+    put(client, bucket, keys)
+    proxy.wait_drained()
+    relay.refuse()
+    delete(client, bucket, keys[:4])
+    # A window later; the length of the window is what this is about.
+    time.sleep(1.5)
+    delete(client, bucket, keys[4:])
+    relay.forward()
+    lab.assert_converged(proxy, bucket, timeout=60)
+    assert braked(proxy) == [] and lab.keys_on_mirror(bucket) == set()
 
 
 def test_the_same_few_keys_deleted_over_and_over_are_no_mass_delete(lab):

@@ -194,6 +194,34 @@ def test_the_oldest_pending_age_grows_while_the_mirror_is_away(relayed):
     relayed.assert_converged()
 
 
+def test_what_need_not_ask_an_absent_mirror_does_not_make_it_look_present(lab):
+    """Held deletes end without it; the others wait for one knock at a time all the same."""
+    relay = lab.closing(FaultProxy(lab.mirror.address))
+    proxy = lab.proxy(mirror_endpoint=relay.endpoint, MIRROR_DELETES="delay:1h")
+    bucket = lab.bucket("absent")
+    client = lab.client(proxy)
+    for number in range(20):
+        client.put_object(Bucket=bucket, Key=f"gone{number}", Body=b"x")
+    proxy.wait_drained()
+    relay.refuse()
+    for number in range(20):
+        client.put_object(Bucket=bucket, Key=f"new{number}", Body=b"x")
+    until(lambda: proxy.status()["mirror"]["unreachable"], "the mirror to be missed")
+    for number in range(20):
+        client.delete_object(Bucket=bucket, Key=f"gone{number}")
+    until(
+        lambda: proxy.status()["mirror"]["held_deletes"] == 20,
+        lambda: f"20 held deletes: {proxy.status()['mirror']}",
+        60,
+    )
+    assert proxy.status()["mirror"]["unreachable"]
+    assert "can be reached again" not in proxy.process.stdout()
+    relay.forward()
+    until(lambda: proxy.status()["mirror"]["pending_operations"] == 0, "the copies", 60)
+    assert not proxy.status()["mirror"]["unreachable"]
+    assert {f"new{number}" for number in range(20)} <= lab.keys_on_mirror(bucket)
+
+
 def test_a_second_proxy_on_the_same_data_directory_is_refused(lab):
     first = lab.proxy()
     second = lab.proxy(name="second", data_dir_of=first, start=False)
