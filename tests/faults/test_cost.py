@@ -7,6 +7,8 @@ import time
 
 import pytest
 from support import s3
+from support.lab import Lab
+from support.versioned import VersionedStore
 
 from plan import Script
 from relay import Relay
@@ -62,6 +64,17 @@ def delete(client, where):
     client.delete_object(Bucket=where["Bucket"], Key="source")
 
 
+def overwrite(client, where):
+    client.put_object(
+        Bucket=where["Bucket"], Key="source", Body=b"z" * 4 * KIB, ContentType="text/plain"
+    )
+
+
+def delete_version(client, where):
+    source = {"Bucket": where["Bucket"], "Key": "source"}
+    client.delete_object(**source, VersionId=client.head_object(**source)["VersionId"])
+
+
 #: name, what the client does, its own requests to main, tee
 CASES = (
     ("put 0 bytes", put(0), 1, "memory"),
@@ -81,10 +94,21 @@ CASES = (
 )
 
 
+#: Likewise, in a bucket with versioning on both sides.
+VERSIONED_CASES = (
+    ("version of 4 KiB, first of its key", put(4 * KIB), 1, "memory"),
+    ("version of 4 KiB, one more of its key", overwrite, 1, "memory"),
+    ("version of 4 KiB, not kept", overwrite, 1, "none"),
+    ("version of 5 + 1 MiB in parts", multipart, 4, "memory"),
+    ("delete marker", delete, 1, "memory"),
+    ("delete of a version by its ID", delete_version, 2, "memory"),
+)
+
+
 class Counted:
     """A proxy between counting relays, warmed up."""
 
-    def __init__(self, lab, fence, tee):
+    def __init__(self, lab, fence, tee, versioned=False):
         self.main = lab.closing(Relay(lab.main.address, Script()))
         self.mirror = lab.closing(Relay(lab.mirror.address, Script()))
         self.proxy = lab.proxy(
@@ -96,12 +120,20 @@ class Counted:
         )
         self.bucket = lab.bucket("cost")
         self.client = lab.client(self.proxy)
+        if versioned:
+            lab.s3_mirror.create_bucket(Bucket=self.bucket)
+            for store in (lab.s3_main, lab.s3_mirror):
+                store.put_bucket_versioning(
+                    Bucket=self.bucket, VersioningConfiguration={"Status": "Enabled"}
+                )
         self.client.put_object(Bucket=self.bucket, Key="warm", Body=b"x")
         self.proxy.wait_drained()
 
     def measure(self, number, action, own):
         """(extra requests at main, bytes read from main, requests at the mirror, bytes to it)"""
-        self.client.put_object(Bucket=self.bucket, Key="source", Body=b"y" * 4 * KIB)
+        # Other bytes each time, as versions are told by what they hold.
+        body = bytes([ord("A") + number]) * 4 * KIB
+        self.client.put_object(Bucket=self.bucket, Key="source", Body=body)
         self.proxy.wait_drained()
         marks = len(self.main.requests), len(self.mirror.requests)
         read, written = self.main.bytes_from_store, self.mirror.bytes_to_store
@@ -118,26 +150,44 @@ class Counted:
         )
 
 
-@pytest.fixture(scope="module")
-def counts(module_lab):
+def count_all(lab, cases, versioned=False):
+    """Counts and prints; {(name, fence): what was counted}"""
     found = {}
     for fence in ("overlap", "always"):
-        for tee in TEES:
-            counted = Counted(module_lab, fence, tee)
-            for number, (name, action, own, wanted) in enumerate(CASES):
+        for tee in {case[3] for case in cases}:
+            counted = Counted(lab, fence, tee, versioned)
+            for number, (name, action, own, wanted) in enumerate(cases):
                 if wanted == tee:
                     found[name, fence] = counted.measure(number, action, own)
     print(
         "\n| Write | more at main, `overlap` | `always` | bytes read | at the mirror | bytes sent |"
     )
     print("|---|---|---|---|---|---|")
-    for name, *_ in CASES:
+    for name, *_ in cases:
         overlap, always = found[name, "overlap"], found[name, "always"]
+        at_mirror = ", ".join(overlap[2])
+        if always[2] != overlap[2]:
+            at_mirror += f"; `always`: {', '.join(always[2])}"
         print(
-            f"| {name} | {extra(overlap)} | {extra(always)} | {overlap[1]:,} | "
-            f"{', '.join(overlap[2])} | {overlap[3]:,} |"
+            f"| {name} | {extra(overlap)} | {extra(always)} | {overlap[1]:,} | {at_mirror} | "
+            f"{overlap[3]:,} |"
         )
     return found
+
+
+@pytest.fixture(scope="module")
+def counts(module_lab):
+    return count_all(module_lab, CASES)
+
+
+@pytest.fixture(scope="module")
+def version_counts(cluster, tmp_path_factory):
+    stores = [VersionedStore("main"), VersionedStore("mirror")]
+    lab = Lab(*stores, cluster, tmp_path_factory.mktemp("versions"))
+    yield count_all(lab, VERSIONED_CASES, versioned=True)
+    lab.close()
+    for store in stores:
+        store.close()
 
 
 def extra(count):
@@ -169,3 +219,25 @@ def test_a_delete_costs_the_mirror_one_delete(counts):
 def test_a_change_of_tags_alone_reads_and_sends_no_body(counts):
     _, read, _, sent, _ = counts["set tags", "overlap"]
     assert read < 4 * KIB and sent < 4 * KIB
+
+
+@pytest.mark.parametrize("name", [case[0] for case in VERSIONED_CASES[:2]])
+def test_a_kept_version_of_the_only_writer_costs_one_put_and_nothing_else(version_counts, name):
+    main, read, mirror, _, own = version_counts[name, "overlap"]
+    assert mirror == ["PUT"] and main[own:] == [] and read == 0
+
+
+@pytest.mark.parametrize("name", [case[0] for case in VERSIONED_CASES[:2]])
+def test_with_other_writers_both_lists_of_versions_are_read_beside(version_counts, name):
+    main, _, mirror, _, own = version_counts[name, "always"]
+    assert mirror == ["GET", "PUT"] and main[own:] == ["GET", "HEAD"]
+
+
+def test_a_delete_marker_costs_one_delete(version_counts):
+    assert version_counts["delete marker", "overlap"][2] == ["DELETE"]
+
+
+def test_a_version_is_read_back_once_where_it_was_not_kept(version_counts):
+    main, read, mirror, sent, own = version_counts["version of 4 KiB, not kept", "overlap"]
+    assert main[own:].count("GET") <= 2 and 4 * KIB <= read < 16 * KIB
+    assert mirror[-1] == "PUT" and 4 * KIB <= sent < 8 * KIB
