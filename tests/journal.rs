@@ -119,12 +119,24 @@ async fn an_intent_without_outcome_is_found_as_unknown_after_a_crash() {
 async fn open_forgotten(directory: &Path, inventory: bool) -> Open {
     let copy = directory.join("copy");
     std::fs::create_dir(&copy).unwrap();
-    for file in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
-        if file.file_type().unwrap().is_file() {
-            std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
-        }
+    // The first process may still be closing its file, which takes the log beside it away.
+    while let Err(error) = copy_files(directory, &copy) {
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        std::fs::remove_dir_all(&copy).unwrap();
+        std::fs::create_dir(&copy).unwrap();
     }
     open(&copy, inventory).await
+}
+
+/// Fails where a file goes away meanwhile.
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    for file in std::fs::read_dir(from)? {
+        let file = file?;
+        if file.file_type()?.is_file() {
+            std::fs::copy(file.path(), to.join(file.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
