@@ -31,11 +31,12 @@ pub(super) const INDEX: &str = "CREATE INDEX IF NOT EXISTS entry_waiting ON entr
 const CLASSES: i64 = FIRST_EVENT + 3;
 const FIRST_EVENT: i64 = 60;
 
+const TABLE: &str = "CREATE TEMP TABLE IF NOT EXISTS tally
+    (class INTEGER PRIMARY KEY, entries INTEGER NOT NULL, bytes INTEGER NOT NULL)";
+
 const TRIGGERS: &[&str] = &[
     // A row that another replaces goes too.
     "PRAGMA recursive_triggers = ON",
-    "CREATE TEMP TABLE IF NOT EXISTS tally
-        (class INTEGER PRIMARY KEY, entries INTEGER NOT NULL, bytes INTEGER NOT NULL)",
     "CREATE TEMP TRIGGER IF NOT EXISTS tally_comes AFTER INSERT ON main.entry BEGIN
         UPDATE tally SET entries = entries + 1, bytes = bytes + NEW.bytes
             WHERE class = NEW.state * 20 + NEW.mirror * 4 + NEW.inventory;
@@ -63,11 +64,14 @@ const TRIGGERS: &[&str] = &[
      END",
 ];
 
-/// Everything, counted row by row.
-const COUNT: &str =
-    "SELECT state * 20 + mirror * 4 + inventory AS class, count(*), coalesce(sum(bytes), 0)
-     FROM main.entry GROUP BY class
-     UNION ALL SELECT 60 + state, count(*), 0 FROM main.event GROUP BY state";
+/// Everything, counted row by row: grouping would sort all of them, in memory.
+const COUNT: &[&str] = &[
+    "INSERT INTO tally SELECT state * 20 + mirror * 4 + inventory, 1, bytes FROM main.entry
+     WHERE true
+     ON CONFLICT DO UPDATE SET entries = entries + 1, bytes = bytes + excluded.bytes",
+    "INSERT INTO tally SELECT 60 + state, 1, 0 FROM main.event WHERE true
+     ON CONFLICT DO UPDATE SET entries = entries + 1",
+];
 
 const READ: &str = "SELECT class, entries, bytes FROM tally WHERE entries <> 0";
 
@@ -129,22 +133,32 @@ impl Tally {
 
 /// Sets the triggers up and counts every row.
 async fn begin(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(TABLE).execute(&mut *db).await?;
     for statement in TRIGGERS {
         sqlx::query(*statement).execute(&mut *db).await?;
     }
+    count_rows(db).await
+}
+
+/// Fills the table.
+async fn count_rows(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let zero = format!(
         "WITH RECURSIVE c(class) AS
             (SELECT 0 UNION ALL SELECT class + 1 FROM c WHERE class + 1 < {CLASSES})
          INSERT OR REPLACE INTO tally SELECT class, 0, 0 FROM c"
     );
     sqlx::query(sqlx::AssertSqlSafe(zero)).execute(&mut *db).await?;
-    let counted = format!("INSERT OR REPLACE INTO tally {COUNT}");
-    sqlx::query(sqlx::AssertSqlSafe(counted)).execute(db).await.map(drop)
+    for statement in COUNT {
+        sqlx::query(*statement).execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 /// Counts every row over a connection that only reads: for when the writer cannot answer.
 pub(super) async fn count(db: &mut SqliteConnection) -> Result<Counted, sqlx::Error> {
-    let classes = sqlx::query(COUNT).fetch_all(&mut *db).await?;
+    sqlx::query(TABLE).execute(&mut *db).await?;
+    count_rows(db).await?;
+    let classes = sqlx::query(READ).fetch_all(&mut *db).await?;
     figures(&classes, &sqlx::query(ENDS).fetch_one(db).await?)
 }
 
