@@ -231,9 +231,10 @@ impl<'a> Runner<'a> {
 
     /// Hands keys with their sizes to the journal, at the job's pace.
     pub(super) async fn enqueue(&mut self, bucket: &str, keys: Vec<(String, u64)>) {
-        // With a bandwidth to keep, what shares a wait must not be much.
-        let together = if self.spec.bandwidth.is_some() { 8 } else { keys.len().max(1) };
-        for group in keys.chunks(together) {
+        let mut rest = &keys[..];
+        while !rest.is_empty() {
+            let group;
+            (group, rest) = rest.split_at(together(rest, self.spec.bandwidth));
             self.bytes.take(group.iter().map(|(_, size)| size).sum()).await;
             let objects: Vec<ObjectKey> =
                 group.iter().map(|(key, _)| ObjectKey::new(bucket, key)).collect();
@@ -309,6 +310,18 @@ impl<'a> Runner<'a> {
     }
 }
 
+/// How many of these keys share a wait: with a bandwidth to keep, not much more than a second's bytes.
+fn together(keys: &[(String, u64)], bandwidth: Option<u64>) -> usize {
+    const KEYS_MAX: usize = 8;
+    let Some(bandwidth) = bandwidth else { return keys.len() };
+    let mut bytes = 0_u64;
+    let fit = keys.iter().take(KEYS_MAX).take_while(|(_, size)| {
+        bytes = bytes.saturating_add(*size);
+        bytes <= bandwidth
+    });
+    fit.count().max(1).min(keys.len())
+}
+
 /// How fast a job has been since it was started.
 struct Paced {
     scanned: u64,
@@ -339,6 +352,17 @@ async fn exists(upstream: &crate::upstream::Upstream, bucket: &str) -> Result<bo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_share_a_wait_are_a_second_s_worth_or_one() {
+        let keys =
+            |sizes: &[u64]| sizes.iter().map(|size| (String::new(), *size)).collect::<Vec<_>>();
+        assert_eq!(together(&keys(&[5, 5, 5]), None), 3);
+        assert_eq!(together(&keys(&[5, 5, 5]), Some(10)), 2);
+        assert_eq!(together(&keys(&[50, 5, 5]), Some(10)), 1);
+        assert_eq!(together(&keys(&[0; 20]), Some(10)), 8);
+        assert_eq!(together(&[], Some(10)), 0);
+    }
 
     #[test]
     fn the_time_to_go_is_reckoned_from_the_pace_so_far() {
