@@ -170,6 +170,37 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_is_cut_is_incomplete_and_one_that_is_bent_is_answered() {
+        let whole = b"PUT /b/k?x-id=PutObject HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n";
+        for cut in 0..whole.len() {
+            assert!(parse(&whole[..cut]).unwrap().is_none(), "{cut}");
+            assert!(cut < 2 || !may_be_complete(&whole[..cut], cut - 1), "{cut}");
+        }
+        assert!(may_be_complete(whole, whole.len() - 1));
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let mut bent = whole.to_vec();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..bent.len());
+                match random.u8(..3) {
+                    0 => bent[at] = random.u8(..),
+                    1 => drop(bent.remove(at)),
+                    _ => bent.insert(at, b"\r\n :,0xz"[random.usize(..8)]),
+                }
+            }
+            // Whatever is taken for a head is seen to be one with its last byte, and an error has its
+            // answer.
+            match parse(&bent) {
+                Ok(Some((_, length))) => {
+                    assert!(may_be_complete(&bent[..length], length - 1), "{bent:?}");
+                }
+                Ok(None) => {}
+                Err(error) => assert!(error.status.is_client_error()),
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_request_is_told_so() {
         for (text, status) in [
             ("SSH-2.0-OpenSSH_9\r\n\r\n", 400),
