@@ -1,45 +1,22 @@
 """What a connection of HTTP/1.1 promises, request by request: how it begins, goes on and ends."""
 
-import socketserver
+import os
 import threading
+from contextlib import ExitStack
 
 import pytest
 
 from support import raw
 from support.raw import Connection, ConnectionEnded, request_bytes
+from support.scripted import ScriptedServer
 
 HOST = ("Host", "h")
-
-
-def serving(handle):
-    """A server on a port of its own that hands each connection to `handle(socket)` behind a head."""
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self):
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += self.request.recv(65536)
-            handle(self.request)
-
-    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
 
 
 @pytest.fixture
 def main_that(lab):
     """Makes a proxy of which main is one function."""
-    servers = []
-
-    def make(handle):
-        servers.append(serving(handle))
-        return lab.proxy(main_endpoint=f"http://127.0.0.1:{servers[-1].server_address[1]}")
-
-    yield make
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    return lambda handle: lab.proxy(main_endpoint=lab.closing(ScriptedServer(handle)).endpoint)
 
 
 @pytest.mark.parametrize(
@@ -168,19 +145,25 @@ def test_a_stop_ends_idle_connections_and_lets_others_finish(main_that):
         main.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nbytes")
 
     proxy = main_that(answers_late)
-    with Connection(proxy.address) as idle, Connection(proxy.address) as busy:
-        # Refused without main, so that the connection is known to be served.
-        idle.send(request_bytes("GET", "/bucket/%00", [HOST]))
-        assert idle.read_response().status == 400
+    with ExitStack() as open_ones:
+        # They are dealt out in turn, so that every core has one, and stops on its own.
+        idle = [open_ones.enter_context(Connection(proxy.address)) for _ in range(os.cpu_count())]
+        busy = open_ones.enter_context(Connection(proxy.address))
+        for each in idle:
+            # Refused without main, so that the connection is known to be served.
+            each.send(request_bytes("GET", "/bucket/%00", [HOST]))
+            assert each.read_response().status == 400
         busy.send(request_bytes("GET", "/bucket/k", [HOST]))
         assert asked.wait(20)
         proxy.process.terminate()
-        assert idle.socket.recv(1) == b""
+        for each in idle:
+            assert each.socket.recv(1) == b""
         goes_on.set()
         answer = busy.read_response()
         assert (answer.body, answer.header("connection")) == (b"bytes", "close")
         with pytest.raises(ConnectionEnded):
             busy.read_response()
+    assert proxy.process.wait() == 0
 
 
 def test_main_s_own_words_are_passed_on(main_that):

@@ -3,7 +3,6 @@
 import json
 import random
 import socket
-import socketserver
 import threading
 import time
 
@@ -12,6 +11,7 @@ import pytest
 from support import raw, s3
 from support.http_fault import s3_error
 from support.raw import Connection, ConnectionEnded, request_bytes
+from support.scripted import ScriptedServer
 
 MIB = 1024 * 1024
 
@@ -98,22 +98,6 @@ def test_the_time_main_takes_is_not_counted_against_the_client(lab):
     lab.assert_converged(proxy, bucket)
 
 
-def serving(handle):
-    """A server on a port of its own that hands each connection to `handle(socket)`."""
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self):
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += self.request.recv(65536)
-            handle(self.request)
-
-    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
-
-
 def test_a_client_that_does_not_take_its_answer_holds_no_connection_to_main(lab):
     """Neither taking nothing nor taking a byte now and then keeps the place."""
     given_up = threading.Semaphore(0)
@@ -126,11 +110,9 @@ def test_a_client_that_does_not_take_its_answer_holds_no_connection_to_main(lab)
         except OSError:
             given_up.release()
 
-    server = serving(endless)
+    server = ScriptedServer(endless)
     try:
-        proxy = lab.proxy(
-            main_endpoint=f"http://127.0.0.1:{server.server_address[1]}", CLIENT_TIMEOUT_SECONDS=1
-        )
+        proxy = lab.proxy(main_endpoint=server.endpoint, CLIENT_TIMEOUT_SECONDS=1)
         get = request_bytes("GET", "/bucket/k", [("Host", "h")])
         with Connection(proxy.address) as idle, Connection(proxy.address) as dripping:
             idle.send(get)
@@ -149,8 +131,7 @@ def test_a_client_that_does_not_take_its_answer_holds_no_connection_to_main(lab)
                 while idle.socket.recv(1 << 20):
                     pass
     finally:
-        server.shutdown()
-        server.server_close()
+        server.close()
 
 
 def test_a_client_that_reads_slowly_gets_its_object(hasty):
@@ -216,17 +197,16 @@ def test_an_early_answer_of_main_reaches_a_client_that_is_still_sending(lab):
         while time.monotonic() < deadline and connection.recv(65536):
             pass
 
-    server = serving(refuse)
+    server = ScriptedServer(refuse)
     try:
-        proxy = lab.proxy(main_endpoint=f"http://127.0.0.1:{server.server_address[1]}")
+        proxy = lab.proxy(main_endpoint=server.endpoint)
         body = bytes(12 * MIB)
         answer = raw.exchange(
             proxy.address, "PUT", "/b/k", [("Host", "h"), ("Content-Length", str(len(body)))], body
         )
         assert (answer.status, answer.error_code) == (503, "SlowDown")
     finally:
-        server.shutdown()
-        server.server_close()
+        server.close()
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ impl Wire {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads into `scratch`, unless something is left from before.
+    /// Reads into `scratch`. For whoever has nothing left from before.
     pub(super) fn poll_more(
         &self,
         context: &mut Context<'_>,
@@ -150,14 +150,14 @@ impl Wire {
     }
 }
 
-/// Writing needs the lock for one call at a time.
+/// Each call locks for itself alone.
 impl AsyncRead for Wire {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        Pin::new(&mut self.state().io).poll_read(context, buffer)
+        self.poll_more(context, buffer)
     }
 }
 
