@@ -158,6 +158,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let told = config.events.is_some();
     let left = drain(&journal, &mirror, told, deadline.unwrap_or_else(Instant::now)).await;
     workers.shutdown().await;
+    mirror.keep().await;
     journal.flush().await;
     drop((journal, admin, mirror));
     if let Some(spans) = spans {

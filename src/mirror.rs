@@ -220,6 +220,11 @@ impl Mirror {
         tokio::join!(self.deletes.sweep(), self.clear_uploads());
     }
 
+    /// To be called at a stop, when [`Mirror::watch`] and the workers have ended.
+    pub async fn keep(&self) {
+        self.deletes.keep().await;
+    }
+
     async fn clear_uploads(&self) {
         loop {
             let number = self.uploads.next_due().await;

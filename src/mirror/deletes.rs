@@ -15,9 +15,9 @@
 //! comparison, a versioned bucket, the previous run) is counted when a worker finds the key gone.
 //!
 //! # Crash
-//! Brakes are a note of the journal, written at each change. Beside that every bucket with
-//! deletes that wait for a person is braked after a restart, so that a note which came too late
-//! lets nothing go. Counting begins anew.
+//! Brakes are a note of the journal, written as soon as one changes and once more at a stop. Beside
+//! that every bucket with deletes that wait for a person is braked after a restart, so that a note
+//! which came too late lets nothing go. Counting begins anew.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::brake::{Verdict, Window};
 use super::versioning::Versioning;
@@ -84,6 +85,10 @@ pub(super) struct Deletes {
     known_keys: Option<KnownKeys>,
     versioning: Option<Arc<Versioning>>,
     state: Mutex<State>,
+    /// A brake went on: its note is to be written.
+    braked: Notify,
+    /// Notes are written one after another, each telling the brakes of its turn.
+    note: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -104,7 +109,16 @@ impl Deletes {
         versioning: Option<Arc<Versioning>>,
     ) -> Arc<Self> {
         let (policy, limits, state) = (settings.deletes, settings.brake, Mutex::default());
-        let deletes = Arc::new(Self { journal, policy, limits, known_keys, versioning, state });
+        let deletes = Arc::new(Self {
+            journal,
+            policy,
+            limits,
+            known_keys,
+            versioning,
+            state,
+            braked: Notify::new(),
+            note: tokio::sync::Mutex::default(),
+        });
         // The journal must not keep itself alive.
         let told = Arc::downgrade(&deletes);
         deletes.journal.watch_deletes(move |object| {
@@ -236,6 +250,7 @@ impl Deletes {
         );
         state.brakes.insert(bucket.to_owned(), brake);
         state.unwritten = true;
+        self.braked.notify_one();
     }
 
     /// Lets a bucket's deletes go; false when it is not braked. On disk when it answers, unless the
@@ -278,14 +293,28 @@ impl Deletes {
         let mut tick = tokio::time::interval(SWEEP);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.braked.notified() => {
+                    self.write_note().await;
+                    continue;
+                }
+            }
             if let Err(error) = self.sweep_once().await {
                 tracing::warn!(%error, "cannot read the journal; trying again");
             }
         }
     }
 
+    /// The last words of this run, to be called when nobody judges any more: what was being written
+    /// when the sweep was dropped is written.
+    pub(super) async fn keep(&self) {
+        self.lock().unwritten = true;
+        self.write_note().await;
+    }
+
     async fn write_note(&self) {
+        let _turn = self.note.lock().await;
         let brakes: Vec<Brake> = {
             let mut state = self.lock();
             if !std::mem::take(&mut state.unwritten) {
