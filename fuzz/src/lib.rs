@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "each target uses a part")]
 
 pub mod auth;
+pub mod connection;
 pub mod http1;
+pub mod proxy;
 pub mod s3;
 pub mod upstream;
 

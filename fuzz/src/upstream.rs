@@ -1,3 +1,5 @@
 //! Room for the files of `src/upstream` that are under test.
 
 pub mod wire;
+
+pub use wire::WireError;

@@ -3,44 +3,16 @@
 
 mod head;
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use crate::connection::Connection;
 pub use crate::http1::WireError;
 use crate::http1::receive::{Framing, Receiving};
-
-/// A connection that hands out prepared pieces, with a pause behind each, and then ends.
-struct Io {
-    pieces: VecDeque<Bytes>,
-    paused: bool,
-}
-
-impl AsyncRead for Io {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        self.paused = !self.paused;
-        if self.paused {
-            return Poll::Pending;
-        }
-        let Some(piece) = self.pieces.front_mut() else { return Poll::Ready(Ok(())) };
-        let bytes = piece.len().min(buffer.remaining());
-        buffer.put_slice(&piece[..bytes]);
-        piece.advance(bytes);
-        if piece.is_empty() {
-            self.pieces.pop_front();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
 
 /// A whole answer.
 #[derive(Debug, PartialEq)]
@@ -57,8 +29,7 @@ pub struct Answer {
 
 /// Reads one answer to its end. `bodyless`: it answers a `HEAD`.
 pub fn read(pieces: Vec<Bytes>, bodyless: bool) -> Result<Answer, WireError> {
-    let pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
-    let (mut io, mut buffer) = (Io { pieces, paused: false }, BytesMut::new());
+    let (mut io, mut buffer) = (Connection::new(pieces), BytesMut::new());
     let mut context = Context::from_waker(Waker::noop());
     let response = loop {
         if !buffer.is_empty()

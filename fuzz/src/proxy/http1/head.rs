@@ -1,0 +1,1 @@
+../../../../src/proxy/http1/head.rs
