@@ -1,11 +1,6 @@
 //! Looking through an inventory that is too large to be looked through: what is found, by which way
-//! (the plans of the databases, not times), and how far one answer goes.
-//!
-//! `cargo test --test inventory_store million -- --ignored --nocapture` prints how long each kind
-//! of question takes in a bucket of a million rows.
-#![allow(clippy::print_stdout, reason = "the figures are for a person")]
-
-use std::time::Instant;
+//! (the plans of the databases, not times), and how far one answer goes. Times are in
+//! `benches/inventory`.
 
 use s3_mirror::inventory::browse::search::{Dialect, Search, Statement};
 use s3_mirror::inventory::browse::walk::LOOK_AT_MAX;
@@ -239,64 +234,4 @@ async fn pages_and_signs_of_life_do_not_wait_for_a_count() {
     }
     holder.batch_execute("COMMIT").await.unwrap();
     assert_eq!(counting.await.unwrap().len(), 2);
-}
-
-/// Best and worst of five, in milliseconds.
-async fn time(browser: &Browser, what: &str, wanted: &Wanted) {
-    let mut took = Vec::new();
-    let mut told = String::new();
-    for _ in 0..5 {
-        let begun = Instant::now();
-        let page = browser.page(wanted).await.unwrap();
-        took.push(begun.elapsed().as_millis());
-        told = format!("{} rows, {} keys looked at", page.rows.len(), page.looked_at);
-    }
-    println!(
-        "  {what}: {} to {} ms ({told})",
-        took.iter().min().unwrap(),
-        took.iter().max().unwrap()
-    );
-}
-
-async fn print_times(database: Database, name: &str, collation: Option<&str>) {
-    make_table(&database, collation).await;
-    let begun = Instant::now();
-    fill(&database, TABLE, 1_000_000).await;
-    println!("{name}: loaded in {} s", begun.elapsed().as_secs());
-    if matches!(database, Database::Postgres { .. }) {
-        database.execute("VACUUM ANALYZE bucket_b").await;
-    }
-    let browser = browser(&database);
-    let after = |key: &str| Wanted { after: Some(key.into()), ..wanted() };
-    time(&browser, "first page", &wanted()).await;
-    time(&browser, "page in the middle", &after("2026/15/500000.bin")).await;
-    time(&browser, "last page", &after("2026/29/999000.bin")).await;
-    time(&browser, "prefix", &Wanted { prefix: "2026/29/99".into(), ..wanted() }).await;
-    time(&browser, "prefix of nothing", &Wanted { prefix: "2026/31/".into(), ..wanted() }).await;
-    time(&browser, "part that many have", &Wanted { contains: "70.bin".into(), ..wanted() }).await;
-    time(&browser, "part that none has", &Wanted { contains: "nowhere".into(), ..wanted() }).await;
-    time(&browser, "what the mirror lacks: one", &Wanted { pending: true, ..wanted() }).await;
-    database.execute("UPDATE bucket_b SET is_backed_up = FALSE").await;
-    time(&browser, "what the mirror lacks: all", &Wanted { pending: true, ..wanted() }).await;
-    let begun = Instant::now();
-    browser.totals().await.unwrap();
-    println!("  totals of the bucket: {} ms", begun.elapsed().as_millis());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "loads a million rows, and only prints"]
-async fn a_million_rows_on_sqlite() {
-    print_times(Database::sqlite().await, "SQLite", None).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "loads a million rows, and only prints"]
-async fn a_million_rows_on_postgres() {
-    print_times(Database::postgres().await, "PostgreSQL", None).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "loads a million rows, and only prints"]
-async fn a_million_rows_in_an_older_table_on_postgres() {
-    print_times(Database::postgres().await, "PostgreSQL, older table", Some("en-x-icu")).await;
 }
