@@ -7,6 +7,7 @@ mod operate;
 mod print;
 mod restore;
 mod service;
+mod stopped;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -79,11 +80,11 @@ start: a port is taken, or the journal is in use or unreadable.")]
     /// Is the mirror behind, why, and what is to be done
     Status(operate::StatusArgs),
     /// List the keys that a permanent error has stopped
-    Failed(operate::FailedArgs),
+    Failed(stopped::FailedArgs),
     /// Try parked keys again
-    Retry(operate::RetryArgs),
+    Retry(stopped::RetryArgs),
     /// Give parked keys up
-    Discard(operate::DiscardArgs),
+    Discard(stopped::DiscardArgs),
     /// Tell everything that is known of one key
     Explain(operate::ExplainArgs),
     /// Stop mirroring until it is resumed; writes wait in the journal
@@ -199,9 +200,9 @@ pub fn run() -> ExitCode {
             Command::Dev(args) => Box::pin(develop(args)).await,
             Command::Store(args) => store(args).await,
             Command::Status(args) => told(operate::status(args).await),
-            Command::Failed(args) => told(operate::failed(args).await),
-            Command::Retry(args) => told(operate::retry(args).await),
-            Command::Discard(args) => told(operate::discard(args).await),
+            Command::Failed(args) => told(stopped::failed(args).await),
+            Command::Retry(args) => told(stopped::retry(args).await),
+            Command::Discard(args) => told(stopped::discard(args).await),
             Command::Explain(args) => told(operate::explain(args).await),
             Command::Pause(args) => told(operate::pause(args).await),
             Command::Resume(args) => told(operate::resume(args).await),

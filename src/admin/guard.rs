@@ -11,9 +11,10 @@
 //!   service's (`names`) needs the token for reading, too.
 //! - No token is in any answer, log or error.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+mod token;
+mod wrong;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,33 +25,15 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::names;
-use crate::config::parse::TOKEN_BYTES_MIN;
-use crate::config::{AdminToken, Secret};
-
-/// Wrong tokens from one address in one [`WINDOW`].
-const WRONG_MAX: u32 = 10;
-/// How long wrong tokens are remembered.
-const WINDOW: Duration = Duration::from_mins(1);
-/// Addresses with wrong tokens that are told apart; more share one count.
-const ADDRESSES_MAX: usize = 1024;
-/// Longest file of a token, in bytes.
-const FILE_BYTES_MAX: u64 = 4096;
+use crate::config::AdminToken;
+pub use token::TokenFileError;
+use token::{Source, is_same};
+use wrong::{Wrong, network};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
-/// Where the token is.
-enum Source {
-    /// Nowhere: nothing may be changed.
-    None,
-    /// In the environment; its hash.
-    Given([u8; 32]),
-    /// In a file that is read at every use, so that a new token is good at once.
-    File(PathBuf),
-}
 
 /// The guard of the admin port; cheap to clone.
 #[derive(Clone)]
@@ -65,50 +48,20 @@ struct Inner {
     wrong: Mutex<Wrong>,
 }
 
-/// Why a token's file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenFileError {
-    /// It cannot be read.
-    #[error("cannot read ADMIN_TOKEN_FILE {path}: {source}")]
-    Unreadable {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It holds no usable token.
-    #[error(
-        "ADMIN_TOKEN_FILE {0} must hold one token of 16 to 4000 printable characters without spaces"
-    )]
-    Unusable(PathBuf),
-}
-
-/// Can this be a token: printable ASCII without spaces, long enough?
-fn usable(token: &str) -> bool {
-    token.len() >= TOKEN_BYTES_MIN && token.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
 impl Guard {
     /// Makes the guard; a token in a file is read once, to be told about mistakes at the start.
     ///
     /// # Errors
     /// The file cannot be used.
     pub async fn new(token: &AdminToken, hosts: &[String]) -> Result<Self, TokenFileError> {
-        let source = match token {
-            AdminToken::None => Source::None,
-            AdminToken::Given(token) => Source::Given(hash(token.expose())),
-            AdminToken::File(path) => {
-                read(path).await?;
-                Source::File(path.clone())
-            }
-        };
+        let source = Source::new(token).await?;
         let (hosts, wrong) = (hosts.to_vec(), Mutex::default());
         Ok(Self { inner: Arc::new(Inner { source, hosts, wrong }) })
     }
 
     /// Is there a token, so that changes are possible?
     pub fn allows_changes(&self) -> bool {
-        !matches!(self.inner.source, Source::None)
+        !self.inner.source.is_none()
     }
 
     /// May this request pass?
@@ -130,16 +83,13 @@ impl Guard {
         if !at_home && given.is_none() {
             return Verdict::Misnamed;
         }
-        let wanted = match &self.inner.source {
-            Source::None => return Verdict::NoToken,
-            Source::Given(hash) => *hash,
-            Source::File(path) => match read(path).await {
-                Ok(token) => hash(token.expose()),
-                Err(error) => {
-                    tracing::error!(%error, "nothing can be changed over the admin port");
-                    return Verdict::FileAway;
-                }
-            },
+        let wanted = match self.inner.source.hash().await {
+            Ok(Some(hash)) => hash,
+            Ok(None) => return Verdict::NoToken,
+            Err(error) => {
+                tracing::error!(%error, "nothing can be changed over the admin port");
+                return Verdict::FileAway;
+            }
         };
         let peer = network(peer);
         let now = Instant::now();
@@ -150,7 +100,7 @@ impl Guard {
             return Verdict::TooMany(wait);
         }
         let Some(given) = given else { return Verdict::Missing };
-        if same(&hash(given), &wanted) {
+        if is_same(given, &wanted) {
             return Verdict::Pass;
         }
         wrong.count(peer, now);
@@ -251,72 +201,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
-
-/// Looks at every byte. What could still be learnt from timing is a hash, not a token.
-fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    std::hint::black_box(a.iter().zip(b).fold(0, |different, (a, b)| different | (a ^ b))) == 0
-}
-
-async fn read(path: &Path) -> Result<Secret, TokenFileError> {
-    use tokio::io::AsyncReadExt as _;
-    let unreadable = |source| TokenFileError::Unreadable { path: path.to_owned(), source };
-    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).await.map_err(unreadable)?;
-    let token = text.trim();
-    if usable(token) {
-        Ok(Secret::new(token))
-    } else {
-        Err(TokenFileError::Unusable(path.to_owned()))
-    }
-}
-
-/// One address, or the /64 that one host of IPv6 has to itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
-/// Wrong tokens by address.
-#[derive(Default)]
-struct Wrong {
-    counts: HashMap<IpAddr, (u32, Instant)>,
-}
-
-impl Wrong {
-    /// The address that stands for all that have no room of their own.
-    const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-
-    fn place(&self, peer: IpAddr) -> IpAddr {
-        let known = self.counts.contains_key(&peer) || self.counts.len() < ADDRESSES_MAX;
-        if known { peer } else { Self::OTHERS }
-    }
-
-    /// How long the address is not listened to.
-    fn closed(&mut self, peer: IpAddr, now: Instant) -> Option<Duration> {
-        self.counts.retain(|_, (_, until)| *until > now);
-        let (count, until) = self.counts.get(&self.place(peer))?;
-        (*count >= WRONG_MAX).then(|| *until - now)
-    }
-
-    fn count(&mut self, peer: IpAddr, now: Instant) {
-        let place = self.place(peer);
-        let (count, _) = self.counts.entry(place).or_insert((0, now + WINDOW));
-        *count += 1;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::wrong::{WINDOW, WRONG_MAX};
     use super::*;
+    use crate::config::Secret;
 
     const TOKEN: &str = "0123456789abcdef";
 
@@ -382,18 +271,6 @@ mod tests {
         assert_eq!(post(&guard, 2, TOKEN).await, Verdict::Pass);
         let later = Instant::now() + WINDOW;
         assert_eq!(guard.wrong().closed(address(1), later), None);
-    }
-
-    #[tokio::test]
-    async fn the_table_of_addresses_is_bounded_and_the_rest_share_one_count() {
-        let guard = guard().await;
-        let now = Instant::now();
-        for number in 0..3000_u32 {
-            let peer = IpAddr::from(number.to_be_bytes());
-            guard.wrong().count(peer, now);
-        }
-        assert!(guard.wrong().counts.len() <= ADDRESSES_MAX + 1);
-        assert!(guard.wrong().closed([200, 0, 0, 1].into(), now).is_some());
     }
 
     #[tokio::test]
@@ -464,13 +341,5 @@ mod tests {
             wrong += u32::from(tried.unwrap() == Verdict::Wrong);
         }
         assert_eq!(wrong, WRONG_MAX);
-    }
-
-    #[test]
-    fn one_host_of_ipv6_counts_once_however_many_addresses_it_has() {
-        let network = |text: &str| super::network(text.parse().unwrap());
-        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
-        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
-        assert_eq!(network("::ffff:10.0.0.1"), address(1));
     }
 }

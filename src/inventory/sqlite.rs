@@ -10,9 +10,10 @@ pub(super) mod browse;
 mod import;
 mod read;
 mod retention;
+mod statements;
+mod tables;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,14 +22,15 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Row as _, Sqlite as Database, Transaction};
-use time::{OffsetDateTime, UtcOffset};
+use sqlx::{AssertSqlSafe, Sqlite as Database, Transaction};
 
-use super::row::{Row, RowState, TOMBSTONE_TYPE};
-use super::schema::{SHORTLY_BEFORE_SQLITE, SQLITE_NOW, sqlite_shared, sqlite_table, sqlite_views};
+use super::row::{Row, RowState};
+use super::schema::SHORTLY_BEFORE_SQLITE;
 use super::store::StoreError;
-use super::table::{Candidate, REGISTRY, REHEARSED, candidates, quoted};
+use super::table::{REGISTRY, REHEARSED, quoted};
 use super::write::{Applied, Backend, Failure, Purpose};
+use statements::{Statements, json};
+use tables::{ensure_shared, ensure_table, make_views};
 
 /// Longest wait for another program's lock on the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,13 +50,6 @@ pub struct Sqlite {
     memory: Mutex<HashMap<String, Arc<Statements>>>,
     /// A table was made since the views were.
     views_are_stale: AtomicBool,
-}
-
-/// The statements for one table; all take the rows as one JSON array.
-struct Statements {
-    present: String,
-    absent: String,
-    import: import::Statements,
 }
 
 impl Sqlite {
@@ -262,168 +257,6 @@ impl Backend for Sqlite {
             _ => Failure::Store(store_error(&error)),
         })
     }
-}
-
-impl Statements {
-    fn for_table(table: &str) -> Self {
-        let name = quoted(table);
-        // What the row says already, where that is what is given; see `Row::unsure`. The transaction
-        // holds the write lock, so that nothing changes in between.
-        let kept = |column: &str, same: &str| {
-            format!("(SELECT t.{column} FROM {name} t WHERE t.path = g.value ->> 0 AND {same})")
-        };
-        let same = "NOT t.deleted AND t.size = g.value ->> 1 AND t.content_type = g.value ->> 2
-             AND t.last_modified = g.value ->> 3 AND t.etag IS g.value ->> 4
-             AND t.version_id IS g.value ->> 5";
-        let values = |same: &str| {
-            let (flag, time) = (kept("is_backed_up", same), kept("mirrored_at", same));
-            let error = kept("last_error", same);
-            format!(
-                "coalesce(g.value ->> 6, {flag}, FALSE),
-                 CASE WHEN g.value ->> 6 THEN {SQLITE_NOW}
-                      WHEN g.value ->> 6 IS NULL THEN {time} END,
-                 CASE WHEN g.value ->> 6 IS NULL THEN {error} ELSE g.value ->> 7 END"
-            )
-        };
-        let present = format!(
-            "INSERT INTO {name} (path, size, content_type, last_modified, etag, version_id, deleted,
-                 is_backed_up, mirrored_at, last_error, created_at, updated_at)
-             SELECT g.value ->> 0, g.value ->> 1, g.value ->> 2, g.value ->> 3, g.value ->> 4,
-                 g.value ->> 5, FALSE, {}, {SQLITE_NOW}, {SQLITE_NOW}
-             FROM json_each(?1) AS g WHERE TRUE
-             ON CONFLICT (path) DO UPDATE SET
-                 size = excluded.size, content_type = excluded.content_type,
-                 last_modified = excluded.last_modified, etag = excluded.etag,
-                 version_id = excluded.version_id, deleted = FALSE,
-                 is_backed_up = excluded.is_backed_up, mirrored_at = excluded.mirrored_at,
-                 last_error = excluded.last_error, updated_at = excluded.updated_at",
-            values(same)
-        );
-        let absent = format!(
-            "INSERT INTO {name} (path, size, content_type, last_modified, deleted, is_backed_up,
-                 mirrored_at, last_error, created_at, updated_at)
-             SELECT g.value ->> 0, 0, '{TOMBSTONE_TYPE}', {SQLITE_NOW}, TRUE, {}, {SQLITE_NOW},
-                 {SQLITE_NOW}
-             FROM json_each(?1) AS g WHERE TRUE
-             ON CONFLICT (path) DO UPDATE SET deleted = TRUE,
-                 is_backed_up = excluded.is_backed_up, mirrored_at = excluded.mirrored_at,
-                 last_error = excluded.last_error, updated_at = excluded.updated_at",
-            values("t.deleted")
-        );
-        Self { present, absent, import: import::Statements::for_table(&name) }
-    }
-}
-
-async fn ensure_shared(transaction: &mut Transaction<'_, Database>) -> Result<(), sqlx::Error> {
-    for sql in sqlite_shared() {
-        sqlx::query(AssertSqlSafe(sql)).execute(&mut **transaction).await?;
-    }
-    Ok(())
-}
-
-/// The bucket's table, made if missing, and whether it was.
-async fn ensure_table(
-    transaction: &mut Transaction<'_, Database>,
-    bucket: &str,
-) -> Result<(String, bool), sqlx::Error> {
-    ensure_shared(transaction).await?;
-    let owned = format!("SELECT table_name FROM {REGISTRY} WHERE bucket = ?1");
-    let known: Option<String> = sqlx::query_scalar(AssertSqlSafe(owned))
-        .bind(bucket)
-        .fetch_optional(&mut **transaction)
-        .await?;
-    let mut table = known.clone();
-    for Candidate { name, only_if_exists } in candidates(bucket) {
-        if table.is_some() {
-            break;
-        }
-        let taken = format!(
-            "SELECT EXISTS (SELECT 1 FROM {REGISTRY} WHERE table_name = ?1)
-                 OR EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1 COLLATE NOCASE)"
-        );
-        let taken: bool = sqlx::query_scalar(AssertSqlSafe(taken))
-            .bind(&name)
-            .fetch_one(&mut **transaction)
-            .await?;
-        if !taken && !only_if_exists {
-            table = Some(name);
-        }
-    }
-    let table = table.ok_or_else(|| {
-        sqlx::Error::Protocol("every name for the bucket's table is taken".into())
-    })?;
-    let exists: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)")
-            .bind(&table)
-            .fetch_one(&mut **transaction)
-            .await?;
-    if !exists {
-        for sql in sqlite_table(&table) {
-            sqlx::query(AssertSqlSafe(sql)).execute(&mut **transaction).await?;
-        }
-        tracing::info!(bucket, table, "an inventory table was created");
-    }
-    if known.is_none() {
-        let insert = format!("INSERT INTO {REGISTRY} (bucket, table_name) VALUES (?1, ?2)");
-        sqlx::query(AssertSqlSafe(insert))
-            .bind(bucket)
-            .bind(&table)
-            .execute(&mut **transaction)
-            .await?;
-    }
-    Ok((table, !exists))
-}
-
-/// Makes the views over the tables that stand. `SQLite` has no dynamic SQL, so they are made anew
-/// when a table comes; a view naming a dropped table would fail as a whole.
-async fn make_views(transaction: &mut Transaction<'_, Database>) -> Result<(), sqlx::Error> {
-    let list = format!(
-        "SELECT bucket, table_name FROM {REGISTRY} WHERE table_name IN
-             (SELECT name FROM sqlite_master WHERE type = 'table') ORDER BY bucket"
-    );
-    let rows = sqlx::query(AssertSqlSafe(list)).fetch_all(&mut **transaction).await?;
-    let tables: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    for sql in sqlite_views(&tables) {
-        sqlx::query(AssertSqlSafe(sql)).execute(&mut **transaction).await?;
-    }
-    Ok(())
-}
-
-/// A row as the statements expect it. Sizes beyond `i64` were turned away before.
-fn json(row: &Row) -> serde_json::Value {
-    let error = row.last_error_text();
-    let mirrored = if row.unsure { None } else { Some(row.mirrored) };
-    match &row.state {
-        RowState::Present { size, content_type, last_modified, etag, version_id } => {
-            let time = timestamp(*last_modified);
-            serde_json::json!([
-                row.key,
-                size,
-                content_type,
-                time,
-                etag,
-                version_id,
-                mirrored,
-                error
-            ])
-        }
-        RowState::Absent => {
-            serde_json::json!([row.key, null, null, null, null, null, mirrored, error])
-        }
-    }
-}
-
-/// `YYYY-MM-DD HH:MM:SS[.ffffff]` in UTC: the text sorts as the time does.
-fn timestamp(time: OffsetDateTime) -> String {
-    let time = time.to_offset(UtcOffset::UTC);
-    let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
-    let (hour, minute, second) = (time.hour(), time.minute(), time.second());
-    let mut text = format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
-    if time.microsecond() != 0 {
-        // Writing to a String cannot fail.
-        write!(text, ".{:06}", time.microsecond()).unwrap_or_default();
-    }
-    text
 }
 
 /// `SQLite`'s primary result code, if the error came from it.

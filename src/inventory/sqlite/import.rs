@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::super::import::AsOf;
 use super::super::row::Row;
 use super::super::schema::SQLITE_NOW;
-use super::{json, timestamp};
+use super::statements::{json, timestamp};
 
 /// For one table; the transaction holds the write lock, so that nothing changes in between.
 pub(super) struct Statements {
