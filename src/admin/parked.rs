@@ -67,27 +67,30 @@ pub(super) struct Chosen {
     key: Option<String>,
     #[serde(default)]
     all: bool,
+    /// Those that wait too. Only events can be given up that early.
+    #[serde(default)]
+    pub(super) waiting: bool,
     /// `next` of the answer before.
     #[serde(default)]
     after: Option<After>,
 }
 
 impl Chosen {
-    fn selection(self) -> Result<(Selection, Option<After>), Fault> {
-        Ok((selection(self.bucket, self.key, self.all)?, self.after))
+    /// What the change is about, and where it goes on.
+    pub(super) fn selection(self) -> Result<(Selection, Option<After>), Fault> {
+        if self.all == self.bucket.is_some() {
+            return Err(Fault::request("say either which bucket, or \"all\": true"));
+        }
+        Ok((checked(Selection { bucket: self.bucket, key: self.key })?, self.after))
     }
-}
 
-/// What a change is about.
-pub(super) fn selection(
-    bucket: Option<String>,
-    key: Option<String>,
-    all: bool,
-) -> Result<Selection, Fault> {
-    if all == bucket.is_some() {
-        return Err(Fault::request("say either which bucket, or \"all\": true"));
+    /// The same, of what does not wait.
+    pub(super) fn stopped(self) -> Result<(Selection, Option<After>), Fault> {
+        if self.waiting {
+            return Err(Fault::request("those that wait are tried by themselves"));
+        }
+        self.selection()
     }
-    checked(Selection { bucket, key })
 }
 
 pub(super) fn checked(selection: Selection) -> Result<Selection, Fault> {
@@ -102,7 +105,7 @@ pub(super) async fn retry(
     State(admin): State<Admin>,
     chosen: Result<Json<Chosen>, JsonRejection>,
 ) -> Result<Json<Handled>, Fault> {
-    let (selection, after) = chosen?.0.selection()?;
+    let (selection, after) = chosen?.0.stopped()?;
     let handled = admin.inner.parts.journal.retry_parked(&selection, after.as_ref()).await?;
     tracing::info!(entries = handled.entries, ?selection, "an operator retries parked keys");
     Ok(Json(handled))
@@ -113,7 +116,7 @@ pub(super) async fn discard(
     State(admin): State<Admin>,
     chosen: Result<Json<Chosen>, JsonRejection>,
 ) -> Result<Json<Handled>, Fault> {
-    let (selection, after) = chosen?.0.selection()?;
+    let (selection, after) = chosen?.0.stopped()?;
     let handled = admin.inner.parts.journal.discard(&selection, after.as_ref()).await?;
     tracing::warn!(
         entries = handled.entries,

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::answer::Fault;
-use super::parked::{checked, selection};
+use super::parked::{Chosen, checked};
 use crate::journal::events::{Say, Untold};
-use crate::journal::operator::{After, Handled, PAGE_MAX, Selection};
+use crate::journal::operator::{Handled, PAGE_MAX, Selection};
 
 /// Events of a page when nothing is said.
 const PAGE: u32 = 100;
@@ -60,35 +60,13 @@ async fn listed(
     Ok(Json(Listed { events, next }))
 }
 
-/// One key, one bucket, or all; all has to be said.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Chosen {
-    #[serde(default)]
-    bucket: Option<String>,
-    #[serde(default)]
-    key: Option<String>,
-    #[serde(default)]
-    all: bool,
-    /// When they are given up: those that wait too.
-    #[serde(default)]
-    waiting: bool,
-    /// `next` of the answer before.
-    #[serde(default)]
-    after: Option<After>,
-}
-
 async fn retry(
     State(admin): State<Admin>,
     chosen: Result<Json<Chosen>, JsonRejection>,
 ) -> Result<Json<Handled>, Fault> {
-    let chosen = chosen?.0;
-    if chosen.waiting {
-        return Err(Fault::request("those that wait are sent by themselves"));
-    }
-    let selection = selection(chosen.bucket, chosen.key, chosen.all)?;
+    let (selection, after) = chosen?.0.stopped()?;
     let journal = &admin.inner.parts.journal;
-    let handled = journal.handle_events(&selection, Say::Retry, chosen.after.as_ref()).await?;
+    let handled = journal.handle_events(&selection, Say::Retry, after.as_ref()).await?;
     tracing::info!(entries = handled.entries, ?selection, "an operator retries refused events");
     Ok(Json(handled))
 }
@@ -98,15 +76,11 @@ async fn discard(
     chosen: Result<Json<Chosen>, JsonRejection>,
 ) -> Result<Json<Handled>, Fault> {
     let chosen = chosen?.0;
-    let selection = selection(chosen.bucket, chosen.key, chosen.all)?;
-    let say = if chosen.waiting { Say::DiscardWaiting } else { Say::Discard };
+    let waiting = chosen.waiting;
+    let (selection, after) = chosen.selection()?;
+    let say = if waiting { Say::DiscardWaiting } else { Say::Discard };
     let journal = &admin.inner.parts.journal;
-    let handled = journal.handle_events(&selection, say, chosen.after.as_ref()).await?;
-    tracing::warn!(
-        entries = handled.entries,
-        waiting = chosen.waiting,
-        ?selection,
-        "an operator gave events up"
-    );
+    let handled = journal.handle_events(&selection, say, after.as_ref()).await?;
+    tracing::warn!(entries = handled.entries, waiting, ?selection, "an operator gave events up");
     Ok(Json(handled))
 }

@@ -445,6 +445,8 @@ def test_what_is_asked_wrongly_is_told_what_is_wrong(lab):
         ("parked/retry", {}),
         ("parked/retry", {"key": "k"}),
         ("parked/discard", {"all": True, "bucket": "b"}),
+        ("parked/discard", {"all": True, "waiting": True}),
+        ("events/retry", {"all": True, "waiting": True}),
         ("pause", {"reason": "x" * 600}),
     ]:
         code, _, answer = request(proxy, "POST", f"/api/v1/{path}", body, Authorization=token)
