@@ -43,6 +43,7 @@ mod store;
 mod tally;
 pub mod uploads;
 mod writer;
+mod young;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -279,7 +280,7 @@ impl Item for RowWork {
 #[derive(Debug)]
 pub struct Intent {
     sequence: Sequence,
-    what: NewIntent,
+    what: Arc<NewIntent>,
     overlapped: Arc<AtomicBool>,
     settled: bool,
     journal: JournalRef,

@@ -5,6 +5,7 @@
     reason = "the rules are for the product; tests wait for a real disk in real time"
 )]
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -735,4 +736,160 @@ async fn a_delete_that_was_under_way_when_its_time_had_come_is_looked_at_once_mo
     let found = open(directory.path(), false).await;
     assert_eq!(rechecks(&found.journal, "ripe").await, 1);
     assert_eq!(rechecks(&found.journal, "later").await, 0);
+}
+
+/// The keys that the file has rows of, and how many lines are left of the log.
+async fn on_disk(run: &Open, directory: &Path) -> (HashSet<String>, i64) {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    run.journal.flush().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new();
+    let mut db = options.filename(directory.join("journal.sqlite")).connect().await.unwrap();
+    let keys: Vec<String> =
+        sqlx::query_scalar("SELECT key FROM entry").fetch_all(&mut db).await.unwrap();
+    let lines = sqlx::query_scalar("SELECT count(*) FROM log").fetch_one(&mut db).await.unwrap();
+    db.close().await.unwrap();
+    (keys.into_iter().collect(), lines)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intent_that_never_became_a_row_is_found_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    let intent = append(&run.journal, "k\u{0}& ü\n\"'", Change::Put).await;
+    std::mem::forget(intent);
+    run.crash();
+    let run = open_forgotten(directory.path(), true).await;
+    let work = claim(&run.journal).await;
+    assert!(work.entry.unknown);
+    assert_eq!(&*work.entry.object.key, "k\u{0}& ü\n\"'");
+    let (keys, lines) = on_disk(&run, &directory.path().join("copy")).await;
+    assert_eq!((keys.len(), lines), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_not_be_forgotten_stands_beside_its_line_and_wins_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let intents = ["parked", "open"].map(|key| NewIntent {
+        object: ObjectKey::new("b", key),
+        change: Change::Put,
+        request_id: "R".into(),
+        accepted_ms: 1,
+        facts: Facts::default(),
+    });
+    let (mut intents, durable) = run.journal.append(intents.to_vec()).await;
+    durable.wait().await.unwrap();
+    std::mem::forget(intents.remove(1));
+    run.journal.settle(intents.remove(0), Outcome::Changed, Facts::default(), None).await;
+    let work = claim(&run.journal).await;
+    run.journal.park(work, "no".into()).await;
+    // It becomes a row with the next transaction of its own accord, while its line is still young.
+    let wait = async {
+        while run.journal.parked(&Selection::default(), None, 10).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), wait).await.unwrap();
+    run.crash();
+    let run = open_forgotten(directory.path(), false).await;
+    let figures = figures(&run.journal).await;
+    assert_eq!((figures.parked, figures.unsettled_intents), (1, 1), "{figures:?}");
+}
+
+/// What the mirror and the inventory have been told in a run that nobody planned.
+#[derive(Default)]
+struct Told {
+    /// Keys whose last write the mirror has not confirmed.
+    owed: HashSet<String>,
+    /// Does the last row of a key say that it is mirrored?
+    rows: HashMap<String, bool>,
+}
+
+impl Told {
+    /// One step of the mirror's worker: mostly it succeeds.
+    async fn mirror(&mut self, journal: &Journal, random: &mut fastrand::Rng) {
+        let claimed = timeout(Duration::from_millis(5), journal.claim()).await;
+        let Ok(work) = claimed else { return };
+        match random.u8(..10) {
+            0 => journal.park(work, "no".into()).await,
+            1 => journal.retry(work, Duration::from_hours(1), "later".into()).await,
+            2 => journal.hold(work, FOREVER, "not yet".into()).await,
+            _ => self.confirm(journal, work).await,
+        }
+    }
+
+    async fn confirm(&mut self, journal: &Journal, work: Work) {
+        self.owed.remove(&*work.entry.object.key);
+        journal.complete(work, Facts::default()).await;
+    }
+
+    /// One step of the inventory's worker.
+    async fn write_rows(&mut self, journal: &Journal, random: &mut fastrand::Rng) {
+        let rows = journal.try_claim_rows(random.usize(1..20));
+        if random.u8(..5) == 0 {
+            return journal.rows_back(rows).await;
+        }
+        for row in rows {
+            self.rows.insert(row.object.key.to_string(), row.mirrored);
+            journal.row_written(&row).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_key_is_forgotten_whenever_a_crash_comes_and_nothing_is_left_of_what_is_done() {
+    let runs: Vec<_> = (1..=6).map(|seed| tokio::spawn(unplanned(seed))).collect();
+    for run in runs {
+        run.await.unwrap();
+    }
+}
+
+/// Writes, copies, rows, failures, pauses and crashes in an order that the seed decides.
+async fn unplanned(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let inventory = seed.is_multiple_of(2);
+    let directory = tempfile::tempdir().unwrap();
+    let mut run = open(directory.path(), inventory).await;
+    let mut told = Told::default();
+    for _ in 0..400 {
+        match random.u8(..100) {
+            0..45 => {
+                let key = format!("k{}", random.u8(..40));
+                put(&run.journal, &key).await;
+                told.owed.insert(key);
+            }
+            45..75 => told.mirror(&run.journal, &mut random).await,
+            75..85 => told.write_rows(&run.journal, &mut random).await,
+            85..95 => tokio::time::sleep(Duration::from_millis(random.u64(..60))).await,
+            95..98 => run.journal.flush().await,
+            _ => {
+                run.crash();
+                run = open(directory.path(), inventory).await;
+                let (keys, _) = on_disk(&run, directory.path()).await;
+                let lost: Vec<_> = told.owed.difference(&keys).collect();
+                assert!(lost.is_empty(), "seed {seed}: {lost:?}");
+            }
+        }
+    }
+    // A newer write of each key settles whatever is left of it.
+    for key in 0..40 {
+        put(&run.journal, &format!("k{key}")).await;
+    }
+    run.journal.hasten().await;
+    while let Ok(work) = timeout(Duration::from_millis(500), run.journal.claim()).await {
+        told.confirm(&run.journal, work).await;
+    }
+    let rows = async {
+        loop {
+            for row in run.journal.claim_rows(100).await {
+                told.rows.insert(row.object.key.to_string(), row.mirrored);
+                run.journal.row_written(&row).await;
+            }
+        }
+    };
+    assert!(timeout(Duration::from_millis(500), rows).await.is_err());
+    assert_eq!(on_disk(&run, directory.path()).await, (HashSet::new(), 0), "seed {seed}");
+    assert_eq!(figures(&run.journal).await, Figures::default(), "seed {seed}");
+    assert_eq!(told.rows.len(), if inventory { 40 } else { 0 }, "seed {seed}");
+    assert!(told.rows.values().all(|mirrored| *mirrored), "seed {seed}: {:?}", told.rows);
 }

@@ -179,7 +179,7 @@ impl Journal {
         let count = i64::try_from(together.len()).unwrap_or(0);
         let first = self.shared.next.fetch_add(count, Ordering::Relaxed);
         let accepted_ms = now_ms();
-        let rows: Vec<(Sequence, NewIntent)> = (first..)
+        let rows: Vec<(Sequence, Arc<NewIntent>)> = (first..)
             .zip(&together)
             .map(|(sequence, (object, _))| {
                 let intent = NewIntent {
@@ -189,7 +189,7 @@ impl Journal {
                     accepted_ms,
                     facts: Facts::default(),
                 };
-                (sequence, intent)
+                (sequence, Arc::new(intent))
             })
             .collect();
         let (done, durable) = oneshot::channel();

@@ -5,13 +5,15 @@
 //! threads costs more than a statement. Facts stand in rows as JSON objects, of which `->>` makes
 //! text again.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
 use super::entry::{NewIntent, Sequence};
 use super::operator::{self, Operation};
-use super::pending::{Later, Trouble, Written};
+use super::pending::{Later, Pending, Trouble, Written};
 use super::uploads::MirrorUpload;
 use super::{events, uploads};
 
@@ -19,6 +21,9 @@ const INSERT: &str = "INSERT OR REPLACE INTO entry
     (sequence, bucket, key, change, accepted_ms, request_id, facts, inventory)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
     FROM json_each(?)";
+/// What [`INSERT`] is given, kept until it is known who of them needs a row.
+const LINE: &str = "INSERT OR REPLACE INTO log (number, intents) VALUES (?, ?)";
+const LINES_TAKEN: &str = "DELETE FROM log WHERE number <= ?";
 const SETTLE: &str = "UPDATE entry SET state = value->>1, bytes = value->>2, facts = value->>3
     FROM json_each(?) WHERE sequence = CAST(value->>0 AS INTEGER)";
 const MERGE: &str = "UPDATE entry SET accepted_ms = value->>1, state = value->>2, facts = value->>3
@@ -81,6 +86,10 @@ impl Rows {
         Self(String::new())
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn push(&mut self, row: impl Serialize) -> Result<(), serde_json::Error> {
         self.0.push(if self.0.is_empty() { '[' } else { ',' });
         self.0.push_str(&serde_json::to_string(&row)?);
@@ -88,28 +97,47 @@ impl Rows {
     }
 }
 
+/// Intents as [`INSERT`] takes them.
+fn intents(
+    intents: &[(Sequence, Arc<NewIntent>)],
+    inventory: bool,
+) -> Result<Rows, serde_json::Error> {
+    let mut rows = Rows::new();
+    for (sequence, intent) in intents {
+        let NewIntent { object, change, request_id, accepted_ms, facts } = &**intent;
+        // A bucket has no row of its own.
+        let level = if inventory && !object.is_bucket() { 0 } else { 2 };
+        let (bucket, key) = (&*object.bucket, &*object.key);
+        let code = change.code();
+        rows.push((sequence, bucket, key, code, accepted_ms, &**request_id, facts, level))?;
+    }
+    Ok(rows)
+}
+
 impl Batch {
-    /// The transaction that writes these appends and, if they are due, all other changes.
+    /// The transaction that writes the appends and, if they are due, all other changes.
     pub(super) fn new(
-        appends: &[(Sequence, NewIntent)],
-        later: Option<&Later>,
+        pending: &Pending,
+        all: bool,
         inventory: bool,
     ) -> Result<Self, serde_json::Error> {
         let mut batch = Self { sql: "BEGIN IMMEDIATE;".to_owned(), arguments: Vec::new() };
-        let mut rows = Rows::new();
-        for (sequence, intent) in appends {
-            let NewIntent { object, change, request_id, accepted_ms, facts } = intent;
-            // A bucket has no row of its own.
-            let level = if inventory && !object.is_bucket() { 0 } else { 2 };
-            let (bucket, key) = (&*object.bucket, &*object.key);
-            let code = change.code();
-            rows.push((sequence, bucket, key, code, accepted_ms, &**request_id, facts, level))?;
+        let line = intents(&pending.appends, inventory)?;
+        if !line.is_empty() {
+            batch.arguments.push(pending.young.next_line().to_string());
+            batch.add(LINE, line);
         }
-        batch.add(INSERT, rows);
-        if let Some(later) = later {
+        if all {
+            let Pending { later, .. } = pending;
+            batch.add(INSERT, intents(&pending.grown, inventory)?);
             batch.add_fates(later, inventory)?;
             batch.add_rest(later)?;
             batch.add_events(later)?;
+            if let Some(number) = pending.young.gone() {
+                batch.sql.push_str(LINES_TAKEN);
+                batch.sql.push(';');
+                batch.arguments.push(number.to_string());
+            }
         }
         Ok(batch)
     }
@@ -132,21 +160,12 @@ impl Batch {
         let [mut written, mut rows_relieved, mut leaving, mut closed] =
             std::array::from_fn(|_| Rows::new());
         for (sequence, fate) in &later.fates {
-            if let Some((object, facts)) = &fate.mirrored {
-                // Where there are versions a newer one does not stand for an older one that failed.
-                if !facts.has_versions() {
-                    relieved.push((sequence, &*object.bucket, &*object.key))?;
-                }
-                if !fate.over(inventory) {
-                    mirrored.push((sequence, facts))?;
-                }
-            }
-            if let Some(object) = &fate.row_relieved {
-                rows_relieved.push((sequence, &*object.bucket, &*object.key))?;
-            }
             if fate.over(inventory) {
                 closed.push(sequence)?;
                 continue;
+            }
+            if let Some((_, facts)) = &fate.mirrored {
+                mirrored.push((sequence, facts))?;
             }
             if let Some((unknown, facts)) = &fate.settled {
                 settled.push((sequence, state(unknown), facts.size.unwrap_or(0), facts))?;
@@ -158,15 +177,18 @@ impl Batch {
                 let Trouble { level, attempts, due_ms, error, row_anew } = trouble;
                 troubled.push((sequence, level, attempts, due_ms, error, row_anew))?;
             }
-            if let Some(object) = &fate.held {
-                relieved.push((sequence, &*object.bucket, &*object.key))?;
-            }
             if let Some(Written { level, error, reasoned }) = &fate.written {
                 written.push((sequence, level, error, reasoned))?;
             }
             if fate.mirrored.is_some() || fate.written.is_some() {
                 leaving.push(sequence)?;
             }
+        }
+        for (sequence, object) in &later.relieved {
+            relieved.push((sequence, &*object.bucket, &*object.key))?;
+        }
+        for (sequence, object) in &later.rows_relieved {
+            rows_relieved.push((sequence, &*object.bucket, &*object.key))?;
         }
         self.add(SETTLE, settled);
         self.add(MERGE, merged);

@@ -1,5 +1,6 @@
 //! From disk to the lanes: what did not fit, what is due again, what is looked at once more.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -161,7 +162,7 @@ impl Journal {
             attempts: 0,
             ripe: false,
         };
-        self.send(Command::Append { rows: vec![(sequence, intent)], done: None }).await;
+        self.send(Command::Append { rows: vec![(sequence, Arc::new(intent))], done: None }).await;
         self.send(Command::Settle { sequence, unknown: true, facts }).await;
         self.offer_row(row(&entry, false)).await;
         self.offer_work(Work { entry, body: None }).await;

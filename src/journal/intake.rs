@@ -21,7 +21,7 @@ impl Journal {
         let flights: Vec<_> = intents.iter().map(|intent| self.take_off(&intent.object)).collect();
         let count = i64::try_from(intents.len()).unwrap_or(i64::MAX);
         let first = self.shared.next.fetch_add(count, Ordering::Relaxed);
-        let rows: Vec<_> = (first..).zip(intents).collect();
+        let rows: Vec<_> = (first..).zip(intents.into_iter().map(Arc::new)).collect();
         let handles = rows
             .iter()
             .zip(flights)

@@ -373,11 +373,17 @@ impl<T: Item> Lane<T> {
         self.released = Some(HashMap::new());
     }
 
-    /// Offers what was read since [`Self::watch_releases`], unless it is over by now.
+    /// Offers what was read since [`Self::watch_releases`], unless it is over by now. An older item
+    /// than what was released of its key may have been on disk only: it is done, or, where order
+    /// matters, settled as one that newer news stands for.
     pub(super) fn offer_from_disk(&mut self, mut item: T) -> Offered<T> {
         let released = self.released.as_ref().and_then(|released| released.get(item.object()));
-        if released.is_some_and(|over| item.sequence() <= *over) {
-            return Offered::Known;
+        match released {
+            Some(over) if item.sequence() == *over => return Offered::Known,
+            Some(over) if T::ORDERED && item.sequence() < *over => {
+                return Offered::SupersededBy(item);
+            }
+            _ => {}
         }
         if self.done.as_ref().is_some_and(|done| done.may_hold(item.object())) {
             item.doubt();
@@ -587,6 +593,7 @@ mod tests {
         let item = lane.claim().unwrap();
         lane.release(&item.1);
         assert_eq!(lane.offer_from_disk(work(1, "a")), Offered::Known);
+        assert_eq!(lane.offer_from_disk(work(0, "a")), Offered::SupersededBy(work(0, "a")));
         assert!(lane.claim().is_none());
         assert_eq!(lane.offer_from_disk(work(2, "a")), Offered::Ready);
         lane.refill_ended();

@@ -348,6 +348,7 @@ impl Journal {
     /// Everything the journal knows of one key.
     pub async fn explain(&self, object: &ObjectKey) -> Result<Explained, sqlx::Error> {
         let claimed = lock(&self.shared.mirror).claimed(object);
+        self.flush().await;
         let mut told = self.ask(async |db| sql::explain(db, object, HISTORY_MAX).await).await?;
         for entry in &mut told.entries {
             if claimed == Some(entry.sequence) && matches!(entry.mirror, "waiting" | "retrying") {
@@ -360,6 +361,7 @@ impl Journal {
 
     /// What the journal holds by bucket, counted now; the busiest [`BUCKETS_MAX`] buckets.
     pub async fn bucket_figures(&self) -> Result<Vec<BucketFigures>, sqlx::Error> {
+        self.flush().await;
         self.ask(async |db| sql::bucket_figures(db, BUCKETS_MAX).await).await
     }
 

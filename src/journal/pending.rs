@@ -1,9 +1,13 @@
 //! What is to be written next: one line per entry, however many commands there were about it.
 //!
 //! Pure. Whoever waits for an append waits for it alone: everything else is kept here for a
-//! moment, and an entry that is settled, mirrored and written meanwhile is one deletion.
+//! moment, and an entry that is settled, mirrored and written meanwhile leaves without a trace
+//! ([`super::young`]).
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
 use super::events::{Aftermath, Event};
@@ -12,6 +16,7 @@ use super::now_ms;
 use super::operator::Operation;
 use super::uploads::MirrorUpload;
 use super::writer::{Aside, Command};
+use super::young::Young;
 
 /// `entry.mirror` of what waits for its next try.
 const WAITING: i64 = 2;
@@ -58,38 +63,57 @@ pub(super) struct Fate {
     /// `(since_ms, unknown, facts)`
     pub(super) merged: Option<(i64, bool, Facts)>,
     pub(super) trouble: Option<Trouble>,
-    /// It was set aside, which settles older entries of this key.
-    pub(super) held: Option<ObjectKey>,
-    pub(super) mirrored: Option<(ObjectKey, Facts)>,
+    /// `(is it a bucket?, facts)`
+    pub(super) mirrored: Option<(bool, Facts)>,
     /// The highest level counts.
     pub(super) written: Option<Written>,
-    /// Its row has been settled, and with it parked rows of this key that are older.
-    pub(super) row_relieved: Option<ObjectKey>,
     pub(super) closed: bool,
 }
 
 impl Fate {
     /// Does the entry leave, with nothing to be looked up first?
     pub(super) fn over(&self, inventory: bool) -> bool {
-        let nothing_left = |object: &ObjectKey| {
-            let has_row = inventory && !object.is_bucket();
+        let nothing_left = |is_bucket: bool| {
+            let has_row = inventory && !is_bucket;
             !has_row || self.written.as_ref().is_some_and(|written| written.level == 2)
         };
-        self.closed || self.mirrored.as_ref().is_some_and(|(object, _)| nothing_left(object))
+        self.closed || self.mirrored.as_ref().is_some_and(|(is_bucket, _)| nothing_left(*is_bucket))
+    }
+
+    /// May a crash forget this, so that main is asked? Not what main could not tell.
+    pub(super) fn can_wait(&self) -> bool {
+        let settled = self.settled.as_ref();
+        settled.is_none_or(|(unknown, facts)| !unknown && facts.event.is_none())
+            && self.merged.is_none()
+            && self.trouble.is_none()
+            && self.written.as_ref().is_none_or(|written| written.level < 3 && !written.reasoned)
     }
 }
 
 /// Commands that have arrived and are not on disk yet.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    pub(super) appends: Vec<(Sequence, NewIntent)>,
+    /// To be written as one line.
+    pub(super) appends: Vec<(Sequence, Arc<NewIntent>)>,
+    /// To become rows.
+    pub(super) grown: Vec<(Sequence, Arc<NewIntent>)>,
+    /// On disk in a line.
+    pub(super) young: Young,
     pub(super) later: Later,
+    /// May there be entries that failed, are parked or set aside? Only then are older ones of a key
+    /// looked for that a newer one settles.
+    pub(super) is_troubled: bool,
 }
 
 /// What nobody waits for; losing it repeats idempotent work.
 #[derive(Debug, Default)]
 pub(super) struct Later {
-    pub(super) fates: HashMap<Sequence, Fate>,
+    pub(super) fates: HashMap<Sequence, Box<Fate>>,
+    /// Keys that have been mirrored, or whose absence is held, by an entry, so that older ones of
+    /// them in trouble are settled with it.
+    pub(super) relieved: Vec<(Sequence, ObjectKey)>,
+    /// Keys whose row has been settled, and with it parked rows of them that are older.
+    pub(super) rows_relieved: Vec<(Sequence, ObjectKey)>,
     pub(super) rechecks: Vec<(i64, ObjectKey)>,
     pub(super) rechecked: Vec<(i64, ObjectKey)>,
     pub(super) parts: Vec<PartSize>,
@@ -109,6 +133,8 @@ impl Later {
     /// Lines it stands for.
     pub(super) fn len(&self) -> usize {
         self.fates.len()
+            + self.relieved.len()
+            + self.rows_relieved.len()
             + self.rechecks.len()
             + self.rechecked.len()
             + self.parts.len()
@@ -121,58 +147,135 @@ impl Later {
             + self.events_left.len()
             + self.events_delivered.len()
     }
-
-    fn fate(&mut self, sequence: Sequence) -> &mut Fate {
-        self.fates.entry(sequence).or_default()
-    }
 }
 
 impl Pending {
-    /// Lines it stands for.
+    /// Entries and other changes that are kept in memory.
     pub(super) fn len(&self) -> usize {
-        self.appends.len() + self.later.len()
+        self.young.len() + self.appends.len() + self.grown.len() + self.later.len()
+    }
+
+    /// Is there nothing to do, now or later?
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0 && self.young.is_empty()
+    }
+
+    /// How much has been said that nobody waits for.
+    pub(super) fn said(&self) -> usize {
+        self.later.len() + self.young.touched()
+    }
+
+    /// Gets ready for a transaction of all that there is: decides who leaves and who becomes a row,
+    /// with `everything` all.
+    pub(super) fn ripen(&mut self, now: Instant, everything: bool, inventory: bool) {
+        for (sequence, intent, fate) in self.young.ripen(now, everything, inventory) {
+            self.grown.push((sequence, intent));
+            if let Some(fate) = fate {
+                self.later.fates.insert(sequence, fate);
+            }
+        }
+        // What has been said of an entry can be written of rows only.
+        let fates = &self.later.fates;
+        let grown =
+            self.appends.extract_if(.., |(sequence, _)| everything || fates.contains_key(sequence));
+        self.grown.extend(grown);
+    }
+
+    /// Is there something to be written: appends that somebody waits for, or, of `all`, anything?
+    pub(super) fn is_due(&self, now: Instant, all: bool, everything: bool) -> bool {
+        !self.appends.is_empty()
+            || (all && self.grown.len() + self.later.len() > 0)
+            || (everything && self.young.gone().is_some())
+            || (all && self.young.gone_for_long(now))
+    }
+
+    /// The transaction of the appends, or of all, is on disk.
+    pub(super) fn written(&mut self, now: Instant, all: bool) {
+        if all {
+            self.grown.clear();
+            self.later = Later::default();
+            self.young.lines_taken();
+        }
+        let appends = std::mem::take(&mut self.appends);
+        if !appends.is_empty() {
+            let fates = &mut self.later.fates;
+            self.young.line_written(appends, now, |sequence| fates.remove(&sequence));
+        }
+    }
+
+    fn fate(&mut self, sequence: Sequence) -> &mut Fate {
+        match self.young.fate(sequence) {
+            Some(fate) => fate,
+            None => self.later.fates.entry(sequence).or_default(),
+        }
+    }
+
+    fn relieve(&mut self, sequence: Sequence, object: ObjectKey) {
+        if self.is_troubled {
+            self.later.relieved.push((sequence, object));
+        }
     }
 
     /// Takes a command in. Of several about one entry the last of each kind counts.
     pub(super) fn take(&mut self, command: Command) {
-        let later = &mut self.later;
         match command {
             Command::Append { rows, .. } => self.appends.extend(rows),
             Command::Settle { sequence, unknown, facts } => {
-                later.fate(sequence).settled = Some((unknown, facts));
+                self.fate(sequence).settled = Some((unknown, facts));
             }
-            Command::Close { sequence } => later.fate(sequence).closed = true,
+            Command::Close { sequence } => self.fate(sequence).closed = true,
             Command::Merge { sequence, since_ms, unknown, facts } => {
-                later.fate(sequence).merged = Some((since_ms, unknown, facts));
+                self.fate(sequence).merged = Some((since_ms, unknown, facts));
             }
             Command::Retry { sequence, attempts, due_ms, error } => {
-                later.fate(sequence).trouble =
-                    Some(Trouble { level: WAITING, attempts, due_ms, error, row_anew: false });
+                let trouble = Trouble { level: WAITING, attempts, due_ms, error, row_anew: false };
+                self.trouble(sequence, trouble);
             }
             Command::Park { sequence, attempts, error } => {
                 // A parked entry is never due: its time says when it was parked.
                 let due_ms = now_ms();
-                later.fate(sequence).trouble =
-                    Some(Trouble { level: PARKED, attempts, due_ms, error, row_anew: false });
+                let trouble = Trouble { level: PARKED, attempts, due_ms, error, row_anew: false };
+                self.trouble(sequence, trouble);
             }
             Command::Hold { sequence, aside } => {
                 let Aside { object, attempts, due_ms, error, row_anew } = aside;
-                let fate = later.fate(sequence);
-                fate.trouble = Some(Trouble { level: HELD, attempts, due_ms, error, row_anew });
-                fate.held = object;
+                self.trouble(sequence, Trouble { level: HELD, attempts, due_ms, error, row_anew });
+                if let Some(object) = object {
+                    self.relieve(sequence, object);
+                }
             }
-            Command::Unhold { bucket, delay_ms } => later.unholds.push((bucket, delay_ms)),
             Command::Mirrored { sequence, object, facts } => {
-                later.fate(sequence).mirrored = Some((object, facts));
+                let (is_bucket, has_versions) = (object.is_bucket(), facts.has_versions());
+                self.fate(sequence).mirrored = Some((is_bucket, facts));
+                // Where there are versions a newer one does not stand for an older one that failed.
+                if !has_versions {
+                    self.relieve(sequence, object);
+                }
             }
             Command::Written { sequence, level, error, reasoned } => {
-                let written = &mut later.fate(sequence).written;
+                let written = &mut self.fate(sequence).written;
                 if written.as_ref().is_none_or(|known| known.level <= level) {
                     *written = Some(Written { level, error, reasoned });
                 }
             }
+            rest => self.later.take(rest),
+        }
+    }
+
+    fn trouble(&mut self, sequence: Sequence, trouble: Trouble) {
+        self.is_troubled = true;
+        self.fate(sequence).trouble = Some(trouble);
+    }
+}
+
+impl Later {
+    /// Takes in a command that is not about the fate of one entry.
+    fn take(&mut self, command: Command) {
+        let later = self;
+        match command {
+            Command::Unhold { bucket, delay_ms } => later.unholds.push((bucket, delay_ms)),
             Command::RowRelieved { sequence, object } => {
-                later.fate(sequence).row_relieved = Some(object);
+                later.rows_relieved.push((sequence, object));
             }
             Command::Operate { operation, .. } => later.operations.push(operation),
             Command::Recheck { object, due_ms } => later.rechecks.push((due_ms, object)),
@@ -188,7 +291,8 @@ impl Pending {
             Command::Event(event) => later.events.push(*event),
             Command::EventAftermath(left) => later.events_left.push(*left),
             Command::EventsDelivered { ids } => later.events_delivered.extend(ids),
-            Command::Flush { .. } | Command::Count { .. } => {}
+            // The others are about entries, or only about when all is written.
+            _ => {}
         }
     }
 }

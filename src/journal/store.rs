@@ -36,6 +36,8 @@ const SCHEMA: &[&str] = &[
         error       TEXT,
         inventory   INTEGER NOT NULL DEFAULT 0
     )",
+    // Intents of one transaction each, as a JSON array of rows of `entry` (`young`).
+    "CREATE TABLE IF NOT EXISTS log (number INTEGER PRIMARY KEY, intents TEXT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS entry_due ON entry(due_ms) WHERE mirror = 2",
     "CREATE INDEX IF NOT EXISTS entry_row_parked ON entry(bucket, key, sequence)
         WHERE inventory = 3",
@@ -59,8 +61,15 @@ const SCHEMA: &[&str] = &[
 /// for long, because requests wait too.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Format of the file; a newer one is refused rather than misread.
-const VERSION: i64 = 1;
+/// Format of the file; a newer one is refused rather than misread. 2 has `log`.
+const VERSION: i64 = 2;
+
+/// Makes rows of what the previous run had in lines only. Who has a row already has it in a later
+/// state.
+const ROWS_OF_LOG: &str = "INSERT OR IGNORE INTO entry
+    (sequence, bucket, key, change, accepted_ms, request_id, facts, inventory)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
+    FROM log, json_each(log.intents)";
 
 /// How long sizes of parts of an unfinished upload are kept: 30 days.
 const PARTS_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -104,8 +113,14 @@ pub(super) async fn open_writer(
     {
         sqlx::query(*statement).execute(&mut db).await?;
     }
-    sqlx::query("PRAGMA user_version = 1").execute(&mut db).await?;
+    sqlx::query("PRAGMA user_version = 2").execute(&mut db).await?;
     Ok(db)
+}
+
+/// Is there an entry that failed, is parked or set aside?
+pub(super) async fn is_troubled(db: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM entry INDEXED BY entry_trouble WHERE mirror >= 2)";
+    sqlx::query_scalar(sql).fetch_one(db).await
 }
 
 /// Opens a connection for reading beside the writer.
@@ -135,6 +150,8 @@ pub(super) async fn recover(
     recheck_ms: &[i64],
 ) -> Result<Recovered, sqlx::Error> {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *db).await?;
+    sqlx::query(ROWS_OF_LOG).execute(&mut *db).await?;
+    sqlx::query("DELETE FROM log").execute(&mut *db).await?;
     for due in recheck_ms {
         sqlx::query(
             "INSERT OR IGNORE INTO recheck SELECT ?1, bucket, key FROM entry WHERE state = 0",

@@ -1,8 +1,9 @@
 //! The one task that writes the journal: group commit.
 //!
 //! Whatever waits is committed as one transaction, so a hundred intents cost one sync. Intents
-//! are committed at once and alone, because requests wait for them; everything else may wait a
-//! moment ([`LAZY`]) for company, because losing it only repeats idempotent work.
+//! are committed at once and alone, as a line of the log ([`super::young`]), because requests wait
+//! for them; everything else may wait a moment ([`LAZY`]) for company, because losing it only
+//! repeats idempotent work.
 //!
 //! **When the disk fails** every waiting append is answered with an error at once. What could not
 //! be written is kept, in order and up to [`CARRY_MAX`] commands, and written when the disk
@@ -21,7 +22,7 @@ use super::batch::Batch;
 use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
 use super::events::{Aftermath, Event};
 use super::operator::Operation;
-use super::pending::{Later, Pending};
+use super::pending::Pending;
 use super::tally::{Counted, Tally};
 use super::uploads::MirrorUpload;
 use super::{held, store};
@@ -31,11 +32,12 @@ use crate::config::JournalSync;
 pub(super) const QUEUE: usize = 8192;
 /// Most commands in one transaction.
 const BATCH_MAX: usize = 4096;
-/// How long commands nobody waits for may wait for company: long enough for most writes to be
-/// mirrored meanwhile, so that their entries are deleted and never updated.
+/// How long commands nobody waits for may wait for company.
 const LAZY: Duration = Duration::from_millis(25);
 /// Most commands kept in memory while the disk fails, about 50 MiB at the very worst.
 const CARRY_MAX: usize = 50_000;
+/// How often it is looked whether there is still an entry in trouble.
+const TROUBLE_LOOK: Duration = Duration::from_secs(1);
 /// Pause between tries while the disk fails and nothing new arrives.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -67,7 +69,7 @@ pub(super) struct Aside {
 /// One change to the journal.
 #[derive(Debug)]
 pub(super) enum Command {
-    Append { rows: Vec<(Sequence, NewIntent)>, done: Option<Done> },
+    Append { rows: Vec<(Sequence, Arc<NewIntent>)>, done: Option<Done> },
     Settle { sequence: Sequence, unknown: bool, facts: Facts },
     Close { sequence: Sequence },
     Merge { sequence: Sequence, since_ms: i64, unknown: bool, facts: Facts },
@@ -107,7 +109,8 @@ pub(super) struct Writer {
 impl Writer {
     /// Runs until every sender is gone; what was sent before is written.
     pub(super) async fn run(mut self) {
-        let mut pending = Pending::default();
+        let mut pending = Pending { is_troubled: true, ..Pending::default() };
+        let mut trouble_looked = Instant::now();
         let mut waiting: Vec<Done> = Vec::new();
         let mut asking: Vec<oneshot::Sender<Option<Counted>>> = Vec::new();
         let mut arrived = Vec::with_capacity(BATCH_MAX);
@@ -142,18 +145,24 @@ impl Writer {
                 }
             }
             let now = Instant::now();
-            let overdue = due.is_some_and(|due| due <= now) || pending.later.len() >= BATCH_MAX;
-            let all = flush || overdue || failed;
-            if pending.len() > 0 && (all || urgent) {
+            let overdue = due.is_some_and(|due| due <= now) || pending.said() >= BATCH_MAX;
+            // Whoever flushes is about to read rows, and what could not be written is written as such.
+            let everything = flush || failed;
+            let all = everything || overdue;
+            if all {
+                pending.ripen(now, everything, self.inventory);
+            }
+            if (all || urgent) && pending.is_due(now, all, everything) {
                 failed = !self.write(&pending, all).await;
                 if !failed {
-                    pending.appends.clear();
-                    if all {
-                        pending.later = Later::default();
+                    pending.written(Instant::now(), all);
+                    if pending.is_troubled && all && now - trouble_looked >= TROUBLE_LOOK {
+                        pending.is_troubled = self.is_troubled().await;
+                        trouble_looked = now;
                     }
                 }
             }
-            due = (pending.len() > 0).then(|| due.filter(|_| !all).unwrap_or(now + LAZY));
+            due = (!pending.is_empty()).then(|| due.filter(|_| !all).unwrap_or(now + LAZY));
             for done in waiting.drain(..) {
                 answer(done, if failed { Err(AppendError::Unavailable) } else { Ok(()) });
             }
@@ -217,6 +226,12 @@ impl Writer {
         result.is_ok()
     }
 
+    /// Is there an entry in trouble? To be asked when nothing that was said of any is unwritten.
+    async fn is_troubled(&mut self) -> bool {
+        let Some(db) = &mut self.db else { return true };
+        store::is_troubled(db).await.unwrap_or(true)
+    }
+
     /// The connection may be beyond use: the next try begins with a new one.
     fn reopen(&mut self) {
         self.db = None;
@@ -248,7 +263,7 @@ impl Writer {
             none => none.insert(store::open_writer(&self.path, self.sync).await?),
         };
         let later = all.then_some(&pending.later);
-        let batch = Batch::new(&pending.appends, later, self.inventory)
+        let batch = Batch::new(pending, all, self.inventory)
             .map_err(|error| sqlx::Error::Encode(error.into()))?;
         batch.commit(db, later.map_or(&[], |later| &later.operations)).await?;
         for (bucket, delay_ms) in later.iter().flat_map(|later| &later.unholds) {
