@@ -180,10 +180,11 @@ struct StoreArgs {
     fsync: bool,
 }
 
-/// Threads for everything but requests, which have one per core of their own: half as many. More
-/// would only take turns with those, and every turn costs two switches.
+/// Threads for everything but requests, which have one per core of their own: as many. With half as
+/// many, copies get less of the processor than the writes they follow when there is not enough of it,
+/// and the mirror falls behind.
 fn background_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Runs what the command line asks for.

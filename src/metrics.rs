@@ -50,12 +50,24 @@ pub struct DiskGauges {
     pub size: Gauge,
 }
 
-/// Handles to the series; cheap to clone.
+/// Handles to the series; cheap to clone, as every request does.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub struct Metrics(Arc<Series>);
+
+impl std::ops::Deref for Metrics {
+    type Target = Series;
+
+    fn deref(&self) -> &Series {
+        &self.0
+    }
+}
+
+/// The series.
+#[derive(Debug)]
+pub struct Series {
     /// By method and status class, in the order of `METHODS` and `STATUSES`: looking a label up
     /// costs more than to count.
-    requests: Arc<[[Counter; STATUSES.len()]; METHODS.len()]>,
+    requests: [[Counter; STATUSES.len()]; METHODS.len()],
     duration: Histogram,
     /// Failed tries to mirror a key.
     pub mirror_errors: Counter,
@@ -145,8 +157,8 @@ impl Metrics {
         let of = |method| {
             STATUSES.map(|status| requests.get_or_create(&RequestLabels { method, status }).clone())
         };
-        let metrics = Self {
-            requests: Arc::new(METHODS.map(of)),
+        let metrics = Series {
+            requests: METHODS.map(of),
             // 0.5 ms to 4 min
             duration: Histogram::new(exponential_buckets(0.0005, 2.0, 20)),
             mirror_errors: Counter::default(),
@@ -242,9 +254,11 @@ impl Metrics {
             "Age of the oldest write the mirror has not confirmed",
             gauges.oldest_pending_seconds.clone(),
         );
-        metrics
+        Self(Arc::new(metrics))
     }
+}
 
+impl Series {
     /// Says until when the credentials of main or mirror serve, and whether renewing them failed.
     pub fn set_credentials(&self, service: &'static str, end: Option<SystemTime>, failing: bool) {
         let labels = ServiceLabels { service };
