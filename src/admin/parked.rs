@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use super::answer::Fault;
-use crate::journal::operator::{After, Handled, PAGE_MAX, Parked, Selection};
+use crate::journal::operator::{After, Handled, PAGE_MAX, Parked, Selection, last_of_full};
 
 /// Entries of a page when nothing is said.
 const PAGE: u32 = 100;
@@ -48,12 +48,7 @@ pub(super) async fn parked(
         _ => return Err(Fault::request("after_bucket, after_key, after_sequence: all or none")),
     };
     let parked = admin.inner.parts.journal.parked(&selection, after.as_ref(), limit).await?;
-    let full = u32::try_from(parked.len()).is_ok_and(|count| count == limit);
-    let next = parked.last().filter(|_| full).map(|last| After {
-        bucket: last.bucket.clone(),
-        key: last.key.clone(),
-        sequence: last.sequence,
-    });
+    let next = last_of_full(&parked, limit).map(Parked::position);
     Ok(Json(Listed { parked, next }))
 }
 

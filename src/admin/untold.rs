@@ -10,7 +10,7 @@ use super::Admin;
 use super::answer::Fault;
 use super::parked::{Chosen, checked};
 use crate::journal::events::{Say, Untold};
-use crate::journal::operator::{Handled, PAGE_MAX, Selection};
+use crate::journal::operator::{Handled, PAGE_MAX, Selection, last_of_full};
 
 /// Events of a page when nothing is said.
 const PAGE: u32 = 100;
@@ -55,8 +55,7 @@ async fn listed(
     let journal = &admin.inner.parts.journal;
     let after = page.after.unwrap_or(0);
     let events = journal.events_untold(&selection, page.waiting, after, limit).await?;
-    let full = u32::try_from(events.len()).is_ok_and(|count| count == limit);
-    let next = events.last().filter(|_| full).map(|last| last.id);
+    let next = last_of_full(&events, limit).map(|last| last.id);
     Ok(Json(Listed { events, next }))
 }
 

@@ -130,6 +130,13 @@ pub struct Parked {
     pub row_waits: bool,
 }
 
+impl Parked {
+    /// Where a page begins that this one is not in any more.
+    pub fn position(&self) -> After {
+        After { bucket: self.bucket.clone(), key: self.key.clone(), sequence: self.sequence }
+    }
+}
+
 /// What retrying or discarding did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Handled {
@@ -146,7 +153,22 @@ pub struct Handled {
 }
 
 /// Names of keys in [`Handled`].
-pub(super) const NAMED_MAX: usize = 100;
+const NAMED_MAX: usize = 100;
+
+impl Handled {
+    /// One more.
+    pub(super) fn add(&mut self, bucket: &str, key: &str) {
+        self.entries += 1;
+        if self.keys.len() < NAMED_MAX {
+            self.keys.push(format!("{bucket}/{key}"));
+        }
+    }
+}
+
+/// The last of a page, if more may be behind it: the page has as many as were asked for.
+pub fn last_of_full<T>(page: &[T], limit: u32) -> Option<&T> {
+    page.last().filter(|_| usize::try_from(limit).is_ok_and(|limit| page.len() == limit))
+}
 
 /// One entry of a key, as `explain` tells it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -295,12 +317,7 @@ impl Journal {
         let mut handled = Handled { next: after.cloned(), ..Handled::default() };
         for _ in 0..CHUNK_PAGES {
             let page = self.parked(selection, handled.next.as_ref(), PAGE_MAX).await?;
-            let full = u32::try_from(page.len()).is_ok_and(|count| count == PAGE_MAX);
-            handled.next = page.last().filter(|_| full).map(|last| After {
-                bucket: last.bucket.clone(),
-                key: last.key.clone(),
-                sequence: last.sequence,
-            });
+            handled.next = last_of_full(&page, PAGE_MAX).map(Parked::position);
             let (left, chosen): (Vec<Parked>, Vec<Parked>) =
                 page.into_iter().partition(|entry| discard && entry.row_waits);
             handled.left += u64::try_from(left.len()).unwrap_or(u64::MAX);
@@ -318,14 +335,11 @@ impl Journal {
                     );
                 }
                 handled.bytes = handled.bytes.saturating_add(entry.bytes);
-                if handled.keys.len() < NAMED_MAX {
-                    handled.keys.push(format!("{}/{}", entry.bucket, entry.key));
-                }
+                handled.add(&entry.bucket, &entry.key);
             }
             let sequences: Vec<Sequence> = chosen.iter().map(|entry| entry.sequence).collect();
             let rows = chosen.iter().filter(|entry| entry.inventory).map(|entry| entry.sequence);
             let first_row = rows.min().filter(|_| !discard);
-            handled.entries += u64::try_from(sequences.len()).unwrap_or(u64::MAX);
             if !sequences.is_empty() {
                 self.operate(if discard {
                     Operation::Discard { sequences }

@@ -10,8 +10,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::super::entry::{Facts, Sequence};
-use super::super::operator::{After, Selection};
-use super::super::operator::{CHUNK_PAGES, Handled, NAMED_MAX, Operation, OperatorError, PAGE_MAX};
+use super::super::operator::{
+    After, CHUNK_PAGES, Handled, Operation, OperatorError, PAGE_MAX, Selection, last_of_full,
+};
 use super::super::{Journal, now_ms};
 use crate::s3::event::EventName;
 
@@ -92,8 +93,7 @@ impl Journal {
         for _ in 0..CHUNK_PAGES {
             let waiting = say == Say::DiscardWaiting;
             let page = self.events_untold(selection, waiting, behind, PAGE_MAX).await?;
-            let full = u32::try_from(page.len()).is_ok_and(|count| count == PAGE_MAX);
-            handled.next = page.last().filter(|_| full).map(|last| After {
+            handled.next = last_of_full(&page, PAGE_MAX).map(|last| After {
                 bucket: last.bucket.clone(),
                 key: last.key.clone(),
                 sequence: last.id,
@@ -110,11 +110,8 @@ impl Journal {
                         "an operator gave this event up: the receiver is not told of it"
                     );
                 }
-                if handled.keys.len() < NAMED_MAX {
-                    handled.keys.push(format!("{}/{}", event.bucket, event.key));
-                }
+                handled.add(&event.bucket, &event.key);
             }
-            handled.entries += u64::try_from(page.len()).unwrap_or(u64::MAX);
             let ids = page.iter().map(|event| event.id).collect();
             self.operate(match say {
                 Say::Retry => Operation::RetryEvents { ids, now_ms: now_ms() },
