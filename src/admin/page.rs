@@ -40,6 +40,8 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/page/inventory.js", JS, include_str!("page/inventory.js")),
     ("/page/explain.js", JS, include_str!("page/explain.js")),
     ("/page/parked.js", JS, include_str!("page/parked.js")),
+    ("/page/events.js", JS, include_str!("page/events.js")),
+    ("/page/bulk.js", JS, include_str!("page/bulk.js")),
     ("/page/jobs.js", JS, include_str!("page/jobs.js")),
     ("/page/settings.js", JS, include_str!("page/settings.js")),
 ];

@@ -95,6 +95,42 @@ def test_the_tile_of_events_tells_what_waits_what_is_refused_and_when_some_were_
     browser.wait_text("no webhook is set")
 
 
+def test_refused_events_are_sent_again_and_given_up_from_the_page(lab, browser):
+    refused = {"bad", "worse", "worst"}
+    receiver = lab.closing(
+        Receiver(lambda records: 400 if {r["s3"]["object"]["key"] for r in records} & refused else 200)
+    )
+    proxy = lab.proxy(ADMIN_TOKEN=TOKEN, **receiver.settings())
+    bucket, client = lab.bucket("told"), lab.client(proxy)
+    for key in sorted(refused):
+        client.put_object(Bucket=bucket, Key=key, Body=b"x")
+
+    def left():
+        return proxy.status()["events"]["refused"]
+
+    until(lambda: left() == 3, "the events to be refused")
+    browser.open(proxy, "overview")
+    sign_in(browser)
+    until(lambda: browser.one("main a[href='#/events']"), "the number of refused events").click()
+    browser.wait_text("Refused events", f"{bucket}/worse", "answered 400", "ObjectCreated:Put")
+    assert browser.look("events") == []
+    refused.remove("bad")
+    browser.click("Send again: bad")
+    until(lambda: left() == 2, "the event to be delivered")
+    browser.open(proxy, "events")
+    browser.click("Give up: worse")
+    browser.wait_text("is never told", selector="dialog")
+    browser.click("Give up", "dialog")
+    browser.wait_text("One event is given up", selector="#notice")
+    until(lambda: left() == 1, "the event to be given up")
+    browser.click("Give all up")
+    browser.wait_text("Give up the one event that is refused?", selector="dialog")
+    browser.click("Give up", "dialog")
+    browser.wait_text("No event is refused")
+    assert left() == 0
+    assert browser.complaints() == []
+
+
 def test_a_part_of_a_key_is_searched_for_until_something_is_found(scene, browser):
     browser.open(scene.proxy, "inventory", bucket=scene.bucket)
     browser.type("#contains", "0119" + Keys.ENTER)

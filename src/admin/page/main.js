@@ -8,10 +8,11 @@ import * as buckets from "./buckets.js";
 import * as inventory from "./inventory.js";
 import * as explain from "./explain.js";
 import * as parked from "./parked.js";
+import * as events from "./events.js";
 import * as jobs from "./jobs.js";
 import * as settings from "./settings.js";
 
-const PAGES = { overview, buckets, inventory, explain, parked, jobs, settings };
+const PAGES = { overview, buckets, inventory, explain, parked, events, jobs, settings };
 const content = document.getElementById("content");
 const notice = document.getElementById("notice");
 const tokenButton = document.getElementById("token");
@@ -162,7 +163,7 @@ async function watchState() {
   setTimeout(watchState, document.hidden ? 60000 : 10000);
 }
 
-document.getElementById("nav").append(...Object.entries(PAGES).map(([name, page]) =>
+document.getElementById("nav").append(...Object.entries(PAGES).filter(([, page]) => !page.apart).map(([name, page]) =>
   el("a", { href: `#/${name}`, "data-page": name }, page.title)));
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();

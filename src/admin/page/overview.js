@@ -114,10 +114,10 @@ export function open(area, { change, ask, again }) {
 /** What there is to say of the webhook beside the number that waits. */
 function told(events) {
   return [
-    events.refused > 0 ? `${number(events.refused)} refused` : null,
-    events.pending > 0 ? `the oldest for ${duration(events.oldest_pending_seconds)}` : null,
+    events.refused > 0 ? [el("a", { href: "#/events", "data-mark": "events" }, `${number(events.refused)} refused`), "; "] : null,
+    events.pending > 0 ? `the oldest for ${duration(events.oldest_pending_seconds)}; ` : null,
     events.last_delivered_ms ? `last delivered ${moment(events.last_delivered_ms)}` : "none delivered since the start",
-  ].filter(Boolean).join("; ");
+  ];
 }
 
 /** Where the backlog is heading, by the samples of the last two minutes; nothing where it is small. */

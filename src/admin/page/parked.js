@@ -1,6 +1,7 @@
 // Keys that a permanent error has stopped, and what to do with them.
 
 import { get, query } from "./api.js";
+import { inPieces } from "./bulk.js";
 import { el, field, table } from "./dom.js";
 import { bytes, count, moment, number, visible } from "./words.js";
 
@@ -22,16 +23,8 @@ export function open(area, { values, change, ask, say, go, again }) {
   const retried = (answer) => (answer.entries === 1 ? "One change is tried again." : `${count(answer.entries, "change")} are tried again.`);
   const givenUp = (answer) => `${answer.entries === 1 ? "One change was" : `${count(answer.entries, "change")} were`} given up${answer.left ? `; ${number(answer.left)} left as they are, because their row is still to be written` : ""}.`;
 
-  /** Says the same to the service about each of them, and in the end what it came to. */
   async function each(path, selections, words) {
-    const sum = { entries: 0, left: 0 };
-    for (const selection of selections) {
-      const answer = await change(path, selection);
-      if (!answer) break;
-      sum.entries += answer.entries;
-      sum.left += answer.left;
-      say(words(sum));
-    }
+    await inPieces(change, path, selections, (sum) => say(words(sum)));
     again();
   }
   const retry = (selections) => each("parked/retry", selections, retried);
