@@ -307,6 +307,118 @@ async fn a_journal_that_cannot_be_written_says_so_and_writes_later_what_it_kept(
     assert_eq!(figures(&run.journal).await.pending_operations, 2);
 }
 
+/// Somebody else writes the file and does not end: every write of the journal fails.
+async fn hold_file(directory: &Path) -> sqlx::SqliteConnection {
+    use sqlx::Connection as _;
+    let url = format!("sqlite://{}", directory.join("journal.sqlite").display());
+    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    other
+}
+
+async fn let_file_go(journal: &Journal, mut other: sqlx::SqliteConnection) {
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    let recovered = async {
+        while journal.health().failing() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), recovered).await.expect("it recovers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_found_no_room_while_the_disk_failed_are_written_when_it_recovers() {
+    // More than a lane holds.
+    const KEYS: usize = 9000;
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    let journal = &run.journal;
+    let other = hold_file(directory.path()).await;
+    for number in 0..KEYS {
+        let intent = append_lazily(journal, &format!("k{number}")).await;
+        journal.settle(intent, Outcome::Changed, Facts::default(), None).await;
+    }
+    let mut seen = HashSet::new();
+    // So many that there is room, and the disk is looked at, which has nothing of them.
+    for row in journal.try_claim_rows(6000) {
+        journal.row_written(&row).await;
+        seen.insert(row.object.key.to_string());
+    }
+    assert_eq!(seen.len(), 6000);
+    for _ in 0..3 {
+        journal.flush().await;
+    }
+    assert!(journal.health().failing());
+    let_file_go(journal, other).await;
+    let rest = async {
+        while seen.len() < KEYS {
+            for row in journal.claim_rows(1000).await {
+                journal.row_written(&row).await;
+                seen.insert(row.object.key.to_string());
+            }
+        }
+    };
+    let ended = timeout(Duration::from_secs(10), rest).await;
+    assert!(ended.is_ok(), "{} of {KEYS} rows", seen.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_look_that_cannot_be_struck_off_is_not_taken_again_and_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let journal = &run.journal;
+    journal.recheck(ObjectKey::new("b", "k"), s3_mirror::journal::now_ms() + 3000).await;
+    journal.flush().await;
+    let other = hold_file(directory.path()).await;
+    drop(append_lazily(journal, "other").await);
+    journal.flush().await;
+    assert!(journal.health().failing());
+    let mut looks = 0;
+    let looked = async {
+        loop {
+            let work = journal.claim().await;
+            looks += usize::from(&*work.entry.object.key == "k");
+            journal.complete(work, Facts::default()).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(4), looked).await.is_err());
+    assert_eq!(looks, 0, "it waits for the disk, as the note of it does");
+    let_file_go(journal, other).await;
+    while &*claim(journal).await.entry.object.key != "k" {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_keys_one_moment_brings_the_next_write_is_not_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let journal = &run.journal;
+    let intent = |number| NewIntent {
+        object: ObjectKey::new("b", &format!("k{number}")),
+        change: Change::Delete,
+        request_id: "R".into(),
+        accepted_ms: 1,
+        facts: Facts::default(),
+    };
+    // As sixty `DeleteObjects` of a thousand keys each.
+    let (mut many, durable) = journal.append((0..60_000).map(intent).collect()).await;
+    // These wait while those are written.
+    let mut next = Vec::new();
+    for number in 0..20 {
+        let (intents, durable) = journal.append(vec![intent(60_000 + number)]).await;
+        many.extend(intents);
+        next.push(durable);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    durable.wait().await.unwrap();
+    for durable in next {
+        durable.wait().await.unwrap();
+    }
+    for intent in many {
+        journal.settle(intent, Outcome::NoEffect, Facts::default(), None).await;
+    }
+    assert_eq!(figures(journal).await, Figures::default());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn part_sizes_survive_until_their_upload_ends() {
     let directory = tempfile::tempdir().unwrap();

@@ -76,6 +76,15 @@ impl Journal {
             // remembered by the lane. So no row is offered in a state that is over: it would say
             // that the mirror has not yet what it has.
             self.flush().await;
+            if self.health().failing() {
+                // Nobody can tell which of those on disk are over.
+                {
+                    let mut rows = lock(&self.shared.rows);
+                    rows.refill_continues(from);
+                    rows.refill_ended();
+                }
+                return self.feed_due().await;
+            }
             let mut reader = self.shared.reader.lock().await;
             let found = store::unwritten(&mut reader, from, REFILL).await;
             drop(reader);
@@ -125,7 +134,12 @@ impl Journal {
         let mut reader = self.shared.reader.lock().await;
         let due = store::due(&mut reader, now_ms() - DUE_GRACE_MS, room).await?;
         let ripe = held::due(&mut reader, now_ms(), room).await?;
-        let rechecks = store::rechecks_due(&mut reader, now_ms(), room).await?;
+        // What cannot be struck off would be looked at again every time, and each look is an entry.
+        let rechecks = if self.health().failing() {
+            Vec::new()
+        } else {
+            store::rechecks_due(&mut reader, now_ms(), room).await?
+        };
         drop(reader);
         for entry in due.into_iter().chain(ripe) {
             self.offer_work(Work { entry, body: None }).await;

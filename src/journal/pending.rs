@@ -4,7 +4,7 @@
 //! moment, and an entry that is settled, mirrored and written meanwhile leaves without a trace
 //! ([`super::young`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -100,6 +100,8 @@ pub(super) struct Pending {
     /// On disk in a line.
     pub(super) young: Young,
     pub(super) later: Later,
+    /// Intents that were refused and whose request does not know it yet.
+    pub(super) refused: HashSet<Sequence>,
     /// May there be entries that failed, are parked or set aside? Only then are older ones of a key
     /// looked for that a newer one settles.
     pub(super) is_troubled: bool,
@@ -111,9 +113,9 @@ pub(super) struct Later {
     pub(super) fates: HashMap<Sequence, Box<Fate>>,
     /// Keys that have been mirrored, or whose absence is held, by an entry, so that older ones of
     /// them in trouble are settled with it.
-    pub(super) relieved: Vec<(Sequence, ObjectKey)>,
+    pub(super) relieved: HashMap<Sequence, ObjectKey>,
     /// Keys whose row has been settled, and with it parked rows of them that are older.
-    pub(super) rows_relieved: Vec<(Sequence, ObjectKey)>,
+    pub(super) rows_relieved: HashMap<Sequence, ObjectKey>,
     pub(super) rechecks: Vec<(i64, ObjectKey)>,
     pub(super) rechecked: Vec<(i64, ObjectKey)>,
     pub(super) parts: Vec<PartSize>,
@@ -150,14 +152,27 @@ impl Later {
 }
 
 impl Pending {
-    /// Entries and other changes that are kept in memory.
+    /// Entries and other changes that are in memory only: not those that are on disk in a line, which
+    /// have a limit of their own.
     pub(super) fn len(&self) -> usize {
-        self.young.len() + self.appends.len() + self.grown.len() + self.later.len()
+        self.appends.len() + self.grown.len() + self.later.len()
     }
 
     /// Is there nothing to do, now or later?
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0 && self.young.is_empty()
+    }
+
+    /// Nothing is kept of this command, nor of what will be said of its entries: while the disk fails
+    /// refusals must not fill the memory that writes were refused for.
+    pub(super) fn refuse(&mut self, command: &Command) {
+        if let Command::Append { rows, .. } = command {
+            self.refused.extend(rows.iter().map(|(sequence, _)| *sequence));
+        }
+    }
+
+    fn was_refused(&mut self, sequence: Sequence) -> bool {
+        !self.refused.is_empty() && self.refused.remove(&sequence)
     }
 
     /// How much has been said that nobody waits for.
@@ -212,7 +227,7 @@ impl Pending {
 
     fn relieve(&mut self, sequence: Sequence, object: ObjectKey) {
         if self.is_troubled {
-            self.later.relieved.push((sequence, object));
+            self.later.relieved.insert(sequence, object);
         }
     }
 
@@ -221,8 +236,10 @@ impl Pending {
         match command {
             Command::Append { rows, .. } => self.appends.extend(rows),
             Command::Settle { sequence, unknown, facts } => {
+                self.was_refused(sequence);
                 self.fate(sequence).settled = Some((unknown, facts));
             }
+            Command::Close { sequence } if self.was_refused(sequence) => {}
             Command::Close { sequence } => self.fate(sequence).closed = true,
             Command::Merge { sequence, since_ms, unknown, facts } => {
                 self.fate(sequence).merged = Some((since_ms, unknown, facts));
@@ -275,7 +292,7 @@ impl Later {
         match command {
             Command::Unhold { bucket, delay_ms } => later.unholds.push((bucket, delay_ms)),
             Command::RowRelieved { sequence, object } => {
-                later.rows_relieved.push((sequence, object));
+                later.rows_relieved.insert(sequence, object);
             }
             Command::Operate { operation, .. } => later.operations.push(operation),
             Command::Recheck { object, due_ms } => later.rechecks.push((due_ms, object)),
@@ -300,6 +317,7 @@ impl Later {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::s3::operation::Change;
 
     fn object() -> ObjectKey {
         ObjectKey::new("bucket", "key")
@@ -332,6 +350,35 @@ mod tests {
         pending.take(written(7, 2));
         pending.take(written(7, 3));
         assert!(!pending.later.fates[&7].over(true));
+    }
+
+    #[test]
+    fn what_is_done_again_while_the_disk_fails_is_kept_once() {
+        let mut pending = Pending { is_troubled: true, ..Pending::default() };
+        for _ in 0..3 {
+            pending.take(mirrored(7));
+            pending.take(Command::RowRelieved { sequence: 7, object: object() });
+        }
+        assert_eq!(pending.len(), 3, "its fate, and what is settled with it");
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_was_refused() {
+        let mut pending = Pending::default();
+        let intent = NewIntent {
+            object: object(),
+            change: Change::Put,
+            request_id: "R".into(),
+            accepted_ms: 1,
+            facts: Facts::default(),
+        };
+        let rows = vec![(1, Arc::new(intent))];
+        pending.refuse(&Command::Append { rows, done: None });
+        pending.take(Command::Close { sequence: 1 });
+        assert!(pending.is_empty() && pending.refused.is_empty());
+        // Another one may be a row.
+        pending.take(Command::Close { sequence: 2 });
+        assert_eq!(pending.len(), 1);
     }
 
     #[test]

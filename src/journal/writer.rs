@@ -130,6 +130,7 @@ impl Writer {
                         match done.take() {
                             Some(done) if full => {
                                 answer(done, Err(AppendError::Full));
+                                pending.refuse(&command);
                                 continue;
                             }
                             done => waiting.extend(done),

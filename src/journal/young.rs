@@ -69,11 +69,6 @@ struct Line {
 pub(super) type Grown = (Sequence, Arc<NewIntent>, Option<Box<Fate>>);
 
 impl Young {
-    /// Entries.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// Members of whom something new has been said.
     pub(super) fn touched(&self) -> usize {
         self.touched.len()
@@ -223,15 +218,19 @@ mod tests {
             mirrored(&mut young, sequence);
         }
         assert!(young.ripen(now, false, false).is_empty());
-        assert_eq!((young.len(), young.gone()), (2, None), "the first line is still needed");
+        assert_eq!(
+            (young.entries.len(), young.gone()),
+            (2, None),
+            "the first line is still needed"
+        );
         young.fate(2).unwrap().closed = true;
         assert!(young.ripen(now, false, false).is_empty());
-        assert_eq!((young.len(), young.gone()), (1, Some(1)));
+        assert_eq!((young.entries.len(), young.gone()), (1, Some(1)));
         assert!(!young.gone_for_long(now) && young.gone_for_long(now + AGE));
         young.lines_taken();
         mirrored(&mut young, 4);
         assert!(young.ripen(now, false, false).is_empty());
-        assert_eq!((young.len(), young.gone()), (0, Some(2)));
+        assert_eq!((young.entries.len(), young.gone()), (0, Some(2)));
     }
 
     #[test]
@@ -242,10 +241,10 @@ mod tests {
         let written = |level| Some(Written { level, error: None, reasoned: false });
         young.fate(1).unwrap().written = written(1);
         assert!(young.ripen(now, false, true).is_empty());
-        assert_eq!(young.len(), 1);
+        assert_eq!(young.entries.len(), 1);
         young.fate(1).unwrap().written = written(2);
         assert!(young.ripen(now, false, true).is_empty());
-        assert_eq!(young.len(), 0);
+        assert_eq!(young.entries.len(), 0);
     }
 
     #[test]
@@ -258,7 +257,7 @@ mod tests {
         assert_eq!(sequences(&grown), [2]);
         assert!(grown[0].2.as_ref().unwrap().merged.is_some(), "with what was said of it");
         assert!(young.fate(2).is_none());
-        assert_eq!(young.len(), 2);
+        assert_eq!(young.entries.len(), 2);
     }
 
     #[test]
@@ -268,7 +267,7 @@ mod tests {
         mirrored(&mut young, 1);
         assert!(young.ripen(now + AGE - Duration::from_millis(1), false, true).is_empty());
         assert_eq!(sequences(&young.ripen(now + AGE, false, true)), [1, 2, 3]);
-        assert_eq!((young.len(), young.gone()), (0, Some(1)));
+        assert_eq!((young.entries.len(), young.gone()), (0, Some(1)));
         let mut young = super::tests::young(now, &[2, 1]);
         assert_eq!(sequences(&young.ripen(now, true, true)), [1, 2, 3]);
     }
@@ -279,7 +278,7 @@ mod tests {
         let mut young = young(now, &[10, i64::try_from(YOUNG_MAX).unwrap(), 5]);
         let grown = young.ripen(now, false, false);
         assert_eq!(grown.len(), 10 + YOUNG_MAX);
-        assert_eq!(young.len(), 5);
+        assert_eq!(young.entries.len(), 5);
     }
 
     #[test]
@@ -289,6 +288,6 @@ mod tests {
         let said = || Some(Box::new(Fate { closed: true, ..Fate::default() }));
         young.line_written(vec![(7, intent())], now, |_| said());
         assert!(young.ripen(now, false, false).is_empty());
-        assert_eq!((young.len(), young.gone()), (0, Some(0)));
+        assert_eq!((young.entries.len(), young.gone()), (0, Some(0)));
     }
 }
