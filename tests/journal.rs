@@ -420,6 +420,26 @@ async fn however_many_keys_one_moment_brings_the_next_write_is_not_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_whose_key_is_mirrored_but_for_versions_to_be_deleted_is_written_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    put(&run.journal, "k").await;
+    let row = claim_row(&run.journal).await;
+    run.journal.row_written(&row).await;
+    let work = claim(&run.journal).await;
+    let aside = (FOREVER, "not yet".into());
+    run.journal.hold_versions(work, aside, vec!["v".into()], Facts::default()).await;
+    assert_eq!(figures(&run.journal).await.held_deletes, 1);
+    run.crash();
+
+    let run = open(directory.path(), true).await;
+    let row = claim_row(&run.journal).await;
+    assert!(row.mirrored, "{row:?}");
+    run.journal.row_written(&row).await;
+    assert_eq!(figures(&run.journal).await.pending_rows, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn part_sizes_survive_until_their_upload_ends() {
     let directory = tempfile::tempdir().unwrap();
     let run = open(directory.path(), false).await;

@@ -257,6 +257,11 @@ impl Pending {
             Command::Hold { sequence, aside } => {
                 let Aside { object, attempts, due_ms, error, row_anew } = aside;
                 self.trouble(sequence, Trouble { level: HELD, attempts, due_ms, error, row_anew });
+                // What was written before is not what is to be written anew.
+                let written = &mut self.fate(sequence).written;
+                if row_anew && written.as_ref().is_some_and(|written| written.level == 1) {
+                    *written = None;
+                }
                 if let Some(object) = object {
                     self.relieve(sequence, object);
                 }
