@@ -7,7 +7,8 @@
 //! - **P5** A receiver that is away delays events and nothing else: they wait in the journal.
 //! - **P6** One message of at most 100 events is in hand.
 //! - **P8** No drop path: everything is tried for ever, with pauses up to a minute. An event that
-//!   the receiver refuses by itself (4xx) holds up its own key and no other.
+//!   the receiver refuses by itself (4xx) holds up its own key and no other. While the journal cannot
+//!   be written everything waits: it could not be noted that it was taken.
 //!
 //! # Crash
 //! What was sent and not yet marked as delivered is sent again, under the same `webhook-id` if the
@@ -149,6 +150,10 @@ impl Courier {
     }
 
     async fn round(&mut self, singly: &mut u32) -> Round {
+        // What is taken could not be taken off, and would be sent over and over.
+        if self.journal.health().failing() {
+            return Round::Nothing;
+        }
         let due = self.due().await;
         if !matches!(due, Round::Nothing) {
             return due;

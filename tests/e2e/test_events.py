@@ -3,8 +3,10 @@
 import json
 import sqlite3
 import threading
+import time
 
 from support import operator
+from support.disk import Disk, start
 from support.poll import until
 from support.receiver import PATH, SECRET, Receiver
 from support.tcp import FaultProxy
@@ -300,3 +302,31 @@ def test_without_a_webhook_nothing_is_recorded_for_it(lab):
     proxy.stop()
     with sqlite3.connect(proxy.data_dir / "journal.sqlite") as journal:
         assert journal.execute("SELECT count(*) FROM event").fetchone() == (0,)
+
+
+def test_while_the_disk_fails_what_was_taken_is_not_told_over_and_over(lab):
+    """That it was taken cannot be written down, and it is on disk as if it had not been."""
+    away = [True]
+    receiver = receiver_of(lab, lambda _: 503 if away[0] else 200)
+    proxy = start(lab, **receiver.settings())
+    bucket = lab.bucket("events")
+    s3 = lab.client(proxy)
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    until(lambda: proxy.status()["events"]["error"], "the error of the receiver")
+    disk = Disk(proxy)
+    disk.full()
+    try:
+        s3.put_object(Bucket=bucket, Key="during", Body=b"x")
+        until(lambda: proxy.status()["journal"]["failing"], "the alarm")
+        away[0] = False
+        # Longer than the pause that the receiver's failures have led to.
+        deadline = time.monotonic() + 5
+        while len(receiver.taken) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        # One message may have been on its way.
+        assert len(receiver.taken) <= 1
+    finally:
+        disk.free()
+    wait_told(proxy)
+    assert {told["key"] for _, told in receiver.of(bucket)} == {"k", "during"}
+    assert not receiver.faults

@@ -4,34 +4,11 @@ The kernel refuses every write to a file of the running process (a file size lim
 disk would; main and mirror are other processes and go on.
 """
 
-import resource
-
 import pytest
 
 from support import raw
+from support.disk import Disk, start
 from support.poll import until
-
-
-class Disk:
-    """Can the proxy's process write to files?"""
-
-    def __init__(self, proxy):
-        self.pid = proxy.process.pid
-        self.before = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
-
-    def full(self):
-        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (0, self.before[1]))
-
-    def free(self):
-        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, self.before)
-
-
-def start(lab, inventory, **options):
-    proxy = lab.proxy(inventory.settings(), start=False, **options)
-    # The signal that comes with the refused write stays ignored, as it is in this process: the
-    # write fails with an error, like one on a full disk.
-    proxy.process.popen_options["restore_signals"] = False
-    return proxy.start()
 
 
 def put(proxy, bucket, key, body):
@@ -45,7 +22,7 @@ def inventory(lab):
 
 
 def test_by_default_writes_are_served_and_an_alarm_is_raised(lab, inventory):
-    proxy = start(lab, inventory)
+    proxy = start(lab, inventory.settings())
     bucket = lab.bucket("fulldisk")
     assert put(proxy, bucket, "before", b"x").status == 200
     proxy.wait_drained()
@@ -70,7 +47,7 @@ def test_by_default_writes_are_served_and_an_alarm_is_raised(lab, inventory):
 
 
 def test_with_journal_required_writes_are_refused_and_reads_go_on(lab, inventory):
-    proxy = start(lab, inventory, JOURNAL_REQUIRED="true")
+    proxy = start(lab, inventory.settings(), JOURNAL_REQUIRED="true")
     bucket = lab.bucket("required")
     assert put(proxy, bucket, "before", b"x").status == 200
     proxy.wait_drained()
