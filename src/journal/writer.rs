@@ -137,6 +137,8 @@ impl Writer {
                         }
                     }
                     Command::Flush { .. } | Command::Count { .. } => flush = true,
+                    // Main can be asked for the sizes of parts.
+                    Command::Part { .. } if full => continue,
                     _ => {}
                 }
                 match command {
