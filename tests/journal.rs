@@ -388,6 +388,27 @@ async fn a_second_look_that_cannot_be_struck_off_is_not_taken_again_and_again() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_settles_older_trouble_of_its_key_also_after_a_time_without_any() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let journal = &run.journal;
+    // Long enough to be noticed: nothing is looked for while there is nothing to be found.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    put(journal, "calm").await;
+    let work = claim(journal).await;
+    journal.complete(work, Facts::default()).await;
+    put(journal, "last").await;
+    assert_eq!(figures(journal).await.pending_operations, 1);
+    let work = claim(journal).await;
+    journal.park(work, "no".into()).await;
+    assert_eq!(figures(journal).await.parked, 1);
+    put(journal, "last").await;
+    let work = claim(journal).await;
+    journal.complete(work, Facts::default()).await;
+    assert_eq!(figures(journal).await, Figures::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_the_disk_fails_any_key_may_be_on_its_way() {
     let directory = tempfile::tempdir().unwrap();
     let run = open(directory.path(), false).await;
