@@ -122,7 +122,10 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let tls = tls(&config, &mut workers).await?;
     workers.spawn(admin.clone().serve(admin_listener));
     workers.spawn(admin.clone().watch());
-    let tee = Tee::open(config.tee_memory_bytes, config.tee_spool_bytes, &config.data_dir)?;
+    let taker = Arc::downgrade(&mirror);
+    let wanted = move || taker.upgrade().is_some_and(|mirror| mirror.takes_bodies());
+    let budgets = (config.tee_memory_bytes, config.tee_spool_bytes);
+    let tee = Tee::open(budgets, &config.data_dir, wanted)?;
     let access = Arc::new(access);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let proxies = (0..cores)

@@ -192,6 +192,11 @@ impl Mirror {
         self.breaker.is_open()
     }
 
+    /// Will it take a body that is kept for it now, before long?
+    pub fn takes_bodies(&self) -> bool {
+        !self.gate.is_shut() && !self.breaker.is_open() && self.journal.has_room_for_bodies()
+    }
+
     /// What becomes of deletes.
     pub fn delete_policy(&self) -> DeletePolicy {
         self.deletes.policy()

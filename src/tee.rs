@@ -39,14 +39,18 @@ const UPLOAD_SHARE: u64 = 2;
 const FILES_MAX: u64 = 512;
 
 /// The budgets; cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Tee {
     memory: Arc<Budget>,
     disk: Arc<Budget>,
     files: Arc<Budget>,
     spool: Option<Spool>,
     uploads: Arc<Uploads>,
+    wanted: Wanted,
 }
+
+/// Will what is kept be taken soon?
+type Wanted = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Bytes that a kept body costs beside itself: handles, its place in the lanes.
 const OVERHEAD: u64 = 512;
@@ -67,10 +71,22 @@ enum Sink {
     Spool(SpoolWriter, Reservation),
 }
 
+impl std::fmt::Debug for Tee {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (memory, spool) = self.used();
+        write!(f, "Tee({memory} bytes in memory, {spool} in files)")
+    }
+}
+
 impl Tee {
     /// Keeps up to so many bytes over all requests; 0 turns either kind off. The files are below
-    /// `data_dir`.
-    pub fn open(memory_bytes: u64, spool_bytes: u64, data_dir: &Path) -> std::io::Result<Self> {
+    /// `data_dir`. Memory is filled in any case, because that costs next to nothing; files are begun
+    /// only while somebody is there to take them (`wanted`).
+    pub fn open(
+        (memory_bytes, spool_bytes): (u64, u64),
+        data_dir: &Path,
+        wanted: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
         let spool = (spool_bytes > 0).then(|| Spool::open(&data_dir.join("spool"))).transpose()?;
         Ok(Self {
             memory: Budget::new(memory_bytes, MEMORY_SHARE),
@@ -78,6 +94,7 @@ impl Tee {
             files: Budget::new(FILES_MAX, 1),
             spool,
             uploads: Arc::default(),
+            wanted: Arc::new(wanted),
         })
     }
 
@@ -138,8 +155,8 @@ impl Tee {
 
     /// Finds room; forgotten uploads give theirs.
     fn room(&self, length: u64, weight: u64) -> Option<(Sink, Reservation)> {
-        let spooled = self.spool.is_some() && self.disk.allows(weight);
-        if !spooled && !self.memory.allows(weight) {
+        let spool = self.spool.as_ref().filter(|_| self.disk.allows(weight) && (self.wanted)());
+        if spool.is_none() && !self.memory.allows(weight) {
             return None;
         }
         loop {
@@ -147,7 +164,7 @@ impl Tee {
                 let capacity = usize::try_from(length).ok()?;
                 return Some((Sink::Memory(BytesMut::with_capacity(capacity)), reservation));
             }
-            if let Some(spool) = &self.spool
+            if let Some(spool) = spool
                 && let Some(reservation) = self.disk.reserve(weight)
                 && let Some(place) = self.files.reserve(1)
             {
@@ -201,6 +218,8 @@ impl TeeWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use futures_util::TryStreamExt as _;
     use http::HeaderValue;
 
@@ -208,7 +227,7 @@ mod tests {
 
     pub(super) fn tee(memory: u64, spool: u64) -> (tempfile::TempDir, Tee) {
         let directory = tempfile::tempdir().unwrap();
-        let tee = Tee::open(memory, spool, directory.path()).unwrap();
+        let tee = Tee::open((memory, spool), directory.path(), || true).unwrap();
         (directory, tee)
     }
 
@@ -280,6 +299,20 @@ mod tests {
         let pieces: Vec<Bytes> = Box::pin(stream).try_collect().await.unwrap();
         assert_eq!(pieces.concat(), b"hello spool");
         assert_eq!(tee.used(), (0, 0));
+    }
+
+    #[test]
+    fn while_nobody_takes_what_is_kept_no_file_is_begun() {
+        let directory = tempfile::tempdir().unwrap();
+        let is_wanted = Arc::new(AtomicBool::new(false));
+        let wanted = is_wanted.clone();
+        let wanted = move || wanted.load(Ordering::Relaxed);
+        let tee = Tee::open((1 << 16, 1 << 20), directory.path(), wanted).unwrap();
+        let large = 1 << 14;
+        assert!(tee.begin(large, &HeaderMap::new()).is_none());
+        assert!(tee.begin(16, &HeaderMap::new()).is_some(), "memory is there for the taking");
+        is_wanted.store(true, Ordering::Relaxed);
+        assert!(tee.begin(large, &HeaderMap::new()).is_some());
     }
 
     #[test]

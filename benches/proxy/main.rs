@@ -117,7 +117,7 @@ async fn run(options: &Options) -> Result<(), Fault> {
     let directory = tempfile::tempdir()?;
     let directory = directory.path();
     scenario::write_scripts(directory)?;
-    let stubs = Stubs::start().await?;
+    let stubs = Stubs::start()?;
     let gated = options.quick || options.accept;
     let modes: &[Mode] = if gated {
         &[peers::PLAIN]

@@ -23,20 +23,15 @@ pub(crate) struct Peer {
 pub(crate) struct Stubs {
     pub(crate) main: SocketAddr,
     pub(crate) mirror: SocketAddr,
-    /// A mirror that never answers.
-    pub(crate) silent: SocketAddr,
-    _processes: [Process; 3],
+    _processes: [Process; 2],
 }
 
 impl Stubs {
     /// Starts them, each as a process of its own.
-    pub(crate) async fn start() -> Result<Self, Fault> {
+    pub(crate) fn start() -> Result<Self, Fault> {
         let (main, main_process) = stub("main")?;
         let (mirror, mirror_process) = stub("mirror")?;
-        let (silent, silent_process) = stub("mirror")?;
-        post(silent, "/-/hold").await?;
-        let processes = [main_process, mirror_process, silent_process];
-        Ok(Self { main, mirror, silent, _processes: processes })
+        Ok(Self { main, mirror, _processes: [main_process, mirror_process] })
     }
 
     /// Makes the mirror hold its answers back, or go on.
@@ -58,13 +53,16 @@ pub(crate) struct Mode {
     pub(crate) name: &'static str,
     /// What differs from mirror-only, no log, everything else as it is by default.
     pub(crate) environment: &'static [(&'static str, &'static str)],
-    /// Does the mirror answer? Otherwise the backlog only grows.
+    /// Is mirroring going on? Otherwise it has been paused, and the backlog only grows.
     pub(crate) mirrors: bool,
 }
 
 const fn mode(name: &'static str, environment: &'static [(&'static str, &'static str)]) -> Mode {
     Mode { name, environment, mirrors: true }
 }
+
+/// Of an admin port that only the benchmark can reach.
+const ADMIN_TOKEN: &str = "benchmark-of-this-machine";
 
 /// The mode the targets are about: mirror-only, `JOURNAL_SYNC=full`, no log.
 pub(crate) const PLAIN: Mode = mode("s3-mirror", &[]);
@@ -77,24 +75,24 @@ pub(crate) const OVERLAP: Mode = mode("s3-mirror, FENCE=overlap", &[("FENCE", "o
 /// With the embedded inventory.
 pub(crate) const SQLITE: Mode =
     mode("s3-mirror, SQLite inventory", &[("DISABLE_DATABASE", "false")]);
-/// With a mirror that never answers.
+/// With mirroring paused by its operator.
 pub(crate) const PAUSED: Mode =
     Mode { name: "s3-mirror, mirroring paused", environment: &[], mirrors: false };
 
 /// Starts an s3-mirror.
 pub(crate) fn s3_mirror(mode: Mode, stubs: &Stubs, directory: &Path) -> Result<Peer, Fault> {
     let (address, admin) = (free_address()?, free_address()?);
-    let mirror = if mode.mirrors { stubs.mirror } else { stubs.silent };
     // Another build can be measured with the same benchmark.
     let built = env!("CARGO_BIN_EXE_s3-mirror").to_owned();
-    let mut command = Command::new(std::env::var("S3_MIRROR_BIN").unwrap_or(built));
+    let program = std::env::var("S3_MIRROR_BIN").unwrap_or(built);
+    let mut command = Command::new(&program);
     command
         .arg("serve")
         .env_clear()
         .env("MAIN_S3_ENDPOINT", format!("http://{}", stubs.main))
         .env("MAIN_ACCESS_KEY", "main")
         .env("MAIN_SECRET_KEY", "main-secret")
-        .env("MIRROR_S3_ENDPOINT", format!("http://{mirror}"))
+        .env("MIRROR_S3_ENDPOINT", format!("http://{}", stubs.mirror))
         .env("MIRROR_ACCESS_KEY", "mirror")
         .env("MIRROR_SECRET_KEY", "mirror-secret")
         .env("DISABLE_DATABASE", "true")
@@ -104,7 +102,19 @@ pub(crate) fn s3_mirror(mode: Mode, stubs: &Stubs, directory: &Path) -> Result<P
         .env("DRAIN_TIMEOUT_SECONDS", "0")
         .env("DATA_DIR", directory)
         .envs(mode.environment.iter().copied());
+    if !mode.mirrors {
+        command.env("ADMIN_TOKEN", ADMIN_TOKEN);
+    }
     let process = Process::start(mode.name, &mut command, address)?;
+    if !mode.mirrors {
+        let mut pause = Command::new(program);
+        pause
+            .args(["pause", "--admin", &format!("http://{admin}")])
+            .env("ADMIN_TOKEN", ADMIN_TOKEN);
+        if !pause.stdout(Stdio::null()).status()?.success() {
+            return Err("mirroring cannot be paused".into());
+        }
+    }
     Ok(Peer {
         name: mode.name,
         address,

@@ -24,6 +24,11 @@ impl Journal {
         }
     }
 
+    /// Does what is settled now stay in memory, with its body, until a worker takes it?
+    pub fn has_room_for_bodies(&self) -> bool {
+        lock(&self.shared.mirror).room() > 0
+    }
+
     pub(super) fn try_claim(&self) -> Option<Work> {
         lock(&self.shared.mirror).claim()
     }

@@ -44,6 +44,10 @@ impl Gate {
         self.state.borrow().clone()
     }
 
+    pub(super) fn is_shut(&self) -> bool {
+        self.state.borrow().is_some()
+    }
+
     /// Waits while paused. Cancel-safe.
     pub(super) async fn pass(&self) {
         let mut state = self.state.subscribe();
