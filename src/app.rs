@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::admin::guard::{Guard, TokenFileError};
@@ -265,7 +266,7 @@ async fn jobs(
 }
 
 /// Opens the journal and starts its writer.
-async fn open_journal(config: &Config) -> Result<(Journal, JoinHandle<()>), OpenError> {
+async fn open_journal(config: &Config) -> Result<(Journal, oneshot::Receiver<()>), StartError> {
     let (journal, recovered, writer) = Journal::open(&journal::Settings {
         data_dir: config.data_dir.clone(),
         sync: config.journal_sync,
@@ -279,7 +280,21 @@ async fn open_journal(config: &Config) -> Result<(Journal, JoinHandle<()>), Open
         );
     }
     journal.index_keys(config.read_fallback).await;
-    Ok((journal, tokio::spawn(writer)))
+    Ok((journal, on_its_own_thread(writer)?))
+}
+
+/// Runs the journal's writer, which blocks while the disk works; yields when it has ended.
+fn on_its_own_thread(
+    writer: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<oneshot::Receiver<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let (done, ended) = oneshot::channel();
+    std::thread::Builder::new().name("journal".into()).spawn(move || {
+        runtime.block_on(writer);
+        // Whoever no longer waits has ended too.
+        done.send(()).ok();
+    })?;
+    Ok(ended)
 }
 
 /// Announces the stop to the admin port first. Yields when it came.

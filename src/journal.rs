@@ -35,6 +35,7 @@ mod feed;
 mod held;
 mod intake;
 mod lane;
+mod log;
 pub mod operator;
 mod overtaken;
 mod pending;
@@ -64,6 +65,7 @@ use entry::{Entry, Facts, NewIntent, ObjectKey, PartLayout, Sequence};
 pub use held::FOREVER;
 use intake::Landing;
 use lane::{Item, Lane};
+use log::Log;
 pub use store::Recovered;
 use tally::Tally;
 pub use tally::{Counted, Figures};
@@ -362,10 +364,14 @@ impl Journal {
         let unreadable = |source| OpenError::Unreadable { path: path.clone(), source };
         let mut db = store::open_writer(&path, settings.sync).await.map_err(unreadable)?;
         let now = now_ms();
-        let recovered =
-            store::recover(&mut db, settings.inventory, &RECHECK_AFTER_MS.map(|after| now + after))
+        let (mut log, lines) = Log::open(directory, settings.sync)
+            .map_err(|error| unreadable(sqlx::Error::Io(error)))?;
+        let recheck_ms = RECHECK_AFTER_MS.map(|after| now + after);
+        let (recovered, next_line) =
+            store::recover(&mut db, &lines, settings.inventory, &recheck_ms)
                 .await
                 .map_err(unreadable)?;
+        log.begin_at(next_line);
         // Counted before there are requests to wait for it.
         let mut tally = Tally::default();
         tally.read(&mut db).await.map_err(unreadable)?;
@@ -405,6 +411,7 @@ impl Journal {
             sync: settings.sync,
             inventory: settings.inventory,
             health,
+            log,
             db: Some(db),
             tally,
             commands: receiver,

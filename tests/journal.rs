@@ -275,17 +275,12 @@ async fn an_unreadable_journal_is_refused_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_journal_that_cannot_be_written_says_so_and_writes_later_what_it_kept() {
-    use sqlx::Connection as _;
+async fn a_log_that_cannot_be_written_says_so_and_is_written_later_with_what_was_kept() {
     let directory = tempfile::tempdir().unwrap();
     let run = open(directory.path(), false).await;
-    put(&run.journal, "before").await;
-    run.journal.flush().await;
-    let path = directory.path().join("journal.sqlite");
-    let url = format!("sqlite://{}", path.display());
-    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
-
+    // Where its first file would be.
+    let obstacle = directory.path().join("journal.log.0");
+    std::fs::create_dir(&obstacle).unwrap();
     let intent = NewIntent {
         object: ObjectKey::new("b", "during"),
         change: Change::Put,
@@ -297,14 +292,29 @@ async fn a_journal_that_cannot_be_written_says_so_and_writes_later_what_it_kept(
     assert_eq!(durable.wait().await, Err(AppendError::Unavailable));
     assert!(run.journal.health().failing());
     run.journal.settle(intents.remove(0), Outcome::Changed, Facts::default(), None).await;
-
-    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    while run.journal.health().failing() {
-        assert!(tokio::time::Instant::now() < deadline, "it never recovers");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    std::fs::remove_dir(&obstacle).unwrap();
+    recovered(&run.journal).await;
+    assert_eq!(figures(&run.journal).await.pending_operations, 1);
+    put(&run.journal, "after").await;
     assert_eq!(figures(&run.journal).await.pending_operations, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_only_the_database_cannot_be_written_intents_are_durable_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    put(&run.journal, "before").await;
+    run.journal.flush().await;
+    let other = hold_file(directory.path()).await;
+    put(&run.journal, "during").await;
+    run.journal.flush().await;
+    assert!(run.journal.health().failing());
+    std::mem::forget(append(&run.journal, "open", Change::Put).await);
+    run.crash();
+    drop(other);
+    let run = open_forgotten(directory.path(), false).await;
+    let figures = figures(&run.journal).await;
+    assert_eq!((figures.pending_operations, figures.unsettled_intents), (3, 2), "{figures:?}");
 }
 
 /// Somebody else writes the file and does not end: every write of the journal fails.
@@ -318,6 +328,10 @@ async fn hold_file(directory: &Path) -> sqlx::SqliteConnection {
 
 async fn let_file_go(journal: &Journal, mut other: sqlx::SqliteConnection) {
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    recovered(journal).await;
+}
+
+async fn recovered(journal: &Journal) {
     let recovered = async {
         while journal.health().failing() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -905,17 +919,16 @@ async fn a_delete_that_was_under_way_when_its_time_had_come_is_looked_at_once_mo
     assert_eq!(rechecks(&found.journal, "later").await, 0);
 }
 
-/// The keys that the file has rows of, and how many lines are left of the log.
-async fn on_disk(run: &Open, directory: &Path) -> (HashSet<String>, i64) {
+/// The keys that the database has rows of.
+async fn on_disk(run: &Open, directory: &Path) -> HashSet<String> {
     use sqlx::{ConnectOptions as _, Connection as _};
     run.journal.flush().await;
     let options = sqlx::sqlite::SqliteConnectOptions::new();
     let mut db = options.filename(directory.join("journal.sqlite")).connect().await.unwrap();
     let keys: Vec<String> =
         sqlx::query_scalar("SELECT key FROM entry").fetch_all(&mut db).await.unwrap();
-    let lines = sqlx::query_scalar("SELECT count(*) FROM log").fetch_one(&mut db).await.unwrap();
     db.close().await.unwrap();
-    (keys.into_iter().collect(), lines)
+    keys.into_iter().collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -929,8 +942,29 @@ async fn an_intent_that_never_became_a_row_is_found_after_a_crash() {
     let work = claim(&run.journal).await;
     assert!(work.entry.unknown);
     assert_eq!(&*work.entry.object.key, "k\u{0}& ü\n\"'");
-    let (keys, lines) = on_disk(&run, &directory.path().join("copy")).await;
-    assert_eq!((keys.len(), lines), (1, 0));
+    assert_eq!(on_disk(&run, &directory.path().join("copy")).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_format_2_kept_as_a_table_is_taken_over() {
+    use sqlx::{ConnectOptions as _, Connection as _};
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    run.journal.flush().await;
+    run.crash();
+    let options = sqlx::sqlite::SqliteConnectOptions::new();
+    let mut db = options.filename(directory.path().join("journal.sqlite")).connect().await.unwrap();
+    for sql in [
+        "CREATE TABLE log (number INTEGER PRIMARY KEY, intents TEXT NOT NULL)",
+        r#"INSERT INTO log VALUES (0, '[[5,"b","old",0,1,"R",{},2],[6,"b","older",0,1,"R",{},2]]')"#,
+        "PRAGMA user_version = 2",
+    ] {
+        sqlx::query(sql).execute(&mut db).await.unwrap();
+    }
+    db.close().await.unwrap();
+    let run = open(directory.path(), false).await;
+    assert_eq!(on_disk(&run, directory.path()).await.len(), 2);
+    assert!(claim(&run.journal).await.entry.unknown);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1032,7 +1066,7 @@ async fn unplanned(seed: u64) {
             _ => {
                 run.crash();
                 run = open(directory.path(), inventory).await;
-                let (keys, _) = on_disk(&run, directory.path()).await;
+                let keys = on_disk(&run, directory.path()).await;
                 let lost: Vec<_> = told.owed.difference(&keys).collect();
                 assert!(lost.is_empty(), "seed {seed}: {lost:?}");
             }
@@ -1056,7 +1090,11 @@ async fn unplanned(seed: u64) {
     };
     let ended = timeout(Duration::from_secs(30), drained).await;
     assert!(ended.is_ok(), "seed {seed}: {:?}", run.journal.figures().await);
-    assert_eq!(on_disk(&run, directory.path()).await, (HashSet::new(), 0), "seed {seed}");
+    assert!(on_disk(&run, directory.path()).await.is_empty(), "seed {seed}");
     assert_eq!(told.rows.len(), if inventory { 40 } else { 0 }, "seed {seed}");
     assert!(told.rows.values().all(|mirrored| *mirrored), "seed {seed}: {:?}", told.rows);
+    // Nothing of the log comes back.
+    run.crash();
+    let run = open(directory.path(), inventory).await;
+    assert_eq!(figures(&run.journal).await, Figures::default(), "seed {seed}");
 }

@@ -21,9 +21,12 @@ const INSERT: &str = "INSERT OR REPLACE INTO entry
     (sequence, bucket, key, change, accepted_ms, request_id, facts, inventory)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
     FROM json_each(?)";
-/// What [`INSERT`] is given, kept until it is known who of them needs a row.
-const LINE: &str = "INSERT OR REPLACE INTO log (number, intents) VALUES (?, ?)";
-const LINES_TAKEN: &str = "DELETE FROM log WHERE number <= ?";
+// Rows of a line of the log. Who has a row already has it in a later state.
+pub(super) const ROWS_OF_LINE: &str = "INSERT OR IGNORE INTO entry
+    (sequence, bucket, key, change, accepted_ms, request_id, facts, inventory)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
+    FROM json_each(?)";
+pub(super) const LINES_TAKEN: &str = "INSERT OR REPLACE INTO taken (one, number) VALUES (1, ?)";
 const SETTLE: &str = "UPDATE entry SET state = value->>1, bytes = value->>2, facts = value->>3
     FROM json_each(?) WHERE sequence = CAST(value->>0 AS INTEGER)";
 const MERGE: &str = "UPDATE entry SET accepted_ms = value->>1, state = value->>2, facts = value->>3
@@ -86,15 +89,21 @@ impl Rows {
         Self(String::new())
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     fn push(&mut self, row: impl Serialize) -> Result<(), serde_json::Error> {
         self.0.push(if self.0.is_empty() { '[' } else { ',' });
         self.0.push_str(&serde_json::to_string(&row)?);
         Ok(())
     }
+}
+
+/// Intents as a line of the log, which [`ROWS_OF_LINE`] makes rows of.
+pub(super) fn line(
+    appends: &[(Sequence, Arc<NewIntent>)],
+    inventory: bool,
+) -> Result<String, serde_json::Error> {
+    let Rows(mut json) = intents(appends, inventory)?;
+    json.push(']');
+    Ok(json)
 }
 
 /// Intents as [`INSERT`] takes them.
@@ -115,29 +124,18 @@ fn intents(
 }
 
 impl Batch {
-    /// The transaction that writes the appends and, if they are due, all other changes.
-    pub(super) fn new(
-        pending: &Pending,
-        all: bool,
-        inventory: bool,
-    ) -> Result<Self, serde_json::Error> {
+    /// The transaction that writes all that there is.
+    pub(super) fn new(pending: &Pending, inventory: bool) -> Result<Self, serde_json::Error> {
         let mut batch = Self { sql: "BEGIN IMMEDIATE;".to_owned(), arguments: Vec::new() };
-        let line = intents(&pending.appends, inventory)?;
-        if !line.is_empty() {
-            batch.arguments.push(pending.young.next_line().to_string());
-            batch.add(LINE, line);
-        }
-        if all {
-            let Pending { later, .. } = pending;
-            batch.add(INSERT, intents(&pending.grown, inventory)?);
-            batch.add_fates(later, inventory)?;
-            batch.add_rest(later)?;
-            batch.add_events(later)?;
-            if let Some(number) = pending.young.gone() {
-                batch.sql.push_str(LINES_TAKEN);
-                batch.sql.push(';');
-                batch.arguments.push(number.to_string());
-            }
+        let Pending { later, .. } = pending;
+        batch.add(INSERT, intents(&pending.grown, inventory)?);
+        batch.add_fates(later, inventory)?;
+        batch.add_rest(later)?;
+        batch.add_events(later)?;
+        if let Some(number) = pending.young.gone() {
+            batch.sql.push_str(LINES_TAKEN);
+            batch.sql.push(';');
+            batch.arguments.push(number.to_string());
         }
         Ok(batch)
     }

@@ -93,7 +93,7 @@ impl Fate {
 /// Commands that have arrived and are not on disk yet.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// To be written as one line.
+    /// To be written as one line of the log.
     pub(super) appends: Vec<(Sequence, Arc<NewIntent>)>,
     /// To become rows.
     pub(super) grown: Vec<(Sequence, Arc<NewIntent>)>,
@@ -189,33 +189,27 @@ impl Pending {
                 self.later.fates.insert(sequence, fate);
             }
         }
-        // What has been said of an entry can be written of rows only.
-        let fates = &self.later.fates;
-        let grown =
-            self.appends.extract_if(.., |(sequence, _)| everything || fates.contains_key(sequence));
-        self.grown.extend(grown);
     }
 
-    /// Is there something to be written: appends that somebody waits for, or, of `all`, anything?
-    pub(super) fn is_due(&self, now: Instant, all: bool, everything: bool) -> bool {
-        !self.appends.is_empty()
-            || (all && self.grown.len() + self.later.len() > 0)
+    /// Is there something to be written, or, with `everything`, something to be taken from the log?
+    pub(super) fn is_due(&self, now: Instant, everything: bool) -> bool {
+        self.grown.len() + self.later.len() > 0
             || (everything && self.young.gone().is_some())
-            || (all && self.young.gone_for_long(now))
+            || self.young.gone_for_long(now)
     }
 
-    /// The transaction of the appends, or of all, is on disk.
-    pub(super) fn written(&mut self, now: Instant, all: bool) {
-        if all {
-            self.grown.clear();
-            self.later = Later::default();
-            self.young.lines_taken();
-        }
+    /// The appends are on disk as the line of this number.
+    pub(super) fn logged(&mut self, number: i64, now: Instant) {
+        let fates = &mut self.later.fates;
         let appends = std::mem::take(&mut self.appends);
-        if !appends.is_empty() {
-            let fates = &mut self.later.fates;
-            self.young.line_written(appends, now, |sequence| fates.remove(&sequence));
-        }
+        self.young.line_written(number, appends, now, |sequence| fates.remove(&sequence));
+    }
+
+    /// Everything else is on disk.
+    pub(super) fn written(&mut self) {
+        self.grown.clear();
+        self.later = Later::default();
+        self.young.lines_taken();
     }
 
     fn fate(&mut self, sequence: Sequence) -> &mut Fate {

@@ -13,8 +13,10 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Row as _};
 
+use super::batch::{LINES_TAKEN, ROWS_OF_LINE};
 use super::entry::{Entry, Facts, ObjectKey, Sequence};
 use super::held::HELD;
+use super::log::Line;
 use super::{events, uploads};
 use crate::config::JournalSync;
 use crate::s3::operation::Change;
@@ -36,8 +38,8 @@ const SCHEMA: &[&str] = &[
         error       TEXT,
         inventory   INTEGER NOT NULL DEFAULT 0
     )",
-    // Intents of one transaction each, as a JSON array of rows of `entry` (`young`).
-    "CREATE TABLE IF NOT EXISTS log (number INTEGER PRIMARY KEY, intents TEXT NOT NULL)",
+    // Up to which line of the log nothing has to be taken from it any more.
+    "CREATE TABLE IF NOT EXISTS taken (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS entry_due ON entry(due_ms) WHERE mirror = 2",
     "CREATE INDEX IF NOT EXISTS entry_row_parked ON entry(bucket, key, sequence)
         WHERE inventory = 3",
@@ -61,15 +63,9 @@ const SCHEMA: &[&str] = &[
 /// for long, because requests wait too.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Format of the file; a newer one is refused rather than misread. 2 has `log`.
-const VERSION: i64 = 2;
-
-/// Makes rows of what the previous run had in lines only. Who has a row already has it in a later
-/// state.
-const ROWS_OF_LOG: &str = "INSERT OR IGNORE INTO entry
-    (sequence, bucket, key, change, accepted_ms, request_id, facts, inventory)
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
-    FROM log, json_each(log.intents)";
+/// Format of the file; a newer one is refused rather than misread. 2 had the log as a table of its own, 3
+/// has it in files ([`super::log`]).
+const VERSION: i64 = 3;
 
 /// How long sizes of parts of an unfinished upload are kept: 30 days.
 const PARTS_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -113,7 +109,7 @@ pub(super) async fn open_writer(
     {
         sqlx::query(*statement).execute(&mut db).await?;
     }
-    sqlx::query("PRAGMA user_version = 2").execute(&mut db).await?;
+    sqlx::query("PRAGMA user_version = 3").execute(&mut db).await?;
     Ok(db)
 }
 
@@ -142,16 +138,17 @@ pub struct Recovered {
     pub crowded: bool,
 }
 
-/// Turns every intent of a previous run into an entry of unknown outcome, due for one more
-/// check at each of `recheck_ms`, because its request may still be under way at main.
+/// Makes rows of what the previous run had in lines of its log only, and turns every intent of it into an
+/// entry of unknown outcome, due for one more check at each of `recheck_ms`, because its request may still
+/// be under way at main. Yields the number of the next line too.
 pub(super) async fn recover(
     db: &mut SqliteConnection,
+    lines: &[Line],
     inventory: bool,
     recheck_ms: &[i64],
-) -> Result<Recovered, sqlx::Error> {
+) -> Result<(Recovered, i64), sqlx::Error> {
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *db).await?;
-    sqlx::query(ROWS_OF_LOG).execute(&mut *db).await?;
-    sqlx::query("DELETE FROM log").execute(&mut *db).await?;
+    let next_line = take_lines(db, lines).await?;
     for due in recheck_ms {
         sqlx::query(
             "INSERT OR IGNORE INTO recheck SELECT ?1, bucket, key FROM entry WHERE state = 0",
@@ -184,7 +181,35 @@ pub(super) async fn recover(
             .fetch_one(&mut *db)
             .await?;
     sqlx::query("COMMIT").execute(&mut *db).await?;
-    Ok(Recovered { unsettled, last: last.unwrap_or(0), rows_parked, crowded })
+    Ok((Recovered { unsettled, last: last.unwrap_or(0), rows_parked, crowded }, next_line))
+}
+
+/// Makes rows of those lines that have not been taken; yields the number of the next.
+async fn take_lines(db: &mut SqliteConnection, lines: &[Line]) -> Result<i64, sqlx::Error> {
+    let taken: Option<i64> =
+        sqlx::query_scalar("SELECT number FROM taken").fetch_optional(&mut *db).await?;
+    for (_, line) in lines.iter().filter(|(number, _)| taken.is_none_or(|taken| *number > taken)) {
+        sqlx::query(ROWS_OF_LINE).bind(line).execute(&mut *db).await?;
+    }
+    let last = lines.last().map(|(number, _)| *number).max(taken).unwrap_or(0);
+    sqlx::query(LINES_TAKEN).bind(last).execute(&mut *db).await?;
+    take_table(db).await?;
+    Ok(last + 1)
+}
+
+/// Likewise of the table that was the log in format 2.
+async fn take_table(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let lines: Vec<String> =
+        match sqlx::query_scalar("SELECT intents FROM log").fetch_all(&mut *db).await {
+            Ok(lines) => lines,
+            Err(sqlx::Error::Database(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+    for line in lines {
+        sqlx::query(ROWS_OF_LINE).bind(line).execute(&mut *db).await?;
+    }
+    sqlx::query("DROP TABLE log").execute(&mut *db).await?;
+    Ok(())
 }
 
 /// A copy of any of these entries may have been under way to the mirror, or a row to the inventory, or

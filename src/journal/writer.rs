@@ -1,9 +1,11 @@
 //! The one task that writes the journal: group commit.
 //!
-//! Whatever waits is committed as one transaction, so a hundred intents cost one sync. Intents
-//! are committed at once and alone, as a line of the log ([`super::young`]), because requests wait
-//! for them; everything else may wait a moment ([`LAZY`]) for company, because losing it only
-//! repeats idempotent work.
+//! Whatever waits is written at once, so a hundred intents cost one sync. Intents are written alone, as a
+//! line of the log ([`super::log`]), because requests wait for them; everything else may wait a moment
+//! ([`LAZY`]) for company and goes into the database ([`super::batch`]), because losing it only repeats
+//! idempotent work.
+//!
+//! The task blocks while it writes the log: it wants a thread of its own.
 //!
 //! **When the disk fails** every waiting append is answered with an error at once. What could not
 //! be written is kept, in order and up to [`CARRY_MAX`] commands, and written when the disk
@@ -18,9 +20,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Health;
-use super::batch::Batch;
+use super::batch::{self, Batch};
 use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
 use super::events::{Aftermath, Event};
+use super::log::Log;
 use super::operator::Operation;
 use super::pending::Pending;
 use super::tally::{Counted, Tally};
@@ -99,6 +102,7 @@ pub(super) struct Writer {
     pub(super) sync: JournalSync,
     pub(super) inventory: bool,
     pub(super) health: Arc<Health>,
+    pub(super) log: Log,
     pub(super) db: Option<SqliteConnection>,
     pub(super) tally: Tally,
     pub(super) commands: mpsc::Receiver<Command>,
@@ -111,7 +115,7 @@ impl Writer {
     pub(super) async fn run(mut self) {
         let mut pending = Pending { is_troubled: true, ..Pending::default() };
         let mut trouble_looked = Instant::now();
-        let mut waiting: Vec<Done> = Vec::new();
+        let [mut appending, mut waiting]: [Vec<Done>; 2] = Default::default();
         let mut asking: Vec<oneshot::Sender<Option<Counted>>> = Vec::new();
         let mut arrived = Vec::with_capacity(BATCH_MAX);
         // When what nobody waits for is written at the latest.
@@ -120,11 +124,11 @@ impl Writer {
         loop {
             let open = self.gather(&mut arrived, due, failed).await;
             let full = pending.len() >= CARRY_MAX;
-            let (mut urgent, mut flush) = (false, !open);
+            let mut flush = !open;
             for mut command in arrived.drain(..) {
-                urgent |= command.urgent();
                 // What a person asked for acts on everything that was said before.
                 flush |= matches!(command, Command::Operate { .. });
+                let waits = if command.appends() { &mut appending } else { &mut waiting };
                 match &mut command {
                     Command::Append { done, .. } | Command::Operate { done, .. } => {
                         match done.take() {
@@ -133,7 +137,7 @@ impl Writer {
                                 pending.refuse(&command);
                                 continue;
                             }
-                            done => waiting.extend(done),
+                            done => waits.extend(done),
                         }
                     }
                     Command::Flush { .. } | Command::Count { .. } => flush = true,
@@ -148,22 +152,28 @@ impl Writer {
                 }
             }
             let now = Instant::now();
+            let mut result = self.log(&mut pending, now);
+            for done in appending.drain(..) {
+                answer(done, result.as_ref().map_or(Err(AppendError::Unavailable), |()| Ok(())));
+            }
             let overdue = due.is_some_and(|due| due <= now) || pending.said() >= BATCH_MAX;
             // Whoever flushes is about to read rows, and what could not be written is written as such.
             let everything = flush || failed;
             let all = everything || overdue;
-            if all {
+            if all && result.is_ok() {
                 pending.ripen(now, everything, self.inventory);
-            }
-            if (all || urgent) && pending.is_due(now, all, everything) {
-                failed = !self.write(&pending, all).await;
-                if !failed {
-                    pending.written(Instant::now(), all);
-                    if pending.is_troubled && all && now - trouble_looked >= TROUBLE_LOOK {
-                        pending.is_troubled = self.is_troubled().await;
-                        trouble_looked = now;
-                    }
+                if pending.is_due(now, everything) {
+                    result = self.write(&mut pending).await;
                 }
+            }
+            failed = result.is_err();
+            match result {
+                Ok(()) => self.health.recovered(),
+                Err(error) => self.health.failed(&error),
+            }
+            if pending.is_troubled && all && !failed && now - trouble_looked >= TROUBLE_LOOK {
+                pending.is_troubled = self.is_troubled().await;
+                trouble_looked = now;
             }
             due = (!pending.is_empty()).then(|| due.filter(|_| !all).unwrap_or(now + LAZY));
             for done in waiting.drain(..) {
@@ -217,16 +227,31 @@ impl Writer {
         true
     }
 
-    async fn write(&mut self, pending: &Pending, all: bool) -> bool {
-        let result = self.try_write(pending, all).await;
-        match &result {
-            Ok(()) => self.health.recovered(),
-            Err(error) => {
-                self.health.failed(error);
-                self.reopen();
-            }
+    /// Makes the appends durable.
+    fn log(&mut self, pending: &mut Pending, now: Instant) -> Result<(), sqlx::Error> {
+        if pending.appends.is_empty() {
+            return Ok(());
         }
-        result.is_ok()
+        let line = batch::line(&pending.appends, self.inventory)
+            .map_err(|error| sqlx::Error::Encode(error.into()))?;
+        let number = self.log.append(&line).map_err(sqlx::Error::Io)?;
+        tracing::debug!(appends = pending.appends.len(), "logged");
+        pending.logged(number, now);
+        Ok(())
+    }
+
+    /// Writes everything else into the database.
+    async fn write(&mut self, pending: &mut Pending) -> Result<(), sqlx::Error> {
+        let result = self.try_write(pending).await;
+        if result.is_ok() {
+            if let Some(number) = pending.young.gone() {
+                self.log.taken(number);
+            }
+            pending.written();
+        } else {
+            self.reopen();
+        }
+        result
     }
 
     /// Is there an entry in trouble? To be asked when nothing that was said of any is unwritten.
@@ -260,24 +285,27 @@ impl Writer {
         self.tally.read(db).await
     }
 
-    async fn try_write(&mut self, pending: &Pending, all: bool) -> Result<(), sqlx::Error> {
+    async fn try_write(&mut self, pending: &Pending) -> Result<(), sqlx::Error> {
         let db = match &mut self.db {
             Some(db) => db,
             none => none.insert(store::open_writer(&self.path, self.sync).await?),
         };
-        let later = all.then_some(&pending.later);
-        let batch = Batch::new(pending, all, self.inventory)
+        let batch = Batch::new(pending, self.inventory)
             .map_err(|error| sqlx::Error::Encode(error.into()))?;
-        batch.commit(db, later.map_or(&[], |later| &later.operations)).await?;
-        for (bucket, delay_ms) in later.iter().flat_map(|later| &later.unholds) {
+        batch.commit(db, &pending.later.operations).await?;
+        for (bucket, delay_ms) in &pending.later.unholds {
             held::unhold(db, bucket, *delay_ms).await?;
         }
-        tracing::debug!(appends = pending.appends.len(), all, "journal committed");
+        tracing::debug!(rows = pending.grown.len(), said = pending.later.len(), "committed");
         Ok(())
     }
 }
 
 impl Command {
+    fn appends(&self) -> bool {
+        matches!(self, Self::Append { .. })
+    }
+
     pub(super) fn urgent(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! Entries that are on disk in a line of the log and have no row of their own yet.
+//! Entries that are on disk in a line of the log ([`super::log`]) and have no row of their own yet.
 //!
 //! Nearly every entry is settled, mirrored and written to the inventory within moments of its
 //! intent. Making a row of it, with its indexes and counts, and taking the row out again would be
@@ -41,8 +41,6 @@ pub(super) struct Young {
     entries: HashMap<Sequence, Member>,
     /// The oldest first; their numbers follow one another.
     lines: VecDeque<Line>,
-    /// Number of the next line.
-    next: i64,
     /// Members of whom something has been said since they were last looked at.
     touched: Vec<Sequence>,
     /// Lines up to this one can be taken away, since then.
@@ -79,20 +77,14 @@ impl Young {
         self.entries.is_empty() && self.gone.is_none()
     }
 
-    /// The number of the line that is written next.
-    pub(super) fn next_line(&self) -> i64 {
-        self.next
-    }
-
     /// The next line is on disk, with these members. `said` takes out what was said of one before.
     pub(super) fn line_written(
         &mut self,
+        number: i64,
         intents: Vec<(Sequence, Arc<NewIntent>)>,
         now: Instant,
         mut said: impl FnMut(Sequence) -> Option<Box<Fate>>,
     ) {
-        let number = self.next;
-        self.next += 1;
         let mut members = Vec::with_capacity(intents.len());
         for (sequence, intent) in intents {
             members.push(sequence);
@@ -194,9 +186,9 @@ mod tests {
     /// Lines of so many entries each, numbered through from 1, all written at `now`.
     fn young(now: Instant, lines: &[i64]) -> Young {
         let (mut young, mut first) = (Young::default(), 1);
-        for count in lines {
+        for (number, count) in (0..).zip(lines) {
             let line = (first..first + count).map(|sequence| (sequence, intent())).collect();
-            young.line_written(line, now, |_| None);
+            young.line_written(number, line, now, |_| None);
             first += count;
         }
         young
@@ -286,7 +278,7 @@ mod tests {
         let now = Instant::now();
         let mut young = Young::default();
         let said = || Some(Box::new(Fate { closed: true, ..Fate::default() }));
-        young.line_written(vec![(7, intent())], now, |_| said());
+        young.line_written(0, vec![(7, intent())], now, |_| said());
         assert!(young.ripen(now, false, false).is_empty());
         assert_eq!((young.entries.len(), young.gone()), (0, Some(0)));
     }

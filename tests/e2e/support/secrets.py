@@ -24,7 +24,7 @@ def fail_on_leaks(proxy, output, known):
         assert secret not in output, f"{what} is in the output of {name}"
     for pattern in OF_REQUESTS:
         assert not pattern.search(output), f"{pattern.pattern} matches the output of {name}"
-    for file in Path(proxy.data_dir).glob("journal.sqlite*"):
+    for file in Path(proxy.data_dir).glob("journal.*"):
         data = file.read_bytes()
         for what, secret in found.items():
             assert secret.encode() not in data, f"{what} is in {file.name} of {name}"
