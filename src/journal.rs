@@ -160,6 +160,8 @@ struct Shared {
     inventory: bool,
     mirror: Mutex<Lane<Work>>,
     mirror_ready: Notify,
+    /// When a key was last claimed; held by the worker that waits for the next.
+    lookout: tokio::sync::Mutex<Instant>,
     rows: Mutex<Lane<RowWork>>,
     rows_ready: Notify,
     /// Rows have been parked, in this run or before it.
@@ -389,6 +391,7 @@ impl Journal {
             inventory: settings.inventory,
             mirror: Mutex::new(Lane::new(LANE_CAPACITY)),
             mirror_ready: Notify::new(),
+            lookout: tokio::sync::Mutex::new(Instant::now()),
             rows: Mutex::new(Lane::new(LANE_CAPACITY)),
             rows_ready: Notify::new(),
             rows_parked: AtomicBool::new(recovered.rows_parked),

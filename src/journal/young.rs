@@ -31,7 +31,7 @@ use super::pending::Fate;
 
 /// After this time an entry becomes a row: long enough for nearly all to be over, short enough that
 /// a crash repeats little.
-pub(super) const AGE: Duration = Duration::from_millis(250);
+pub(super) const AGE: Duration = Duration::from_secs(1);
 /// Entries kept without a row, some 2 MiB at ordinary key lengths.
 const YOUNG_MAX: usize = 8192;
 

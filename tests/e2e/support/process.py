@@ -1,6 +1,7 @@
 """Processes of the suite: start, stop, kill -9, pause; their output kept in a file per start."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ REGISTRY = []
 
 _handed_out = set()
 _port_lock = threading.Lock()
+_random = random.SystemRandom()
 
 
 def binary():
@@ -29,16 +31,25 @@ def binary():
 
 
 def free_port():
-    """A loopback port that nothing listens on, never the same one twice in a run."""
+    """A loopback port that nothing listens on, never the same one twice in a run.
+
+    Below those that the system gives to outgoing connections, so that none of them takes a port
+    while its server is stopped. Runs beside one another have ranges of their own (`E2E_PORTS`).
+    """
+    low, high = os.environ.get("E2E_PORTS", "10000-31999").split("-")
     with _port_lock:
         while True:
+            port = _random.randint(int(low), int(high))
+            if port in _handed_out:
+                continue
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
-            if port not in _handed_out:
-                _handed_out.add(port)
-                return port
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+            _handed_out.add(port)
+            return port
 
 
 def accepts(port, host="127.0.0.1"):
