@@ -37,6 +37,7 @@ pub mod tls;
 mod translate;
 mod upload;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,7 +135,11 @@ impl Proxy {
             &parts.headers,
         );
         let target = parts.uri.clone();
-        let expectation = Expectation::of(&parts.headers);
+        let expectation = if http_body::Body::is_end_stream(&body) {
+            Expectation::None
+        } else {
+            Expectation::of(&parts.headers)
+        };
         let body = Source::client(body, self.client_timeout, expectation);
         let mut admitted = match self.admit(parts, is_open_ended, &mut record) {
             Ok(admitted) => admitted,
@@ -149,7 +154,7 @@ impl Proxy {
             admitted.parts.headers.insert(TRACEPARENT, value);
         }
         if admitted.operation.effect == Effect::Read {
-            return self.read(admitted, body, record).await;
+            return pin!(self.read(admitted, body, record)).await;
         }
         // Boxed, because spawning moves its future several times.
         let task = tokio::spawn(Box::pin(self.mutate(admitted, body, record, place)));

@@ -9,6 +9,10 @@
 //! # Cancellation
 //! Dropping the future of [`Upstream::send`], or the body of its response before its end, closes
 //! the connection that was used.
+//!
+//! # Cost
+//! What is awaited is pinned where it is made, and what it carries is boxed early: `await` alone moves a
+//! future into its place, with all the room inside it.
 
 pub mod ask;
 mod body;
@@ -26,6 +30,7 @@ mod tls;
 pub mod trace;
 mod wire;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -157,14 +162,27 @@ impl Upstream {
     }
 
     /// Signs and sends a request; resolves with the head of the response.
-    pub async fn send(&self, outgoing: Outgoing) -> Result<Response<Received>, SendError> {
-        let Outgoing { method, path, query, mut headers, payload, body, keys } = outgoing;
-        trace::mark(&mut headers);
-        let asked = Asked { method, path, query, headers, payload, keys };
+    pub fn send(
+        &self,
+        outgoing: Outgoing,
+    ) -> impl Future<Output = Result<Response<Received>, SendError>> + Send {
+        let Outgoing { method, path, query, headers, payload, body, keys } = outgoing;
+        // Boxed here and not in the future, which would hold room for it twice.
+        self.send_asked(Box::new(Asked { method, path, query, headers, payload, keys }), body)
+    }
+
+    async fn send_asked(
+        &self,
+        mut asked: Box<Asked>,
+        body: Body,
+    ) -> Result<Response<Received>, SendError> {
+        trace::mark(&mut asked.headers);
         let bodyless = http_body::Body::is_end_stream(&body);
         let again = bodyless && matches!(asked.method, Method::GET | Method::HEAD);
-        match self.send_once(&asked, body).await {
-            Err(Failed { stale: true, .. }) if again => self.send_once(&asked, empty()).await,
+        match pin!(self.send_once(&asked, body)).await {
+            Err(Failed { stale: true, .. }) if again => {
+                Box::pin(self.send_once(&asked, empty())).await
+            }
             Ok(mut response) => {
                 let told = Elsewhere::told_by(response.status(), response.headers());
                 let learnt = told
@@ -172,7 +190,7 @@ impl Upstream {
                 if learnt && bodyless {
                     // It was refused where it went, so it had no effect there.
                     drop(response);
-                    self.send_once(&asked, empty()).await
+                    Box::pin(self.send_once(&asked, empty())).await
                 } else {
                     if learnt {
                         response.extensions_mut().insert(Learnt);
@@ -188,9 +206,15 @@ impl Upstream {
     async fn send_once(&self, asked: &Asked, body: Body) -> Result<Response<Received>, Failed> {
         let elsewhere = self.elsewhere.of(&asked.path);
         let site = elsewhere.as_deref().unwrap_or(&self.home);
-        let message = self.signed(asked, body, site).await;
-        let message = message.map_err(|error| Failed { error, stale: false })?;
-        let result = self.pool.request(&site.authority, message).await;
+        let credentials = match &asked.keys {
+            Some(keys) => Ok(keys.clone()),
+            None => pin!(self.provider.current()).await,
+        };
+        let message = credentials
+            .map_err(SendError::from)
+            .and_then(|credentials| self.signed(asked, body, site, &credentials))
+            .map_err(|error| Failed { error, stale: false })?;
+        let result = pin!(self.pool.request(&site.authority, message)).await;
         if elsewhere.is_some()
             && matches!(&result, Err(Failed { error: SendError::Connect(_), .. }))
         {
@@ -207,12 +231,14 @@ impl Upstream {
     }
 
     /// The request as it is sent.
-    async fn signed(&self, asked: &Asked, body: Body, site: &Site) -> Result<Message, SendError> {
-        let Asked { method, path, query, headers, payload, keys } = asked;
-        let credentials = match keys {
-            Some(keys) => keys.clone(),
-            None => self.provider.current().await?,
-        };
+    fn signed(
+        &self,
+        asked: &Asked,
+        body: Body,
+        site: &Site,
+        credentials: &Arc<Credentials>,
+    ) -> Result<Message, SendError> {
+        let Asked { method, path, query, headers, payload, .. } = asked;
         let quirks = self.endpoint.quirks;
         let (host, path) = quirks::address(quirks, &site.host, path);
         if path.len() + query.len() > TARGET_BYTES_MAX {
@@ -232,9 +258,9 @@ impl Upstream {
         let unsigned = Unsigned { method, path: &path, query, host: &host, payload, headers };
         let mut head = BytesMut::with_capacity(HEAD_BYTES);
         let refused = |name: &HeaderName| quirks::refuses(quirks, name);
-        let signature = site.signer.write(&credentials, now, &unsigned, refused, &mut head)?;
+        let signature = site.signer.write(credentials, now, &unsigned, refused, &mut head)?;
         let body = if chunked {
-            let signer = site.signer.chunks(&credentials, now, signature)?;
+            let signer = site.signer.chunks(credentials, now, signature)?;
             payload::in_chunks(body, signer, headers)
         } else {
             body

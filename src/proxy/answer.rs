@@ -51,6 +51,15 @@ impl Proxy {
         {
             return pass_on(response, record, judge);
         }
+        Box::pin(self.look_into(response, record)).await
+    }
+
+    /// Passes an error document on, unless it speaks of our credentials or of another region.
+    async fn look_into(
+        &self,
+        response: Response<Received>,
+        record: Box<Record>,
+    ) -> Response<ResponseBody> {
         let (parts, body) = response.into_parts();
         let Ok(document) = collect(body).await else {
             // Main may answer early and close while the request is still being sent; what its

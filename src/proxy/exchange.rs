@@ -1,10 +1,12 @@
 //! One exchange with main, by what it can change.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{error_before_sending, failed};
@@ -19,10 +21,12 @@ use super::{Admitted, INLINE_BODY_BYTES, Proxy, form, pass_on, refuse};
 use crate::journal::entry::{Facts, NewIntent, ObjectKey, Outcome, VersionFacts};
 use crate::journal::{AppendError, Durable, Intent, now_ms};
 use crate::outcome::{Reached, judge};
+use crate::s3::address::Address;
 use crate::s3::event::EventName;
 use crate::s3::headers::find;
 use crate::s3::operation::{Change, Effect};
 use crate::tee::TeeWriter;
+use crate::upstream::credentials::Credentials;
 use crate::upstream::{self, Body, Outgoing};
 
 impl Proxy {
@@ -33,18 +37,22 @@ impl Proxy {
         body: Source,
         record: Box<Record>,
     ) -> Response<ResponseBody> {
-        let (mut admitted, mut body) = (admitted, body);
-        if admitted.length != Some(0) {
+        let mut admitted = admitted;
+        let spare = self.spare(&admitted);
+        let outgoing = if admitted.length == Some(0) {
+            drop(body);
+            bodyless(admitted)
+        } else {
             // Rare: only S3 Select asks in a document.
             match Box::pin(self.with_checks(&mut admitted, body)).await {
-                Ok(checked) => body = checked,
+                Ok(body) => outgoing(admitted, UploadSource::Stream(body), None, None).0,
                 Err(error) => return refuse(&error, record),
             }
-        }
-        let spare = self.spare(&admitted);
-        let (outgoing, _) = outgoing(admitted, UploadSource::Stream(body), None, None);
-        match self.send_read(outgoing, spare, &record.id).await {
-            Sent::Main(Ok(response)) => self.answer(response, record, None).await,
+        };
+        let sending = pin!(self.main.send(outgoing));
+        let sent = pin!(self.send_read(sending, spare, &record.id)).await;
+        match sent {
+            Sent::Main(Ok(response)) => pin!(self.answer(response, record, None)).await,
             Sent::Main(Err(error)) => refuse(&failed(&error), record),
             Sent::Mirror(response) => pass_on(response, record, None),
         }
@@ -58,7 +66,7 @@ impl Proxy {
         record: Box<Record>,
         _place: Option<OwnedSemaphorePermit>,
     ) -> Response<ResponseBody> {
-        let body = match self.with_checks(&mut admitted, body).await {
+        let body = match pin!(self.with_checks(&mut admitted, body)).await {
             Ok(body) => body,
             Err(error) => return refuse(&error, record),
         };
@@ -67,8 +75,8 @@ impl Proxy {
             Effect::Key(_) if admitted.operation.name == form::OPERATION => {
                 Box::pin(self.post_object(admitted, body, record)).await
             }
-            Effect::Key(change) => self.change(admitted, body, change, record).await,
-            Effect::Bucket => self.change(admitted, body, Change::Bucket, record).await,
+            Effect::Key(change) => pin!(self.change(admitted, body, change, record)).await,
+            Effect::Bucket => pin!(self.change(admitted, body, Change::Bucket, record)).await,
             Effect::Keys => Box::pin(self.delete_objects(admitted, body, record)).await,
             _ => return Box::pin(self.forward(admitted, body, record)).await,
         };
@@ -84,7 +92,7 @@ impl Proxy {
     ) -> Response<ResponseBody> {
         let (step, tee) = self.step(&admitted);
         let (outgoing, transfer) = outgoing(admitted, UploadSource::Stream(body), None, tee);
-        let sent = self.main.send(outgoing).await;
+        let sent = pin!(self.main.send(outgoing)).await;
         record.bytes = transfer.bytes();
         let response = match sent {
             Ok(response) => response,
@@ -98,7 +106,7 @@ impl Proxy {
         } else {
             None
         };
-        self.answer(response, record, judge).await
+        pin!(self.answer(response, record, judge)).await
     }
 
     /// A change of the addressed key.
@@ -132,7 +140,7 @@ impl Proxy {
         let sent_type = admitted.parts.headers.get(CONTENT_TYPE).cloned();
         let tee = self.tee_for(&admitted, change);
         let (outgoing, transfer) = outgoing(admitted, source, gate, tee);
-        let sent = self.main.send(outgoing).await;
+        let sent = pin!(self.main.send(outgoing)).await;
         record.bytes = transfer.bytes();
         let response = match sent {
             Ok(response) => response,
@@ -151,7 +159,7 @@ impl Proxy {
         let status = response.status();
         if status.is_success() && operation.judged_by_body() {
             let judge = self.judge_document(operation, intents, response.headers(), finished);
-            return Ok(self.answer(response, record, Some(judge)).await);
+            return Ok(pin!(self.answer(response, record, Some(judge))).await);
         }
         let reached = if !status.is_success() && transfer.withhold() {
             Reached::Withheld
@@ -167,7 +175,7 @@ impl Proxy {
         for intent in intents {
             self.journal.settle(intent, outcome.clone(), facts.clone(), body.take()).await;
         }
-        Ok(self.answer(response, record, None).await)
+        Ok(pin!(self.answer(response, record, None)).await)
     }
 
     /// Writes intents. Small requests wait here; the body of large ones waits with its tail.
@@ -300,16 +308,31 @@ pub(super) fn outgoing(
             (upstream::stream(body), transfer)
         }
     };
-    let outgoing = Outgoing {
-        method: admitted.parts.method,
-        path: admitted.address.path(),
-        query: admitted.address.query.canonical(),
-        headers: admitted.parts.headers,
+    (addressed(admitted.parts, &admitted.address, payload, body, keys), transfer)
+}
+
+/// Builds what goes upstream of a request without body.
+fn bodyless(admitted: Box<Admitted>) -> Outgoing {
+    let (payload, keys) = (admitted.upstream_payload(), admitted.caller.main_keys());
+    addressed(admitted.parts, &admitted.address, payload, upstream::empty(), keys)
+}
+
+fn addressed(
+    parts: Parts,
+    address: &Address,
+    payload: HeaderValue,
+    body: Body,
+    keys: Option<Arc<Credentials>>,
+) -> Outgoing {
+    Outgoing {
+        method: parts.method,
+        path: address.path(),
+        query: address.query.canonical(),
+        headers: parts.headers,
         payload,
         body,
         keys,
-    };
-    (outgoing, transfer)
+    }
 }
 
 fn released() -> Arc<Transfer> {

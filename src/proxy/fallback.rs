@@ -18,7 +18,7 @@ use super::{Admitted, Proxy};
 use crate::journal::entry::ObjectKey;
 use crate::s3::address::path_style;
 use crate::upstream::sign::UNSIGNED_PAYLOAD;
-use crate::upstream::{Outgoing, Received, Upstream, empty};
+use crate::upstream::{Outgoing, Received, SendError, Upstream, empty};
 
 /// How long main may take to begin its answer when there is somebody else to ask.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -42,14 +42,14 @@ pub(super) struct Spare {
 
 impl Proxy {
     /// What the mirror would be asked; `None` where it must not be.
-    pub(super) fn spare(&self, admitted: &Admitted) -> Option<Spare> {
+    pub(super) fn spare(&self, admitted: &Admitted) -> Option<Box<Spare>> {
         let fallback = self.fallback.as_ref()?;
         let (bucket, key) = (admitted.address.bucket.as_deref()?, admitted.address.key.as_deref()?);
         let headers = &admitted.parts.headers;
         let served = matches!(admitted.operation.name, "GetObject" | "HeadObject")
             && !admitted.address.query.has("versionId")
             && !headers.contains_key("x-amz-server-side-encryption-customer-algorithm");
-        served.then(|| Spare {
+        let spare = || Spare {
             object: ObjectKey::new(bucket, key),
             outgoing: Outgoing {
                 method: admitted.parts.method.clone(),
@@ -60,27 +60,26 @@ impl Proxy {
                 body: empty(),
                 keys: None,
             },
-        })
+        };
+        served.then(|| Box::new(spare()))
     }
 
-    /// Sends a read to main, with an end to its patience where there is a spare.
+    /// Waits for main's answer to a read, with an end to its patience where there is a spare.
     pub(super) async fn send_read(
         &self,
-        outgoing: Outgoing,
-        spare: Option<Spare>,
+        sending: impl Future<Output = Result<Response<Received>, SendError>>,
+        spare: Option<Box<Spare>>,
         request_id: &str,
     ) -> Sent {
         let Some(spare) = spare else {
-            return Sent::Main(self.main.send(outgoing).await);
+            return Sent::Main(sending.await);
         };
-        let sent = tokio::time::timeout(PATIENCE, self.main.send(outgoing)).await;
-        let sent = sent.unwrap_or_else(|_| {
-            Err(crate::upstream::SendError::Connection("no answer in time".into()))
-        });
+        let sent = tokio::time::timeout(PATIENCE, sending).await;
+        let sent = sent.unwrap_or_else(|_| Err(SendError::Connection("no answer in time".into())));
         let away = sent
             .as_ref()
             .map_or(true, |response| matches!(response.status().as_u16(), 500 | 502 | 503 | 504));
-        if away && let Some(response) = self.read_mirror(spare, request_id).await {
+        if away && let Some(response) = Box::pin(self.read_mirror(*spare, request_id)).await {
             return Sent::Mirror(response);
         }
         Sent::Main(sent)
@@ -120,6 +119,6 @@ impl Proxy {
 
 /// Who answered.
 pub(super) enum Sent {
-    Main(Result<Response<Received>, crate::upstream::SendError>),
+    Main(Result<Response<Received>, SendError>),
     Mirror(Response<Received>),
 }

@@ -84,7 +84,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, io: ClientIo, stopping: watch::Rece
         });
         match head.await {
             Ok(head) => {
-                let Some(goes_on) = connection.exchange(head).await else { return };
+                let Some(goes_on) = pin!(connection.exchange(head)).await else { return };
                 if !goes_on {
                     break;
                 }
@@ -192,7 +192,7 @@ impl Connection {
     /// Answers one request. `None`: the connection is broken; false: it has had its last answer.
     async fn exchange(&mut self, head: Head) -> Option<bool> {
         let Head { parts, framing, closes } = head;
-        let waits = Expectation::of(&parts.headers).waits();
+        let waits = framing != Framing::None && Expectation::of(&parts.headers).waits();
         let (version, is_head) = (parts.version, parts.method == Method::HEAD);
         let body = self.wire.body(framing, waits && version == http::Version::HTTP_11);
         let request = Request::from_parts(parts, Incoming::Http1(body));
@@ -211,7 +211,8 @@ impl Connection {
         };
         let is_stopping = self.stopping.has_changed().unwrap_or(true);
         let closes = closes || is_stopping || self.wire.is_stuck();
-        let goes_on = self.answer(response, Asked { version, is_head, closes }).await?;
+        let asked = Asked { version, is_head, closes };
+        let goes_on = pin!(self.answer(response, asked)).await?;
         if framing != Framing::None && !poll_fn(|context| self.wire.poll_released(context)).await {
             self.is_unread = true;
             return Some(false);

@@ -23,7 +23,7 @@ impl Incoming {
     /// length.
     pub(super) fn is_open_ended(&self, headers: &HeaderMap) -> bool {
         match self {
-            Self::Http1(_) => headers.contains_key(TRANSFER_ENCODING),
+            Self::Http1(body) => !body.is_end_stream() && headers.contains_key(TRANSFER_ENCODING),
             Self::Http2(body) => !headers.contains_key(CONTENT_LENGTH) && !body.is_end_stream(),
         }
     }

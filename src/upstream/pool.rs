@@ -9,6 +9,7 @@
 //! Hosts are few: the service's own and those it has redirected buckets to.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -80,7 +81,7 @@ impl Pool {
         mut message: Message,
     ) -> Result<Response<Received>, Failed> {
         while let Some(link) = self.idle.take(host) {
-            match link.exchange(message, Arc::downgrade(&self.idle)).await {
+            match pin!(link.exchange(message, Arc::downgrade(&self.idle))).await {
                 Ok(response) => return Ok(response),
                 Err(Broken { unsent: Some(unsent), .. }) => message = unsent,
                 Err(Broken { error, .. }) => {
@@ -93,7 +94,7 @@ impl Pool {
         let fresh = |error| Failed { error, stale: false };
         // Rare, and large.
         let link = Box::pin(self.connect(host)).await.map_err(fresh)?;
-        let answered = link.exchange(message, Arc::downgrade(&self.idle)).await;
+        let answered = Box::pin(link.exchange(message, Arc::downgrade(&self.idle))).await;
         answered.map_err(|broken| fresh(broken.error.into()))
     }
 
@@ -122,7 +123,7 @@ impl Idle {
     fn take(&self, host: &Authority) -> Option<Box<Link>> {
         loop {
             let mut links = self.links();
-            let at = links.queue.iter().rposition(|(_, link)| link.host == *host)?;
+            let at = links.queue.iter().rposition(|(_, link)| is_same(&link.host, host))?;
             let (since, mut link) = links.queue.remove(at)?;
             drop(links);
             if since.elapsed() < IDLE_TIME && link.open(&mut Context::from_waker(Waker::noop())) {
@@ -144,6 +145,11 @@ impl Idle {
         }
         links.queue.push_back((now, link));
     }
+}
+
+/// Are these the same host? Mostly they are the very same text; otherwise case does not count.
+fn is_same(one: &Authority, other: &Authority) -> bool {
+    one.as_str() == other.as_str() || one == other
 }
 
 /// Closes connections that have been idle for too long, until there are none.
