@@ -149,7 +149,10 @@ impl Receiving {
                 }
                 let here = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
                 *left -= u64::try_from(here).unwrap_or(0);
-                let data = buffer.split_to(here).freeze();
+                // Behind the last piece the buffer is of no more use.
+                let is_last = self.framing == Framing::Length(0) && here == buffer.len();
+                let data = if is_last { std::mem::take(buffer) } else { buffer.split_to(here) };
+                let data = data.freeze();
                 if self.framing == Framing::Chunked(Chunk::Data(0)) {
                     self.framing = Framing::Chunked(Chunk::DataEnd);
                     // The last chunk is mostly here too, and with it the end is known at once.

@@ -20,14 +20,16 @@ mod head;
 mod io;
 
 use std::future::poll_fn;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Weak;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::Response;
 use http::uri::Authority;
 use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::body::Body;
@@ -87,8 +89,9 @@ impl Link {
     /// Is it open, with nothing under way? Anything that can be read by now, the end included, was
     /// not asked for.
     pub(super) fn open(&mut self, context: &mut Context<'_>) -> bool {
-        self.buffer.is_empty()
-            && poll_read_buf(Pin::new(&mut self.io), context, &mut self.buffer).is_pending()
+        let mut byte = [0];
+        let mut byte = ReadBuf::new(&mut byte);
+        self.buffer.is_empty() && Pin::new(&mut self.io).poll_read(context, &mut byte).is_pending()
     }
 
     /// Sends a request; resolves with the head of the response.
@@ -163,19 +166,41 @@ impl Link {
 
     fn poll_head(&mut self, context: &mut Context<'_>) -> Poll<Result<Response<()>, WireError>> {
         loop {
-            if !self.buffer.is_empty()
-                && let Some(response) = head::parse(&mut self.buffer)?
-            {
-                if response.status().is_informational() {
-                    continue;
+            if self.buffer.is_empty() {
+                // Mostly all of a head comes at once, and with it a small object.
+                let mut space = [MaybeUninit::uninit(); head::READ_BYTES];
+                let mut space = ReadBuf::uninit(&mut space);
+                ready!(Pin::new(&mut self.io).poll_read(context, &mut space))?;
+                let read = space.filled();
+                if read.is_empty() {
+                    return Poll::Ready(Err(WireError::Closed));
                 }
-                return Poll::Ready(Ok(response));
+                let Some((response, length)) = head::parse(read)? else {
+                    self.buffer = BytesMut::from(read);
+                    ready!(self.poll_more(context))?;
+                    continue;
+                };
+                self.buffer = BytesMut::from(read.get(length..).unwrap_or_default());
+                if !response.status().is_informational() {
+                    return Poll::Ready(Ok(response));
+                }
+            } else if let Some((response, length)) = head::parse(&self.buffer)? {
+                self.buffer.advance(length);
+                if !response.status().is_informational() {
+                    return Poll::Ready(Ok(response));
+                }
+            } else {
+                ready!(self.poll_more(context))?;
             }
-            self.buffer.reserve(head::READ_BYTES);
-            let read = poll_read_buf(Pin::new(&mut self.io), context, &mut self.buffer);
-            if std::task::ready!(read)? == 0 {
-                return Poll::Ready(Err(WireError::Closed));
-            }
+        }
+    }
+
+    /// Reads more of a head that has begun.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WireError>> {
+        self.buffer.reserve(head::READ_BYTES);
+        match ready!(poll_read_buf(Pin::new(&mut self.io), context, &mut self.buffer))? {
+            0 => Poll::Ready(Err(WireError::Closed)),
+            _ => Poll::Ready(Ok(())),
         }
     }
 }
@@ -256,7 +281,7 @@ impl http_body::Body for Received {
             link.clock.pause();
             polled
         };
-        match std::task::ready!(polled) {
+        match ready!(polled) {
             Some(Ok(data)) => {
                 if this.receiving.ended() {
                     this.release();

@@ -62,7 +62,8 @@ impl Limits {
 pub(super) struct Clock {
     limits: Limits,
     waits: Waits,
-    /// Made at the first wait, and set forward at each: that is cheaper than a new one.
+    /// Made at the first wait. It goes off at the end of the present wait or before, and is set forward
+    /// only then: nearly all waits are over much earlier.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -93,27 +94,31 @@ impl Clock {
     ) -> Poll<WireError> {
         let (limit, enough) = self.limits.of(what);
         self.waits.count(what, moved, enough);
-        if self.waits.since.is_none() {
-            let deadline = self.waits.begin(limit, Instant::now());
-            match &mut self.timer {
-                Some(timer) => timer.as_mut().reset(deadline),
-                None => self.timer = Some(Box::pin(tokio::time::sleep_until(deadline))),
-            }
+        let deadline = self.waits.begin(limit, Instant::now);
+        let sleep = || Box::pin(tokio::time::sleep_until(deadline));
+        let timer = self.timer.get_or_insert_with(sleep);
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
         }
-        let Some(timer) = &mut self.timer else { return Poll::Pending };
-        timer.as_mut().poll(context).map(|()| {
-            let seconds = limit.as_secs();
-            WireError::Slow(match what {
-                For::Sign => format!("nothing came or was taken for {seconds} seconds"),
-                For::Head => format!("the head of the answer took more than {seconds} seconds"),
-                For::Body => {
-                    format!(
-                        "less than {enough} bytes came in {seconds} seconds of waiting for them"
-                    )
-                }
-            })
-        })
+        while timer.as_mut().poll(context).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(lost(what, limit, enough));
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
     }
+}
+
+fn lost(what: For, limit: Duration, enough: u64) -> WireError {
+    let seconds = limit.as_secs();
+    WireError::Slow(match what {
+        For::Sign => format!("nothing came or was taken for {seconds} seconds"),
+        For::Head => format!("the head of the answer took more than {seconds} seconds"),
+        For::Body => {
+            format!("less than {enough} bytes came in {seconds} seconds of waiting for them")
+        }
+    })
 }
 
 /// The arithmetic of it.
@@ -139,10 +144,9 @@ impl Waits {
         }
     }
 
-    /// A wait begins; yields when it has lasted too long.
-    fn begin(&mut self, limit: Duration, now: Instant) -> Instant {
-        self.since = Some(now);
-        now + limit.saturating_sub(self.waited)
+    /// A wait begins or goes on; yields when it has lasted too long.
+    fn begin(&mut self, limit: Duration, now: impl FnOnce() -> Instant) -> Instant {
+        *self.since.get_or_insert_with(now) + limit.saturating_sub(self.waited)
     }
 
     fn pause(&mut self, now: Instant) {
@@ -164,10 +168,10 @@ mod tests {
 
     /// One wait for `what` of so many minutes, `moved` bytes having moved before it: did it last too
     /// long?
-    fn lost(waits: &mut Waits, now: &mut Instant, what: For, moved: u64, minutes: u32) -> bool {
+    fn lasted(waits: &mut Waits, now: &mut Instant, what: For, moved: u64, minutes: u32) -> bool {
         let (limit, enough) = Limits::USUAL.of(what);
         waits.count(what, moved, enough);
-        let deadline = waits.begin(limit, *now);
+        let deadline = waits.begin(limit, || *now);
         *now += minutes * MINUTE;
         waits.pause(*now);
         *now >= deadline
@@ -177,17 +181,17 @@ mod tests {
     fn any_sign_of_life_starts_the_time_anew() {
         let (mut waits, mut now) = (Waits::NONE, Instant::now());
         for moved in 0..10 {
-            assert!(!lost(&mut waits, &mut now, For::Sign, moved, 14));
+            assert!(!lasted(&mut waits, &mut now, For::Sign, moved, 14));
         }
-        assert!(lost(&mut waits, &mut now, For::Sign, 9, 1));
+        assert!(lasted(&mut waits, &mut now, For::Sign, 9, 1));
     }
 
     #[test]
     fn a_head_that_has_begun_ends_within_its_time_however_it_drips() {
         let (mut waits, mut now) = (Waits::NONE, Instant::now());
-        assert!(!lost(&mut waits, &mut now, For::Sign, 0, 14));
-        assert!(!lost(&mut waits, &mut now, For::Head, 1, 0));
-        assert!(lost(&mut waits, &mut now, For::Head, 100_000, 1));
+        assert!(!lasted(&mut waits, &mut now, For::Sign, 0, 14));
+        assert!(!lasted(&mut waits, &mut now, For::Head, 1, 0));
+        assert!(lasted(&mut waits, &mut now, For::Head, 100_000, 1));
     }
 
     #[test]
@@ -195,19 +199,19 @@ mod tests {
         let (mut drips, mut slow, start) = (Waits::NONE, Waits::NONE, Instant::now());
         let (mut now, mut then) = (start, start);
         for minute in 0..4 {
-            assert!(!lost(&mut drips, &mut now, For::Body, minute, 1));
-            assert!(!lost(&mut slow, &mut then, For::Body, minute * BODY_BYTES, 4));
+            assert!(!lasted(&mut drips, &mut now, For::Body, minute, 1));
+            assert!(!lasted(&mut slow, &mut then, For::Body, minute * BODY_BYTES, 4));
         }
-        assert!(lost(&mut drips, &mut now, For::Body, 4, 1));
+        assert!(lasted(&mut drips, &mut now, For::Body, 4, 1));
     }
 
     #[test]
     fn the_time_the_client_takes_is_not_counted() {
         let (mut waits, mut now) = (Waits::NONE, Instant::now());
         for _ in 0..4 {
-            assert!(!lost(&mut waits, &mut now, For::Body, 1, 1));
+            assert!(!lasted(&mut waits, &mut now, For::Body, 1, 1));
             now += 60 * MINUTE;
         }
-        assert!(lost(&mut waits, &mut now, For::Body, 1, 1));
+        assert!(lasted(&mut waits, &mut now, For::Body, 1, 1));
     }
 }

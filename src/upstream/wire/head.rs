@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{HeaderMap, TRANSFER_ENCODING};
 use http::{Response, StatusCode, Version};
 
@@ -16,23 +16,19 @@ pub(super) const READ_BYTES: usize = 8 * 1024;
 /// Longest head: as much as hyper takes.
 pub(super) const BYTES_MAX: usize = 400 * 1024;
 
-/// Takes a head from the front of `buffer`; `None`: it is not complete.
-pub(super) fn parse(buffer: &mut BytesMut) -> Result<Option<Response<()>>, WireError> {
+/// The head at the front of `read` and its length; `None`: it is not complete.
+pub(super) fn parse(read: &[u8]) -> Result<Option<(Response<()>, usize)>, WireError> {
     let mut few: Room<'_, HEADERS_USUAL> = [const { MaybeUninit::uninit() }; _];
-    let found = match find(buffer, &mut few) {
+    let found = match find(read, &mut few) {
         Err(httparse::Error::TooManyHeaders) => {
             let mut many = vec![const { MaybeUninit::uninit() }; HEADERS_MAX];
-            find(buffer, &mut many)
+            find(read, &mut many)
         }
         found => found,
     };
     match found.map_err(|error| WireError::Malformed(head::reason(error)))? {
-        Some(found) => {
-            let (response, length) = found?;
-            buffer.advance(length);
-            Ok(Some(response))
-        }
-        None if buffer.len() > BYTES_MAX => Err(WireError::Malformed("the head is too long")),
+        Some(found) => found.map(Some),
+        None if read.len() > BYTES_MAX => Err(WireError::Malformed("the head is too long")),
         None => Ok(None),
     }
 }
@@ -92,19 +88,18 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Option<Response<()>>, WireError> {
-        parse(&mut BytesMut::from(text))
+        parse(text.as_bytes()).map(|found| found.map(|(response, _)| response))
     }
 
     #[test]
     fn a_head_is_taken_and_what_follows_stays() {
-        let mut buffer =
-            BytesMut::from("HTTP/1.1 200 OK\r\nETag: \"e\"\r\nX: 1\r\nx: 2\r\n\r\nbody");
-        let response = parse(&mut buffer).unwrap().unwrap();
+        let read = b"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nX: 1\r\nx: 2\r\n\r\nbody";
+        let (response, length) = parse(read).unwrap().unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["etag"], "\"e\"");
         assert_eq!(response.headers().get_all("x").iter().count(), 2);
         assert!(response.extensions().get::<ReasonPhrase>().is_none());
-        assert_eq!(&buffer[..], b"body");
+        assert_eq!(&read[length..], b"body");
     }
 
     #[test]
@@ -125,10 +120,10 @@ mod tests {
         }
         let one_more = [&text[..], b"one: more\r\n\r\n"].concat();
         text.extend_from_slice(b"\r\n");
-        let response = parse(&mut BytesMut::from(&text[..])).unwrap().unwrap();
+        let response = parse(&text).unwrap().unwrap().0;
         assert_eq!(response.headers().len(), 1000);
         assert_eq!(response.headers()["x-amz-meta-a"].as_bytes(), b"f\xfcr");
-        assert!(parse(&mut BytesMut::from(&one_more[..])).is_err());
+        assert!(parse(&one_more).is_err());
     }
 
     #[test]
