@@ -16,6 +16,7 @@
 //! them. Time limits are the callers'.
 
 pub mod head;
+mod names;
 pub mod receive;
 pub mod send;
 

@@ -8,6 +8,7 @@ use http::Version;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 
 use super::WireError;
+use super::names::usual;
 
 /// Headers of an ordinary message, for which the stack has room.
 pub const HEADERS_USUAL: usize = 48;
@@ -46,7 +47,10 @@ pub fn headers(
     let malformed = WireError::Malformed;
     let mut headers = HeaderMap::with_capacity(found.len() + HEADERS_ADDED);
     for header in found {
-        let name = HeaderName::from_bytes(header.name.as_bytes());
+        let name = match usual(header.name) {
+            Some(name) => Ok(name),
+            None => HeaderName::from_bytes(header.name.as_bytes()),
+        };
         let value = HeaderValue::from_maybe_shared(shared(header.value, read, kept));
         headers.append(
             name.map_err(|_| malformed("a header"))?,
@@ -82,11 +86,8 @@ pub fn closes(version: Version, headers: &HeaderMap) -> bool {
 pub fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, WireError> {
     let mut length = None;
     for value in headers.get_all(CONTENT_LENGTH) {
-        let text = value.to_str().unwrap_or_default();
-        for text in text.split(',').map(str::trim) {
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            let said: Option<u64> = text.parse().ok().filter(|_| digits);
-            match (said, length) {
+        for text in value.as_bytes().split(|byte| *byte == b',') {
+            match (decimal(text.trim_ascii()), length) {
                 (Some(said), None) => length = Some(said),
                 (Some(said), Some(known)) if said == known => {}
                 _ => return Err(WireError::Malformed("Content-Length")),
@@ -94,6 +95,15 @@ pub fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, WireError> {
         }
     }
     Ok(length)
+}
+
+/// A number in digits alone.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    let add = |number: u64, byte: &u8| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }
 
 /// What is wrong with a head.

@@ -17,6 +17,7 @@ use crate::config::Secret;
 use crate::s3::address::Address;
 use crate::s3::chunked::ChunkVerifier;
 use crate::s3::encode::decode;
+use crate::s3::headers::find;
 use crate::s3::operation::{Effect, Operation};
 use crate::upstream::credentials::Credentials;
 
@@ -150,7 +151,7 @@ impl AccessRules {
             return Err(AuthError::access_denied().into());
         }
         for name in ["x-amz-copy-source", "x-amz-rename-source"] {
-            let Some(source) = headers.get(name) else { continue };
+            let Some(source) = find(headers, name) else { continue };
             let source = std::str::from_utf8(source.as_bytes()).ok().and_then(copy_source);
             let Some((source_bucket, source_key)) = source else {
                 return Err(S3Error::new(

@@ -55,7 +55,12 @@ pub fn hop_by_hop(name: &HeaderName) -> bool {
 /// The first value of a header by its lower-case name. Requests have few headers: looking at each is
 /// cheaper than to hash a name, above all for headers that are hardly ever there.
 pub fn find<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h HeaderValue> {
-    headers.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value)
+    find_all(headers, name).next()
+}
+
+/// Every value of a header by its lower-case name, found like the first.
+pub fn find_all<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h HeaderValue> {
+    headers.iter().filter(move |(known, _)| known.as_str() == name).map(|(_, value)| value)
 }
 
 /// Headers named in `Connection`, lower-case; they are hop-by-hop for this request too.

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, HeaderValue};
 
 use super::error::ChunkedError;
+use crate::s3::headers::find_all;
 
 /// Carries the payload mode; absent on anonymous requests of some clients.
 const CONTENT_SHA256: &str = "x-amz-content-sha256";
@@ -176,7 +177,7 @@ fn only_value<'h>(
     headers: &'h HeaderMap,
     name: &'static str,
 ) -> Result<Option<&'h str>, ChunkedError> {
-    let mut values = headers.get_all(name).iter();
+    let mut values = find_all(headers, name);
     let first = values.next();
     if values.next().is_some() {
         return Err(ChunkedError::InvalidHeader(name));
