@@ -43,6 +43,9 @@ const READ_AHEAD_BYTES: u64 = 1024 * 1024;
 
 /// Is this request an upload by form?
 pub(super) fn is_form(parts: &Parts, address: &Address) -> bool {
+    if parts.method != Method::POST {
+        return false;
+    }
     let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
     kind.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data")
@@ -123,7 +126,8 @@ impl Proxy {
         let mut parts = form.parts;
         parts.method = Method::PUT;
         parts.headers = object_headers;
-        let address = Address { bucket: Some(bucket), key: Some(key), query: Query::default() };
+        let address =
+            Address { bucket: Some(bucket), key: Some(key.into()), query: Query::default() };
         refuse_unsupported(&address, &parts)?;
         let admitted = Box::new(Admitted {
             caller,

@@ -20,8 +20,8 @@ pub(super) struct Record {
     /// Identifies the request in every line about it.
     pub(super) id: Arc<str>,
     pub(super) method: Method,
-    pub(super) bucket: Option<String>,
-    pub(super) key: Option<String>,
+    pub(super) bucket: Option<Arc<str>>,
+    pub(super) key: Option<Arc<str>>,
     pub(super) operation: Option<Operation>,
     pub(super) status: StatusCode,
     /// Bytes of the object that were received or sent.
@@ -79,10 +79,10 @@ impl Record {
         details.text("http.request.method", self.method.as_str());
         details.number("http.response.status_code", u64::from(self.status.as_u16()));
         if let Some(bucket) = &self.bucket {
-            details.text("aws.s3.bucket", bucket);
+            details.text("aws.s3.bucket", &**bucket);
         }
         if let Some(key) = &self.key {
-            details.text("aws.s3.key", key);
+            details.text("aws.s3.key", &**key);
         }
         details.text("s3_mirror.request_id", &*self.id);
         details.number("s3_mirror.size", self.bytes);
@@ -136,12 +136,11 @@ fn milliseconds(took: Duration) -> f64 {
 
 /// 16 upper-case hexadecimal digits, like those of S3.
 pub(super) fn request_id() -> Arc<str> {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut random = fastrand::u64(..);
-    let digits: [u8; 16] = std::array::from_fn(|_| {
-        let digit = DIGITS[usize::from(random.to_le_bytes()[0] & 15)];
-        random >>= 4;
-        digit
-    });
+    let digit = |half: u8| half + if half < 10 { b'0' } else { b'A' - 10 };
+    let mut digits = [0; 16];
+    let (pairs, _) = digits.as_chunks_mut();
+    for (pair, byte) in pairs.iter_mut().zip(fastrand::u64(..).to_ne_bytes()) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
+    }
     std::str::from_utf8(&digits).unwrap_or_default().into()
 }

@@ -5,6 +5,7 @@
 //! built here too, in the one canonical form that is signed and sent.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::encode::{decode, encode_into};
 
@@ -15,9 +16,9 @@ pub const KEY_BYTES_MAX: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// Bucket, absent for service-level requests (`ListBuckets`).
-    pub bucket: Option<String>,
+    pub bucket: Option<Arc<str>>,
     /// Key, absent for bucket-level requests. Never empty.
-    pub key: Option<String>,
+    pub key: Option<Arc<str>>,
     /// Query parameters, decoded.
     pub query: Query,
 }
@@ -86,11 +87,11 @@ pub fn path_style(bucket: Option<&str>, key: Option<&str>) -> String {
     path
 }
 
-fn decoded(raw: &str) -> Result<String, AddressError> {
-    decode(raw, false).map(std::borrow::Cow::into_owned).ok_or(AddressError::InvalidUri)
+fn decoded(raw: &str) -> Result<Arc<str>, AddressError> {
+    decode(raw, false).map(Arc::from).ok_or(AddressError::InvalidUri)
 }
 
-fn virtual_hosted_bucket(host: &str, domains: &[String]) -> Option<String> {
+fn virtual_hosted_bucket(host: &str, domains: &[String]) -> Option<Arc<str>> {
     if domains.is_empty() {
         return None;
     }
@@ -100,10 +101,10 @@ fn virtual_hosted_bucket(host: &str, domains: &[String]) -> Option<String> {
         .iter()
         .filter_map(|domain| {
             let bucket = host.strip_suffix(domain.as_str())?.strip_suffix('.')?;
-            (!bucket.is_empty()).then(|| (domain.len(), bucket.to_owned()))
+            (!bucket.is_empty()).then_some((domain.len(), bucket))
         })
         .max()
-        .map(|(_, bucket)| bucket)
+        .map(|(_, bucket)| bucket.into())
 }
 
 fn without_port(host: &str) -> &str {

@@ -6,16 +6,24 @@ use std::borrow::Cow;
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-const fn unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
-}
+/// Which bytes stay as they are.
+const UNRESERVED: [bool; 256] = {
+    let mut stay = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        stay[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    stay
+};
 
 /// Appends `bytes` in canonical percent-encoding. `/` stays when `keep_slash` (paths).
 pub fn encode_into(out: &mut String, bytes: &[u8], keep_slash: bool) {
     out.reserve(bytes.len());
     let mut rest = bytes;
     while !rest.is_empty() {
-        let plain = |byte: &u8| unreserved(*byte) || (keep_slash && *byte == b'/');
+        let plain = |byte: &u8| UNRESERVED[usize::from(*byte)] || (keep_slash && *byte == b'/');
         let run = rest.iter().position(|byte| !plain(byte)).unwrap_or(rest.len());
         let (run, encoded) = rest.split_at(run);
         // Most keys are one such run, and all of it is ASCII.

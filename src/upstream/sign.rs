@@ -31,6 +31,8 @@ pub(super) use chunks::ChunkSigner;
 
 /// Derived keys kept by one signer, a few hundred bytes each.
 const DAY_KEYS_MAX: usize = 256;
+/// Length of `20130524`, with which a time stamp begins.
+const DATE_BYTES: usize = 8;
 
 /// `x-amz-content-sha256` of a body whose hash is not part of the signature.
 pub const UNSIGNED_PAYLOAD: HeaderValue = HeaderValue::from_static("UNSIGNED-PAYLOAD");
@@ -209,7 +211,7 @@ impl Signer {
         now: SystemTime,
         stamp: &str,
     ) -> Result<Arc<DayKey>, UnusableCredentials> {
-        let date = stamp.split('T').next().unwrap_or(stamp);
+        let (date, _) = stamp.split_at_checked(DATE_BYTES).unwrap_or((stamp, ""));
         let kept = self.days.load();
         if let Some(day) = kept.iter().find(|day| day.date == date && day.is_of(credentials)) {
             return Ok(day.clone());
@@ -236,11 +238,14 @@ impl Signer {
 
 /// Lower-case hexadecimal digits.
 pub(super) fn hex(bytes: [u8; 32]) -> [u8; 64] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    std::array::from_fn(|at| {
-        let byte = bytes[at / 2];
-        DIGITS[usize::from(if at % 2 == 0 { byte >> 4 } else { byte & 15 })]
-    })
+    // Calculated rather than looked up, so that it is done for many at once.
+    let digit = |half: u8| half + if half < 10 { b'0' } else { b'a' - 10 };
+    let mut digits = [0; 64];
+    let (pairs, _) = digits.as_chunks_mut();
+    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
+    }
+    digits
 }
 
 fn put(out: &mut BytesMut, pieces: &[&[u8]]) {
@@ -286,7 +291,8 @@ fn write_names(out: &mut BytesMut, covered: &[(&str, &[u8])]) {
 /// Trims and collapses runs of spaces, as the specification wants it.
 fn push_trimmed(out: &mut BytesMut, value: &[u8]) {
     let value = value.trim_ascii();
-    if !value.windows(2).any(|pair| pair == b"  ") {
+    // Most values hold none.
+    if !value.contains(&b' ') {
         out.extend_from_slice(value);
         return;
     }
