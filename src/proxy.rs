@@ -41,7 +41,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderValue};
+use http::header::{HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
@@ -74,6 +74,8 @@ use upload::Framing;
 /// Bodies up to this size wait for their intent before anything of them is sent: they leave in
 /// one write, and the sync is the whole wait either way.
 const INLINE_BODY_BYTES: u64 = 64 * 1024;
+/// Main's name for a request, or ours where it gives none.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
 /// The proxy; shared by all connections.
 pub struct Proxy {
@@ -335,10 +337,10 @@ fn pass_on(
     let (mut parts, body) = response.into_parts();
     record.status = parts.status;
     strip_hop_by_hop(&mut parts.headers);
-    if find(&parts.headers, "x-amz-request-id").is_none()
+    if find(&parts.headers, REQUEST_ID.as_str()).is_none()
         && let Ok(id) = HeaderValue::from_str(&record.id)
     {
-        parts.headers.insert("x-amz-request-id", id);
+        parts.headers.insert(REQUEST_ID, id);
     }
     let counts = record.operation.is_some_and(|operation| operation.effect == Effect::Read);
     Response::from_parts(parts, ResponseBody::main(body, record, counts, judge))

@@ -12,8 +12,6 @@ use super::names::usual;
 
 /// Headers of an ordinary message, for which the stack has room.
 pub const HEADERS_USUAL: usize = 48;
-/// Room for what is added on the way.
-const HEADERS_ADDED: usize = 2;
 
 /// Room for the headers of one head while it is parsed.
 pub type Room<'b, const N: usize> = [MaybeUninit<httparse::Header<'b>>; N];
@@ -34,8 +32,8 @@ impl ReasonPhrase {
     }
 }
 
-/// The headers that were found in `read`. Their values share the memory of `kept`, which holds the same
-/// bytes.
+/// The headers that were found in `read`, with room for so many more. Their values share the memory of
+/// `kept`, which holds the same bytes.
 ///
 /// # Errors
 /// A name or a value is none.
@@ -43,9 +41,10 @@ pub fn headers(
     found: &[httparse::Header<'_>],
     read: &[u8],
     kept: &Bytes,
+    more: usize,
 ) -> Result<HeaderMap, WireError> {
     let malformed = WireError::Malformed;
-    let mut headers = HeaderMap::with_capacity(found.len() + HEADERS_ADDED);
+    let mut headers = HeaderMap::with_capacity(found.len() + more);
     for header in found {
         let name = match usual(header.name) {
             Some(name) => Ok(name),

@@ -242,7 +242,7 @@ pub(super) fn hex(bytes: [u8; 32]) -> [u8; 64] {
     let digit = |half: u8| half + if half < 10 { b'0' } else { b'a' - 10 };
     let mut digits = [0; 64];
     let (pairs, _) = digits.as_chunks_mut();
-    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+    for (pair, byte) in pairs.iter_mut().zip(&bytes) {
         *pair = [digit(byte >> 4), digit(byte & 15)];
     }
     digits

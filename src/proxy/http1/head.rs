@@ -21,6 +21,9 @@ pub(super) const BYTES_MAX: usize = 128 * 1024;
 /// Longest target in bytes, that of a URI of the `http` crate.
 const TARGET_BYTES_MAX: usize = 65_534;
 
+/// Headers that are added to a request on its way.
+const HEADERS_ADDED: usize = 2;
+
 /// A head, and what it says about its connection.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -93,7 +96,8 @@ fn request(found: &httparse::Request<'_, '_>, read: &[u8], kept: &Bytes) -> Resu
     })?;
     let is_new = found.version == Some(1);
     *request.version_mut() = if is_new { Version::HTTP_11 } else { Version::HTTP_10 };
-    *request.headers_mut() = head::headers(found.headers, read, kept).map_err(wrong)?;
+    *request.headers_mut() =
+        head::headers(found.headers, read, kept, HEADERS_ADDED).map_err(wrong)?;
     let (mut parts, ()) = request.into_parts();
     let mut closes = head::closes(parts.version, &parts.headers);
     let framing = framing(&parts).map_err(wrong)?;

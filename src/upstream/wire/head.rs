@@ -59,7 +59,7 @@ fn response(
         .map_err(|_| WireError::Malformed("the status"))?;
     let is_new = found.version == Some(1);
     *response.version_mut() = if is_new { Version::HTTP_11 } else { Version::HTTP_10 };
-    *response.headers_mut() = head::headers(found.headers, read, kept)?;
+    *response.headers_mut() = head::headers(found.headers, read, kept, 0)?;
     let said = found.reason.unwrap_or_default();
     if !said.is_empty() && Some(said) != response.status().canonical_reason() {
         let said = ReasonPhrase::new(head::shared(said.as_bytes(), read, kept));
