@@ -29,6 +29,7 @@
 mod background;
 mod batch;
 mod claims;
+mod doze;
 pub mod entry;
 pub mod events;
 mod feed;
@@ -89,7 +90,7 @@ pub type PartSizes = HashMap<(u32, String), u64>;
 /// How to open a journal.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Directory of the file and its lock; made if missing.
+    /// Directory of its files and their lock; made if missing.
     pub data_dir: PathBuf,
     /// Durability.
     pub sync: JournalSync,
@@ -160,8 +161,7 @@ struct Shared {
     inventory: bool,
     mirror: Mutex<Lane<Work>>,
     mirror_ready: Notify,
-    /// When a key was last claimed; held by the worker that waits for the next.
-    lookout: tokio::sync::Mutex<Instant>,
+    doze: doze::Doze,
     rows: Mutex<Lane<RowWork>>,
     rows_ready: Notify,
     /// Rows have been parked, in this run or before it.
@@ -181,8 +181,8 @@ struct Shared {
     desk: operator::Desk,
     events_desk: operator::Desk,
     events_ready: Notify,
-    // Held for its lock until the last handle is gone.
-    _lock: File,
+    // Held for its lock until the last handle and the writer are gone.
+    _lock: Arc<File>,
 }
 
 /// See [`Journal::watch_deletes`].
@@ -361,7 +361,7 @@ impl Journal {
         settings: &Settings,
     ) -> Result<(Self, Recovered, impl Future<Output = ()> + Send + 'static), OpenError> {
         let directory = &settings.data_dir;
-        let lock = lock_directory(directory)?;
+        let lock = Arc::new(lock_directory(directory)?);
         let path = directory.join("journal.sqlite");
         let unreadable = |source| OpenError::Unreadable { path: path.clone(), source };
         let mut db = store::open_writer(&path, settings.sync).await.map_err(unreadable)?;
@@ -373,6 +373,10 @@ impl Journal {
             store::recover(&mut db, &lines, settings.inventory, &recheck_ms)
                 .await
                 .map_err(unreadable)?;
+        if settings.sync == JournalSync::Normal && !lines.is_empty() {
+            // The lines are old enough to have reached the disk; what stands for them now must too.
+            store::checkpoint(&mut db).await.map_err(unreadable)?;
+        }
         log.begin_at(next_line);
         // Counted before there are requests to wait for it.
         let mut tally = Tally::default();
@@ -391,7 +395,7 @@ impl Journal {
             inventory: settings.inventory,
             mirror: Mutex::new(Lane::new(LANE_CAPACITY)),
             mirror_ready: Notify::new(),
-            lookout: tokio::sync::Mutex::new(Instant::now()),
+            doze: doze::Doze::new(),
             rows: Mutex::new(Lane::new(LANE_CAPACITY)),
             rows_ready: Notify::new(),
             rows_parked: AtomicBool::new(recovered.rows_parked),
@@ -407,7 +411,7 @@ impl Journal {
             desk: operator::Desk::new(path.clone()),
             events_desk: operator::Desk::new(path.clone()),
             events_ready: Notify::new(),
-            _lock: lock,
+            _lock: lock.clone(),
         });
         let writer = Writer {
             path,
@@ -415,10 +419,12 @@ impl Journal {
             inventory: settings.inventory,
             health,
             log,
+            log_fails: false,
             db: Some(db),
             tally,
             commands: receiver,
             urgent: urgent.clone(),
+            _lock: lock,
         };
         Ok((Self { shared, commands, urgent }, recovered, writer.run()))
     }

@@ -14,7 +14,8 @@ use s3_mirror::journal::entry::{Facts, NewIntent, ObjectKey, Outcome, PartLayout
 use s3_mirror::journal::events::Say;
 use s3_mirror::journal::operator::Selection;
 use s3_mirror::journal::{
-    AppendError, FOREVER, Figures, Intent, Journal, OpenError, RowWork, Settings, Trust, Work,
+    AppendError, FOREVER, Figures, Intent, Journal, OpenError, RowWork, Settings, Trust, Window,
+    Work,
 };
 use s3_mirror::s3::event::EventName;
 use s3_mirror::s3::operation::Change;
@@ -275,12 +276,29 @@ async fn an_unreadable_journal_is_refused_and_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_cannot_be_written_says_so_and_is_written_later_with_what_was_kept() {
+async fn while_only_the_log_cannot_be_written_intents_are_rows_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let run = open(directory.path(), false).await;
     // Where its first file would be.
+    std::fs::create_dir(directory.path().join("journal.log.0")).unwrap();
+    put(&run.journal, "during").await;
+    assert!(!run.journal.health().failing());
+    std::mem::forget(append(&run.journal, "open", Change::Put).await);
+    run.crash();
+    std::fs::remove_dir(directory.path().join("journal.log.0")).unwrap();
+    let run = open_forgotten(directory.path(), false).await;
+    assert_eq!(on_disk(&run, &directory.path().join("copy")).await.len(), 2);
+    put(&run.journal, "after").await;
+    assert_eq!(figures(&run.journal).await.pending_operations, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_cannot_be_written_says_so_and_writes_later_what_it_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
     let obstacle = directory.path().join("journal.log.0");
     std::fs::create_dir(&obstacle).unwrap();
+    let other = hold_file(directory.path()).await;
     let intent = NewIntent {
         object: ObjectKey::new("b", "during"),
         change: Change::Put,
@@ -293,7 +311,7 @@ async fn a_log_that_cannot_be_written_says_so_and_is_written_later_with_what_was
     assert!(run.journal.health().failing());
     run.journal.settle(intents.remove(0), Outcome::Changed, Facts::default(), None).await;
     std::fs::remove_dir(&obstacle).unwrap();
-    recovered(&run.journal).await;
+    let_file_go(&run.journal, other).await;
     assert_eq!(figures(&run.journal).await.pending_operations, 1);
     put(&run.journal, "after").await;
     assert_eq!(figures(&run.journal).await.pending_operations, 2);
@@ -309,12 +327,19 @@ async fn while_only_the_database_cannot_be_written_intents_are_durable_all_the_s
     put(&run.journal, "during").await;
     run.journal.flush().await;
     assert!(run.journal.health().failing());
+    // They do not wait for it either, which takes a second each time.
+    let many = async {
+        for number in 0..100 {
+            put(&run.journal, &format!("many{number}")).await;
+        }
+    };
+    timeout(Duration::from_secs(5), many).await.unwrap();
     std::mem::forget(append(&run.journal, "open", Change::Put).await);
     run.crash();
     drop(other);
     let run = open_forgotten(directory.path(), false).await;
     let figures = figures(&run.journal).await;
-    assert_eq!((figures.pending_operations, figures.unsettled_intents), (3, 2), "{figures:?}");
+    assert_eq!((figures.pending_operations, figures.unsettled_intents), (103, 102), "{figures:?}");
 }
 
 /// Somebody else writes the file and does not end: every write of the journal fails.
@@ -399,6 +424,33 @@ async fn a_second_look_that_cannot_be_struck_off_is_not_taken_again_and_again() 
     assert_eq!(looks, 0, "it waits for the disk, as the note of it does");
     let_file_go(journal, other).await;
     while &*claim(journal).await.entry.object.key != "k" {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_finds_something_does_not_stand_behind_those_who_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let journal = &run.journal;
+    // Of keys that a job brings only one may be claimed at a time.
+    journal.limit_background(1);
+    let objects = (0..20).map(|number| ObjectKey::new("b", &format!("k{number}"))).collect();
+    journal.append_background(&Window::new(100), objects, "job").await.unwrap();
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let journal = journal.clone();
+        workers.spawn(async move {
+            loop {
+                let work = journal.claim().await;
+                journal.complete(work, Facts::default()).await;
+            }
+        });
+    }
+    let done = async {
+        while figures(journal).await != Figures::default() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), done).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,31 +5,29 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::background::End;
+use super::doze::COMPANY;
 use super::entry::{Entry, Facts, ObjectKey};
 use super::lane::Offered;
 use super::writer::{Aside, Command};
 use super::{Journal, RowWork, Work, lock, now_ms, row};
 
-/// A key that comes so soon after another waits for company. Waking a thread that sleeps costs more than
-/// all else that is done for a small object, and takes the core from requests.
-const COMPANY: Duration = Duration::from_millis(5);
-
 impl Journal {
     /// Takes the key that has waited longest; waits until there is one. Cancel-safe.
     pub async fn claim(&self) -> Work {
-        // One looks out for all, and hands the lookout on with its first find.
-        let mut last = self.shared.lookout.lock().await;
         loop {
+            let ready = self.shared.mirror_ready.notified();
             if let Some(work) = self.try_claim() {
-                *last = Instant::now();
+                self.shared.doze.claimed();
+                // Pass the baton: a notification wakes one worker only.
+                self.shared.mirror_ready.notify_one();
                 return work;
             }
-            let rested = *last + COMPANY;
-            if Instant::now() < rested {
-                tokio::time::sleep_until(rested).await;
-            } else {
-                self.shared.mirror_ready.notified().await;
-            }
+            let Some(dozing) = self.shared.doze.begin(&self.shared.mirror_ready) else {
+                ready.await;
+                continue;
+            };
+            tokio::time::sleep(COMPANY).await;
+            drop(dozing);
         }
     }
 
@@ -160,6 +158,7 @@ impl Journal {
 
     pub(super) async fn work_offered(&self, offered: Offered<Work>) {
         match offered {
+            Offered::Ready if self.shared.doze.is_on() => {}
             Offered::Ready => self.shared.mirror_ready.notify_one(),
             Offered::Supersedes(old) | Offered::SupersededBy(old) => {
                 self.superseded(&old.entry).await;

@@ -13,8 +13,12 @@
 //! are found too; whoever took them knows up to which number.
 //!
 //! # When the disk fails
-//! Nobody knows what a failed write or sync has left, so nothing more goes into that file: the next line
-//! begins another, under the same number if need be.
+//! Nobody knows what a failed write or sync has left, so nothing more goes behind lines that are needed:
+//! the next line begins another file, under the same number. One that holds nothing that is needed is tried
+//! again from its beginning, so that however often the disk fails there is one file more.
+//!
+//! # Limits
+//! [`SPARE_MAX`] files that nobody needs are kept.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -29,6 +33,8 @@ use crate::config::JournalSync;
 
 /// Room of a file; some thousand lines.
 const FILE_BYTES: u64 = 1024 * 1024;
+/// Files kept to be written over: what a second of many small writes takes.
+const SPARE_MAX: usize = 8;
 /// What the names of the files begin with; a number follows.
 const NAME: &str = "journal.log.";
 /// Number, length and checksum of a line.
@@ -45,7 +51,7 @@ pub(super) struct Log {
     /// Those with lines that are needed, the one that is written at the back.
     used: VecDeque<Used>,
     /// Those that may be written over.
-    spare: Vec<File>,
+    spare: Vec<LogFile>,
     /// How many there have ever been, for the next name.
     names: u64,
     /// Number of the next line.
@@ -55,8 +61,15 @@ pub(super) struct Log {
 }
 
 #[derive(Debug)]
-struct Used {
+struct LogFile {
     file: File,
+    path: PathBuf,
+}
+
+/// A file with lines.
+#[derive(Debug)]
+struct Used {
+    file: LogFile,
     /// Where its last line ends.
     end: u64,
     /// The number of that.
@@ -72,19 +85,24 @@ impl Log {
         for entry in std::fs::read_dir(directory)? {
             let name = entry?.file_name();
             let number = name.to_str().and_then(|name| name.strip_prefix(NAME));
-            let Some(number) = number.and_then(|number| number.parse::<u64>().ok()) else {
-                continue;
-            };
-            names = names.max(number + 1);
+            let number = number.and_then(|number| number.parse::<u32>().ok());
+            let Some(number) = number else { continue };
+            names = names.max(u64::from(number) + 1);
             let path = directory.join(&name);
             lines.extend(lines_of(&std::fs::read(&path)?));
-            spare.push(File::options().read(true).write(true).open(path)?);
+            let file = File::options().read(true).write(true).open(&path)?;
+            spare.push(LogFile { file, path });
+        }
+        let is_synced = sync == JournalSync::Full;
+        if is_synced {
+            // Their names may be older than that setting.
+            File::open(directory)?.sync_all()?;
         }
         // Stable: of two under one number neither is more than the other, but both are there.
         lines.sort_by_key(|(number, _)| *number);
         let log = Self {
             directory: directory.to_owned(),
-            is_synced: sync == JournalSync::Full,
+            is_synced,
             used: VecDeque::new(),
             spare,
             names,
@@ -114,50 +132,74 @@ impl Log {
     /// Lines up to this one are needed no more, and that is on disk.
     pub(super) fn taken(&mut self, up_to: i64) {
         while let Some(first) = self.used.pop_front_if(|first| first.last <= up_to) {
+            if first.end > FILE_BYTES {
+                // One long line has made it longer than the others are.
+                first.file.file.set_len(FILE_BYTES).ok();
+            }
             if self.used.is_empty() && !first.is_broken {
                 // It goes on from its beginning, where the disk has room for it already.
                 self.used.push_back(Used { end: 0, ..first });
-                return;
+                break;
             }
             self.spare.push(first.file);
         }
+        while self.spare.len() > SPARE_MAX
+            && let Some(LogFile { path, .. }) = self.spare.pop()
+            && std::fs::remove_file(path).is_ok()
+        {}
     }
 
     fn write(&mut self, number: i64, line: &[u8]) -> Result<()> {
         let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        let fits = self.used.back().is_some_and(|used| {
-            !used.is_broken && (used.end == 0 || used.end.saturating_add(length) <= FILE_BYTES)
-        });
-        if !fits {
-            let file = match self.spare.pop() {
-                Some(file) => file,
-                None => self.make()?,
-            };
-            self.used.push_back(Used { file, end: 0, last: number, is_broken: false });
+        let mut used = match self.used.pop_back_if(|used| used.has_room(length)) {
+            Some(used) => used,
+            None => Used::new(self.spare_or_new()?),
+        };
+        let file = &used.file.file;
+        let written = file.write_all_at(line, used.end);
+        let written = written.and_then(|()| if self.is_synced { file.sync_data() } else { Ok(()) });
+        if written.is_err() && used.end == 0 {
+            self.spare.push(used.file);
+            return written;
         }
-        let is_synced = self.is_synced;
-        let Some(used) = self.used.back_mut() else { return Ok(()) };
-        let written = used.file.write_all_at(line, used.end);
-        let written = written.and_then(|()| if is_synced { used.file.sync_data() } else { Ok(()) });
         used.is_broken = written.is_err();
         used.last = number;
         used.end += length;
+        self.used.push_back(used);
         written
     }
 
+    fn spare_or_new(&mut self) -> Result<LogFile> {
+        self.spare.pop().map_or_else(|| self.make(), Ok)
+    }
+
     /// Makes a file, its name durable.
-    fn make(&mut self) -> Result<File> {
+    fn make(&mut self) -> Result<LogFile> {
         let path = self.directory.join(format!("{NAME}{}", self.names));
-        let file = File::options().read(true).write(true).create_new(true).open(path)?;
-        self.names += 1;
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
         // A sync that need not find room as well takes half the time. Where the file system has no such
         // call, or no room, the write will tell.
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES).ok();
         if self.is_synced {
-            file.sync_all()?;
-            File::open(&self.directory)?.sync_all()?;
+            let synced = file.sync_all().and_then(|()| File::open(&self.directory)?.sync_all());
+            if let Err(error) = synced {
+                std::fs::remove_file(path).ok();
+                return Err(error);
+            }
         }
-        Ok(file)
+        self.names += 1;
+        Ok(LogFile { file, path })
+    }
+}
+
+impl Used {
+    fn new(file: LogFile) -> Self {
+        Self { file, end: 0, last: i64::MIN, is_broken: false }
+    }
+
+    /// May a line go into it? One that is longer than any file takes one of its own.
+    fn has_room(&self, length: u64) -> bool {
+        !self.is_broken && (self.end == 0 || self.end.saturating_add(length) <= FILE_BYTES)
     }
 }
 
@@ -297,20 +339,53 @@ mod tests {
         assert_eq!(files(directory.path()).len(), 3, "those of the previous run are used");
     }
 
+    /// A file that cannot be written in the place of one.
+    fn break_file(file: &mut LogFile) {
+        file.file = File::open(&file.path).unwrap();
+    }
+
     #[test]
     fn behind_a_failed_write_the_next_line_begins_another_file() {
         let directory = tempfile::tempdir().unwrap();
         let (mut log, _) = open(directory.path());
         log.append("before").unwrap();
-        let readable = File::open(files(directory.path()).remove(0)).unwrap();
-        let whole = std::mem::replace(&mut log.used[0].file, readable);
+        break_file(&mut log.used[0].file);
         log.append("not written").unwrap_err();
-        log.used[0].file = whole;
         assert_eq!(log.append("after").unwrap(), 1);
         assert_eq!((files(directory.path()).len(), found(directory.path())), (2, vec![0, 1]));
         log.taken(0);
         assert_eq!(log.used.len(), 2, "nobody knows what the failed one has left");
         log.taken(1);
         assert_eq!((log.used.len(), log.spare.len()), (1, 1));
+    }
+
+    #[test]
+    fn however_often_the_disk_fails_there_is_one_file_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut log, _) = open(directory.path());
+        log.append("before").unwrap();
+        break_file(&mut log.used[0].file);
+        log.append("not written").unwrap_err();
+        for _ in 0..100 {
+            let mut file = log.spare_or_new().unwrap();
+            break_file(&mut file);
+            log.spare.push(file);
+            log.append("not written").unwrap_err();
+        }
+        assert_eq!(files(directory.path()).len(), 2);
+        assert_eq!((log.used.len(), log.spare.len()), (1, 1));
+    }
+
+    #[test]
+    fn no_more_files_are_kept_than_are_of_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut log, _) = open(directory.path());
+        let text = "x".repeat(usize::try_from(FILE_BYTES).unwrap());
+        for _ in 0..2 * SPARE_MAX {
+            log.append(&text).unwrap();
+        }
+        assert_eq!(files(directory.path()).len(), 2 * SPARE_MAX);
+        log.taken(i64::MAX);
+        assert_eq!(files(directory.path()).len(), SPARE_MAX + 1);
     }
 }

@@ -205,6 +205,11 @@ impl Pending {
         self.young.line_written(number, appends, now, |sequence| fates.remove(&sequence));
     }
 
+    /// The appends become rows at once.
+    pub(super) fn not_logged(&mut self) {
+        self.grown.append(&mut self.appends);
+    }
+
     /// Everything else is on disk.
     pub(super) fn written(&mut self) {
         self.grown.clear();

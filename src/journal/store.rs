@@ -188,7 +188,12 @@ pub(super) async fn recover(
 async fn take_lines(db: &mut SqliteConnection, lines: &[Line]) -> Result<i64, sqlx::Error> {
     let taken: Option<i64> =
         sqlx::query_scalar("SELECT number FROM taken").fetch_optional(&mut *db).await?;
-    for (_, line) in lines.iter().filter(|(number, _)| taken.is_none_or(|taken| *number > taken)) {
+    let mut before = taken;
+    for (number, line) in lines.iter().filter(|(number, _)| taken.is_none_or(|it| *number > it)) {
+        if let Some(after) = before.filter(|before| number - before > 1) {
+            tracing::error!(after, before = number, "lines of the journal's log are missing");
+        }
+        before = Some(*number);
         sqlx::query(ROWS_OF_LINE).bind(line).execute(&mut *db).await?;
     }
     let last = lines.last().map(|(number, _)| *number).max(taken).unwrap_or(0);
@@ -199,17 +204,22 @@ async fn take_lines(db: &mut SqliteConnection, lines: &[Line]) -> Result<i64, sq
 
 /// Likewise of the table that was the log in format 2.
 async fn take_table(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'log')";
+    if !sqlx::query_scalar(sql).fetch_one(&mut *db).await? {
+        return Ok(());
+    }
     let lines: Vec<String> =
-        match sqlx::query_scalar("SELECT intents FROM log").fetch_all(&mut *db).await {
-            Ok(lines) => lines,
-            Err(sqlx::Error::Database(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        };
+        sqlx::query_scalar("SELECT intents FROM log").fetch_all(&mut *db).await?;
     for line in lines {
         sqlx::query(ROWS_OF_LINE).bind(line).execute(&mut *db).await?;
     }
     sqlx::query("DROP TABLE log").execute(&mut *db).await?;
     Ok(())
+}
+
+/// Brings everything that was committed to the disk itself, whatever `synchronous` says.
+pub(super) async fn checkpoint(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(db).await.map(drop)
 }
 
 /// A copy of any of these entries may have been under way to the mirror, or a row to the inventory, or

@@ -7,10 +7,12 @@
 //!
 //! The task blocks while it writes the log: it wants a thread of its own.
 //!
-//! **When the disk fails** every waiting append is answered with an error at once. What could not
+//! **When the disk fails**: what the log does not take becomes rows of the database at once. While that
+//! cannot be written either, every waiting append is answered with an error. What could not
 //! be written is kept, in order and up to [`CARRY_MAX`] commands, and written when the disk
 //! recovers; beyond that appends are refused outright ([`AppendError::Full`]).
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,18 +105,22 @@ pub(super) struct Writer {
     pub(super) inventory: bool,
     pub(super) health: Arc<Health>,
     pub(super) log: Log,
+    /// Did it not take the last line?
+    pub(super) log_fails: bool,
     pub(super) db: Option<SqliteConnection>,
     pub(super) tally: Tally,
     pub(super) commands: mpsc::Receiver<Command>,
     /// Told of commands that somebody waits for.
     pub(super) urgent: Arc<Notify>,
+    // Nobody else may open the files before the last write.
+    pub(super) _lock: Arc<File>,
 }
 
 impl Writer {
     /// Runs until every sender is gone; what was sent before is written.
     pub(super) async fn run(mut self) {
         let mut pending = Pending { is_troubled: true, ..Pending::default() };
-        let mut trouble_looked = Instant::now();
+        let [mut trouble_looked, mut tried] = [Instant::now(); 2];
         let [mut appending, mut waiting]: [Vec<Done>; 2] = Default::default();
         let mut asking: Vec<oneshot::Sender<Option<Counted>>> = Vec::new();
         let mut arrived = Vec::with_capacity(BATCH_MAX);
@@ -152,31 +158,36 @@ impl Writer {
                 }
             }
             let now = Instant::now();
-            let mut result = self.log(&mut pending, now);
-            for done in appending.drain(..) {
-                answer(done, result.as_ref().map_or(Err(AppendError::Unavailable), |()| Ok(())));
+            let is_logged = self.log(&mut pending, now);
+            if is_logged {
+                // The database is no concern of theirs.
+                appending.drain(..).for_each(|done| answer(done, Ok(())));
             }
             let overdue = due.is_some_and(|due| due <= now) || pending.said() >= BATCH_MAX;
             // Whoever flushes is about to read rows, and what could not be written is written as such.
-            let everything = flush || failed;
+            let everything = flush || failed || !is_logged;
             let all = everything || overdue;
-            if all && result.is_ok() {
+            let rests = failed && now < tried + RETRY && is_logged && !flush;
+            if all && !rests {
                 pending.ripen(now, everything, self.inventory);
-                if pending.is_due(now, everything) {
-                    result = self.write(&mut pending).await;
+                let result = if pending.is_due(now, everything) {
+                    self.write(&mut pending).await
+                } else {
+                    Ok(())
+                };
+                tried = Instant::now();
+                failed = result.is_err();
+                match result {
+                    Ok(()) => self.health.recovered(),
+                    Err(error) => self.health.failed(&error),
+                }
+                if pending.is_troubled && !failed && now - trouble_looked >= TROUBLE_LOOK {
+                    pending.is_troubled = self.is_troubled().await;
+                    trouble_looked = now;
                 }
             }
-            failed = result.is_err();
-            match result {
-                Ok(()) => self.health.recovered(),
-                Err(error) => self.health.failed(&error),
-            }
-            if pending.is_troubled && all && !failed && now - trouble_looked >= TROUBLE_LOOK {
-                pending.is_troubled = self.is_troubled().await;
-                trouble_looked = now;
-            }
             due = (!pending.is_empty()).then(|| due.filter(|_| !all).unwrap_or(now + LAZY));
-            for done in waiting.drain(..) {
+            for done in appending.drain(..).chain(waiting.drain(..)) {
                 answer(done, if failed { Err(AppendError::Unavailable) } else { Ok(()) });
             }
             if !asking.is_empty() {
@@ -227,17 +238,31 @@ impl Writer {
         true
     }
 
-    /// Makes the appends durable.
-    fn log(&mut self, pending: &mut Pending, now: Instant) -> Result<(), sqlx::Error> {
+    /// Makes the appends durable. False: the log does not take them; they are to become rows at once.
+    fn log(&mut self, pending: &mut Pending, now: Instant) -> bool {
         if pending.appends.is_empty() {
-            return Ok(());
+            return true;
         }
-        let line = batch::line(&pending.appends, self.inventory)
-            .map_err(|error| sqlx::Error::Encode(error.into()))?;
-        let number = self.log.append(&line).map_err(sqlx::Error::Io)?;
-        tracing::debug!(appends = pending.appends.len(), "logged");
-        pending.logged(number, now);
-        Ok(())
+        let line = batch::line(&pending.appends, self.inventory).map_err(std::io::Error::other);
+        let logged = line.and_then(|line| self.log.append(&line));
+        let was_failing = std::mem::replace(&mut self.log_fails, logged.is_err());
+        match logged {
+            Ok(number) => {
+                if was_failing {
+                    tracing::warn!("the journal's log can be written again");
+                }
+                tracing::debug!(appends = pending.appends.len(), "logged");
+                pending.logged(number, now);
+                true
+            }
+            Err(error) => {
+                if !was_failing {
+                    tracing::error!(%error, "the journal's log cannot be written; the database is");
+                }
+                pending.not_logged();
+                false
+            }
+        }
     }
 
     /// Writes everything else into the database.
