@@ -2,9 +2,9 @@
 //!
 //! Nearly every entry is settled, mirrored and written to the inventory within moments of its
 //! intent. Making a row of it, with its indexes and counts, and taking the row out again would be
-//! most of what a write costs the journal. So the intents of a transaction are written as one line,
+//! most of what a write costs the journal. So the intents that come together are written as one line,
 //! and what is said of them is kept here: those that are over soon leave without ever having been
-//! a row, and a line that nobody needs any more is taken away with the next transaction.
+//! a row, and a line that nobody needs any more is written over.
 //!
 //! An entry becomes a row as soon as there is something to remember of it that a crash must not
 //! take (a failed try, a delete that is held, what a newer entry took over), after [`AGE`], and

@@ -7,6 +7,7 @@ from botocore.exceptions import ClientError
 
 from support import raw, sigv4
 from support.http_fault import HttpFaultProxy, s3_error
+from support.poll import until
 
 BODY = b"content of an object " * 5000
 
@@ -312,6 +313,12 @@ def test_a_body_of_unknown_length_cannot_be_signed(signing):
 def test_plain_http_to_aws_is_signed_and_said_at_the_start(lab):
     """Nothing is sent: there is no AWS here."""
     proxy = lab.proxy(main_endpoint="http://s3.eu-west-1.amazonaws.com")
-    warned = [line for line in proxy.log_lines() if line["level"] == "warn"]
+
+    def warnings():
+        return [line for line in proxy.log_lines() if line["level"] == "warn"]
+
+    # A line may come a moment after the readiness.
+    until(warnings, "a warning")
+    warned = warnings()
     assert any("plain http to AWS" in line["message"] for line in warned), warned
     assert "MAIN_S3_ENDPOINT" in warned[0]["message"] and len(warned) == 1
