@@ -32,8 +32,8 @@ use super::pending::Fate;
 /// After this time an entry becomes a row: long enough for nearly all to be over, short enough that
 /// a crash repeats little.
 pub(super) const AGE: Duration = Duration::from_secs(1);
-/// Entries kept without a row, some 2 MiB at ordinary key lengths.
-const YOUNG_MAX: usize = 8192;
+/// Entries kept without a row, some 8 MiB with what has been said of them.
+const YOUNG_MAX: usize = 4096;
 
 /// See the module.
 #[derive(Debug, Default)]
