@@ -280,21 +280,7 @@ async fn open_journal(config: &Config) -> Result<(Journal, oneshot::Receiver<()>
         );
     }
     journal.index_keys(config.read_fallback).await;
-    Ok((journal, on_its_own_thread(writer)?))
-}
-
-/// Runs the journal's writer, which blocks while the disk works; yields when it has ended.
-fn on_its_own_thread(
-    writer: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<oneshot::Receiver<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let (done, ended) = oneshot::channel();
-    std::thread::Builder::new().name("journal".into()).spawn(move || {
-        runtime.block_on(writer);
-        // Whoever no longer waits has ended too.
-        done.send(()).ok();
-    })?;
-    Ok(ended)
+    Ok((journal, journal::on_its_own_thread(writer)?))
 }
 
 /// Announces the stop to the admin port first. Yields when it came.

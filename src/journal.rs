@@ -70,7 +70,7 @@ use log::Log;
 pub use store::Recovered;
 use tally::Tally;
 pub use tally::{Counted, Figures};
-pub use writer::AppendError;
+pub use writer::{AppendError, on_its_own_thread};
 use writer::{Command, Writer};
 
 /// Keys held in memory per consumer; about 4 MiB at ordinary key lengths.
@@ -356,7 +356,7 @@ pub fn now_ms() -> i64 {
 
 impl Journal {
     /// Opens the journal, recovers what the previous run left, and returns the handle and the
-    /// writer, which must be spawned and ends when the last handle is gone.
+    /// writer, which ends when the last handle is gone and wants a thread ([`on_its_own_thread`]).
     pub async fn open(
         settings: &Settings,
     ) -> Result<(Self, Recovered, impl Future<Output = ()> + Send + 'static), OpenError> {

@@ -454,6 +454,34 @@ async fn a_worker_that_finds_something_does_not_stand_behind_those_who_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_one_dozes_is_found_by_whoever_is_left_to_look() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let journal = &run.journal;
+    for round in 0..30 {
+        put(journal, "first").await;
+        let work = claim(journal).await;
+        journal.complete(work, Facts::default()).await;
+        // One of them dozes, the others wait to be woken.
+        let (found, mut finds) = tokio::sync::mpsc::channel(3);
+        let workers: Vec<_> = (0..3)
+            .map(|_| {
+                let (journal, found) = (journal.clone(), found.clone());
+                tokio::spawn(async move { found.try_send(journal.claim().await).unwrap() })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        put(journal, "next").await;
+        workers[round % 3].abort();
+        let work = timeout(Duration::from_secs(5), finds.recv()).await.unwrap().unwrap();
+        journal.complete(work, Facts::default()).await;
+        for worker in workers {
+            worker.abort();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_settles_older_trouble_of_its_key_also_after_a_time_without_any() {
     let directory = tempfile::tempdir().unwrap();
     let run = open(directory.path(), false).await;

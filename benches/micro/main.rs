@@ -183,9 +183,7 @@ async fn journal(sync: JournalSync, waiters: usize) -> Result<(f64, f64, f64), F
     let directory = tempfile::tempdir()?;
     let settings = Settings { data_dir: directory.path().to_owned(), sync, inventory: false };
     let (journal, _, writer) = Journal::open(&settings).await?;
-    // As the service runs it.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let writer = tokio::task::spawn_blocking(move || runtime.block_on(writer));
+    let writer = s3_mirror::journal::on_its_own_thread(writer)?;
     let began = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for waiter in 0..waiters {

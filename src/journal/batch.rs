@@ -17,12 +17,9 @@ use super::pending::{Later, Pending, Trouble, Written};
 use super::uploads::MirrorUpload;
 use super::{events, uploads};
 
-const INSERT: &str = "INSERT OR REPLACE INTO entry
-    (sequence, bucket, key, change, accepted_ms, request_id, facts, inventory)
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
-    FROM json_each(?)";
-// Rows of a line of the log. Who has a row already has it in a later state.
-pub(super) const ROWS_OF_LINE: &str = "INSERT OR IGNORE INTO entry
+// Rows of intents. Who has a row already, from a line of the log or a transaction that was repeated, has it
+// in a state that is no older.
+pub(super) const INSERT: &str = "INSERT OR IGNORE INTO entry
     (sequence, bucket, key, change, accepted_ms, request_id, facts, inventory)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
     FROM json_each(?)";
@@ -96,7 +93,7 @@ impl Rows {
     }
 }
 
-/// Intents as a line of the log, which [`ROWS_OF_LINE`] makes rows of.
+/// Intents as a line of the log, which [`INSERT`] makes rows of.
 pub(super) fn line(
     appends: &[(Sequence, Arc<NewIntent>)],
     inventory: bool,
@@ -127,7 +124,7 @@ impl Batch {
     /// The transaction that writes all that there is.
     pub(super) fn new(pending: &Pending, inventory: bool) -> Result<Self, serde_json::Error> {
         let mut batch = Self { sql: "BEGIN IMMEDIATE;".to_owned(), arguments: Vec::new() };
-        let Pending { later, .. } = pending;
+        let later = &pending.later;
         batch.add(INSERT, intents(&pending.grown, inventory)?);
         batch.add_fates(later, inventory)?;
         batch.add_rest(later)?;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::background::End;
-use super::doze::COMPANY;
 use super::entry::{Entry, Facts, ObjectKey};
 use super::lane::Offered;
 use super::writer::{Aside, Command};
@@ -22,12 +21,9 @@ impl Journal {
                 self.shared.mirror_ready.notify_one();
                 return work;
             }
-            let Some(dozing) = self.shared.doze.begin(&self.shared.mirror_ready) else {
+            if !self.shared.doze.wait(&self.shared.mirror_ready).await {
                 ready.await;
-                continue;
-            };
-            tokio::time::sleep(COMPANY).await;
-            drop(dozing);
+            }
         }
     }
 

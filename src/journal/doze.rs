@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How long a key may wait for company.
-pub(super) const COMPANY: Duration = Duration::from_millis(5);
+const COMPANY: Duration = Duration::from_millis(5);
 
 /// See the module.
 #[derive(Debug)]
@@ -23,11 +23,12 @@ pub(super) struct Doze {
     claimed: AtomicI64,
 }
 
-/// A worker dozes. The end of it, however it comes, lets others be woken again.
+/// A worker dozes. However that ends, others can be woken again.
 #[derive(Debug)]
-pub(super) struct Dozing<'a> {
+struct Dozing<'a> {
     doze: &'a Doze,
     ready: &'a Notify,
+    is_over: bool,
 }
 
 impl Doze {
@@ -51,11 +52,20 @@ impl Doze {
         self.claimed.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Begins to doze, if a key was claimed a moment ago and nobody does yet.
-    pub(super) fn begin<'a>(&'a self, ready: &'a Notify) -> Option<Dozing<'a>> {
+    /// Waits for company, if a key was claimed a moment ago and nobody does yet; true: so it was, and it is
+    /// time to look. Cancel-safe: `ready` tells others of what was not looked for.
+    pub(super) async fn wait(&self, ready: &Notify) -> bool {
+        let Some(mut dozing) = self.begin(ready) else { return false };
+        tokio::time::sleep(COMPANY).await;
+        dozing.is_over = true;
+        true
+    }
+
+    fn begin<'a>(&'a self, ready: &'a Notify) -> Option<Dozing<'a>> {
         let since = self.now() - self.claimed.load(Ordering::Relaxed);
         let is_busy = u128::try_from(since).is_ok_and(|since| since < COMPANY.as_micros());
-        (is_busy && !self.is_on.swap(true, Ordering::SeqCst)).then(|| Dozing { doze: self, ready })
+        let begins = is_busy && !self.is_on.swap(true, Ordering::SeqCst);
+        begins.then(|| Dozing { doze: self, ready, is_over: false })
     }
 
     fn now(&self) -> i64 {
@@ -66,26 +76,32 @@ impl Doze {
 impl Drop for Dozing<'_> {
     fn drop(&mut self) {
         self.doze.is_on.store(false, Ordering::SeqCst);
-        // It may have been cancelled, and others have not been told of what came.
-        self.ready.notify_one();
+        // Who has dozed to the end looks himself: nobody else need be woken.
+        if !self.is_over {
+            self.ready.notify_one();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
     async fn one_dozes_and_only_right_after_a_claim() {
         let (doze, ready) = (Doze::new(), Notify::new());
-        assert!(doze.begin(&ready).is_none(), "nothing was ever claimed");
+        assert!(!doze.wait(&ready).await, "nothing was ever claimed");
         doze.claimed();
         let dozing = doze.begin(&ready).unwrap();
         assert!(doze.is_on() && doze.begin(&ready).is_none());
         drop(dozing);
         assert!(!doze.is_on());
-        ready.notified().await;
-        tokio::time::sleep(COMPANY * 2).await;
-        assert!(doze.begin(&ready).is_none());
+        assert!(ready.notified().now_or_never().is_some(), "it was cancelled");
+        doze.claimed();
+        assert!(doze.wait(&ready).await && !doze.is_on());
+        assert!(ready.notified().now_or_never().is_none());
+        assert!(!doze.wait(&ready).await, "the claim is no longer fresh");
     }
 }

@@ -3,7 +3,7 @@
 //! Requests wait for nothing else, so this does as little as a disk can be asked for: one write and one
 //! sync. A database would write pages of a table and its own log, and hand all of it to a thread of its own.
 //!
-//! The intents of one transaction are a line: number, length and checksum, then text. Lines stand one
+//! The intents that came together are a line: number, length and checksum, then text. Lines stand one
 //! behind the other in a file of [`FILE_BYTES`]; when it is full, another follows. A file whose lines
 //! nobody needs any more ([`Log::taken`]) is written over from its beginning. Numbers grow by one from line
 //! to line, so that what an older use of a file has left behind the last line is not taken for one.
@@ -177,7 +177,7 @@ impl Log {
     fn make(&mut self) -> Result<LogFile> {
         let path = self.directory.join(format!("{NAME}{}", self.names));
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        // A sync that need not find room as well takes half the time. Where the file system has no such
+        // A sync that need not find room as well takes two thirds of the time. Where the file system has no such
         // call, or no room, the write will tell.
         rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES).ok();
         if self.is_synced {

@@ -13,7 +13,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Row as _};
 
-use super::batch::{LINES_TAKEN, ROWS_OF_LINE};
+use super::batch::{INSERT, LINES_TAKEN};
 use super::entry::{Entry, Facts, ObjectKey, Sequence};
 use super::held::HELD;
 use super::log::Line;
@@ -194,7 +194,7 @@ async fn take_lines(db: &mut SqliteConnection, lines: &[Line]) -> Result<i64, sq
             tracing::error!(after, before = number, "lines of the journal's log are missing");
         }
         before = Some(*number);
-        sqlx::query(ROWS_OF_LINE).bind(line).execute(&mut *db).await?;
+        sqlx::query(INSERT).bind(line).execute(&mut *db).await?;
     }
     let last = lines.last().map(|(number, _)| *number).max(taken).unwrap_or(0);
     sqlx::query(LINES_TAKEN).bind(last).execute(&mut *db).await?;
@@ -211,7 +211,7 @@ async fn take_table(db: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let lines: Vec<String> =
         sqlx::query_scalar("SELECT intents FROM log").fetch_all(&mut *db).await?;
     for line in lines {
-        sqlx::query(ROWS_OF_LINE).bind(line).execute(&mut *db).await?;
+        sqlx::query(INSERT).bind(line).execute(&mut *db).await?;
     }
     sqlx::query("DROP TABLE log").execute(&mut *db).await?;
     Ok(())

@@ -116,6 +116,23 @@ pub(super) struct Writer {
     pub(super) _lock: Arc<File>,
 }
 
+/// Runs the writer, which blocks while the disk works; yields when it has ended.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn on_its_own_thread(
+    writer: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<oneshot::Receiver<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let (done, ended) = oneshot::channel();
+    std::thread::Builder::new().name("journal".into()).spawn(move || {
+        runtime.block_on(writer);
+        // Whoever no longer waits has ended too.
+        done.send(()).ok();
+    })?;
+    Ok(ended)
+}
+
 impl Writer {
     /// Runs until every sender is gone; what was sent before is written.
     pub(super) async fn run(mut self) {
