@@ -1,8 +1,8 @@
 //! The request path.
 //!
 //! `handle` reads top to bottom: address, operation, what goes upstream, then by effect: reads are
-//! forwarded as they are; whatever can change something runs in a task of its own, so that it
-//! reaches its outcome even if the client goes away.
+//! forwarded as they are; whatever can change something reaches its outcome even if the client goes
+//! away ([`onward`]).
 //!
 //! # Promises
 //! - **P1** What is not understood is forwarded; what is refused here is listed in
@@ -27,6 +27,7 @@ mod http2;
 mod incoming;
 pub mod listener;
 mod multipart;
+mod onward;
 mod patience;
 mod record;
 mod response;
@@ -54,7 +55,7 @@ use crate::s3::checksum::ChecksumAlgorithm;
 use crate::s3::chunked::{
     ChunkedDecoder, PayloadMode, announced_trailers, decoded_content_length, strip_framing_headers,
 };
-use crate::s3::headers::{find, hop_by_hop};
+use crate::s3::headers::find;
 use crate::s3::operation::{Effect, Operation};
 use crate::s3::trace::TRACEPARENT;
 use crate::spans::Spans;
@@ -66,6 +67,7 @@ pub use access::AccessRules;
 use access::Caller;
 use error::S3Error;
 use incoming::Incoming;
+use onward::Onward;
 use record::Record;
 pub use response::ResponseBody;
 use source::{Expectation, Source};
@@ -158,10 +160,9 @@ impl Proxy {
         if admitted.operation.effect == Effect::Read {
             return pin!(self.read(admitted, body, record)).await;
         }
-        // Boxed, because spawning moves its future several times.
-        let task = tokio::spawn(Box::pin(self.mutate(admitted, body, record, place)));
-        task.await.unwrap_or_else(|panic| {
-            tracing::error!(%panic, "a request failed unexpectedly");
+        let change = Onward::new(self.mutate(admitted, body, record, place));
+        change.await.unwrap_or_else(|panic| {
+            onward::failed(&*panic);
             let mut response = Response::new(ResponseBody::lost());
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             response
@@ -328,7 +329,7 @@ fn refuse_at(resource: &str, error: &S3Error, mut record: Box<Record>) -> Respon
     error.response(resource, &id, head).map(|bytes| ResponseBody::fixed(bytes, record))
 }
 
-/// Main's response with what belongs to the connection taken out.
+/// Main's response. What belongs to its connection is left out by who writes it.
 fn pass_on(
     response: Response<Received>,
     mut record: Box<Record>,
@@ -336,7 +337,6 @@ fn pass_on(
 ) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
     record.status = parts.status;
-    strip_hop_by_hop(&mut parts.headers);
     if find(&parts.headers, REQUEST_ID.as_str()).is_none()
         && let Ok(id) = HeaderValue::from_str(&record.id)
     {
@@ -344,11 +344,4 @@ fn pass_on(
     }
     let counts = record.operation.is_some_and(|operation| operation.effect == Effect::Read);
     Response::from_parts(parts, ResponseBody::main(body, record, counts, judge))
-}
-
-fn strip_hop_by_hop(headers: &mut http::HeaderMap) {
-    // Rarely more than one, and mostly none: no list is made of nothing.
-    while let Some(name) = headers.keys().find(|name| hop_by_hop(name)).cloned() {
-        headers.remove(name);
-    }
 }

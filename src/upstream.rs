@@ -57,8 +57,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_RETRIES: u32 = 4;
 /// Longest path and query: as much as fits into a URI of the `http` crate. Keys have a tenth of it.
 const TARGET_BYTES_MAX: usize = 65_534;
-/// Room for an ordinary head and, behind it, what is signed of it.
-const HEAD_BYTES: usize = 2048;
+/// Room for an ordinary head. Allocators keep pieces up to 1 KiB at hand, and search for larger ones.
+const HEAD_BYTES: usize = 1024;
 
 /// One S3 service.
 pub struct Upstream {
@@ -78,7 +78,8 @@ pub struct Outgoing {
     pub path: String,
     /// Canonical query, empty for none.
     pub query: String,
-    /// Headers without hop-by-hop ones. `Host`, `Content-Length` and signature are made here.
+    /// Its headers. `Host`, `Content-Length` and signature are made here; what belongs to another
+    /// connection or signature is left out ([`stripped_from_request`](crate::s3::headers::stripped_from_request)).
     pub headers: HeaderMap,
     /// `x-amz-content-sha256`.
     pub payload: HeaderValue,

@@ -65,9 +65,17 @@ pub fn shared(part: &[u8], read: &[u8], kept: &Bytes) -> Bytes {
     kept.slice(from..from + part.len())
 }
 
+/// Every value of a header that HTTP defines. To look at each header is cheaper than to hash a name.
+pub fn values<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'h HeaderValue> {
+    headers.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value)
+}
+
 /// Does a sender of this version say so in its `Connection` headers?
 pub fn says(headers: &HeaderMap, what: &str) -> bool {
-    headers.get_all(CONNECTION).iter().any(|value| {
+    values(headers, &CONNECTION).any(|value| {
         let mut tokens = value.as_bytes().split(|byte| *byte == b',');
         tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(what.as_bytes()))
     })
@@ -84,7 +92,7 @@ pub fn closes(version: Version, headers: &HeaderMap) -> bool {
 /// It is no number, or two: who may choose where a body ends may choose what the next message is.
 pub fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, WireError> {
     let mut length = None;
-    for value in headers.get_all(CONTENT_LENGTH) {
+    for value in values(headers, &CONTENT_LENGTH) {
         for text in value.as_bytes().split(|byte| *byte == b',') {
             match (decimal(text.trim_ascii()), length) {
                 (Some(said), None) => length = Some(said),

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body::Body;
+use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
 use super::WireError;
@@ -15,6 +16,10 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Pieces up to here are copied behind the head where a write takes one slice: with TLS each write
 /// is a record and a packet of its own.
 const JOINED_BYTES_MAX: usize = 16 * 1024;
+
+/// Up to here a head is copied together with what stands behind it, on the stack: the kernel has more
+/// work with several slices than this is.
+const GATHERED_BYTES_MAX: usize = 4 * 1024;
 
 /// How the other side is told where the body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,10 +191,8 @@ where
             (self.piece, self.end) = (Bytes::new(), &[]);
         }
         while head.len() + self.piece.len() + self.end.len() > 0 {
-            let slices = [head.as_ref(), self.piece.as_ref(), self.end].map(IoSlice::new);
-            let first = slices.iter().position(|slice| !slice.is_empty()).unwrap_or(0);
-            let mut written =
-                ready!(Pin::new(&mut *io).poll_write_vectored(context, &slices[first..]))?;
+            let slices = [head.as_ref(), self.piece.as_ref(), self.end];
+            let mut written = ready!(poll_write_all(Pin::new(&mut *io), context, slices))?;
             if written == 0 {
                 return Poll::Ready(Err(WireError::Closed));
             }
@@ -202,5 +205,25 @@ where
             self.end = self.end.get(written - of_piece..).unwrap_or_default();
         }
         Pin::new(io).poll_flush(context).map_err(WireError::from)
+    }
+}
+
+/// One write of as much as is taken, as one slice where that is less work.
+fn poll_write_all<W: AsyncWrite>(
+    io: Pin<&mut W>,
+    context: &mut Context<'_>,
+    slices: [&[u8]; 3],
+) -> Poll<std::io::Result<usize>> {
+    match slices {
+        [one, [], []] | [[], one, []] | [[], [], one] => io.poll_write(context, one),
+        few if few.iter().map(|slice| slice.len()).sum::<usize>() <= GATHERED_BYTES_MAX => {
+            let mut gathered = SmallVec::<[u8; GATHERED_BYTES_MAX]>::new();
+            for slice in few {
+                gathered.extend_from_slice(slice);
+            }
+            io.poll_write(context, &gathered)
+        }
+        [[], rest @ ..] => io.poll_write_vectored(context, &rest.map(IoSlice::new)),
+        all => io.poll_write_vectored(context, &all.map(IoSlice::new)),
     }
 }

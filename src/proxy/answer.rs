@@ -7,7 +7,7 @@ use super::error::S3Error;
 use super::facts::content_length;
 use super::record::Record;
 use super::response::{Judge, ResponseBody};
-use super::{Proxy, pass_on, refuse, strip_hop_by_hop};
+use super::{Proxy, pass_on, refuse};
 use crate::s3::xml;
 use crate::upstream::redirect::Learnt;
 use crate::upstream::{Received, SendError};
@@ -78,9 +78,7 @@ impl Proxy {
         }
         let mut record = record;
         record.status = parts.status;
-        let mut response = Response::from_parts(parts, ResponseBody::fixed(document, record));
-        strip_hop_by_hop(response.headers_mut());
-        response
+        Response::from_parts(parts, ResponseBody::fixed(document, record))
     }
 }
 

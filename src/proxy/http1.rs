@@ -8,7 +8,7 @@
 //!   read as a request.
 //! - `100 Continue` is sent when the body is first asked for, and not before.
 //! - A body of main that breaks off breaks the connection.
-//! - A read whose client has left is given up; a change has a task of its own.
+//! - A read whose client has left is given up; a change goes on.
 //! - **P6** A connection without a request holds no buffer. One with a request holds its head (at most
 //!   [`head::BYTES_MAX`]), one piece of a body in each direction, and what was sent before its turn.
 

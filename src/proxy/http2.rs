@@ -30,10 +30,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
+use super::Proxy;
 use super::incoming::Incoming;
 use super::response::ResponseBody;
 use super::source::Expectation;
-use super::{Proxy, strip_hop_by_hop};
+use crate::s3::headers::hop_by_hop;
 
 /// Requests at a time on one connection; further ones wait on the client's side.
 const STREAMS_MAX: u32 = 100;
@@ -156,7 +157,7 @@ impl Stream {
             };
             tokio::select! {
                 response = &mut handled => break response,
-                // A read ends with its client; a change has a task of its own.
+                // A read ends with its client; a change goes on.
                 _ = poll_fn(|context| respond.poll_reset(context)) => return,
                 is_asked = is_asked => {
                     asked = None;
@@ -279,5 +280,12 @@ impl Body for Http2Body {
 
     fn is_end_stream(&self) -> bool {
         self.stream.is_end_stream()
+    }
+}
+
+fn strip_hop_by_hop(headers: &mut http::HeaderMap) {
+    // Rarely more than one, and mostly none: no list is made of nothing.
+    while let Some(name) = headers.keys().find(|name| hop_by_hop(name)).cloned() {
+        headers.remove(name);
     }
 }

@@ -5,11 +5,11 @@ use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 
 use super::error::S3Error;
 use crate::s3::address::Address;
-use crate::s3::headers::{
-    connection_tokens, is_auth_parameter, is_presigned_checksum, stripped_from_request,
-};
+use crate::s3::headers::{connection_tokens, is_auth_parameter, is_presigned_checksum};
 
-/// Strips what belongs to the connection, the client's identity and the old signature.
+/// Strips what `Connection` names. What is stripped from every request is left to who writes it
+/// ([`stripped_from_request`](crate::s3::headers::stripped_from_request)): to take a header out costs more than
+/// to pass it by.
 pub(super) fn headers(headers: &mut HeaderMap) -> Result<(), S3Error> {
     let tokens = connection_tokens(headers);
     if let Some(token) = tokens.iter().find(|token| token.starts_with("x-amz-")) {
@@ -17,15 +17,8 @@ pub(super) fn headers(headers: &mut HeaderMap) -> Result<(), S3Error> {
             "The Connection header must not name {token}."
         )));
     }
-    let stripped: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            stripped_from_request(name) || tokens.iter().any(|token| token == name.as_str())
-        })
-        .cloned()
-        .collect();
-    for name in stripped {
-        headers.remove(name);
+    for token in tokens {
+        headers.remove(token.as_str());
     }
     Ok(())
 }
@@ -93,29 +86,17 @@ mod tests {
     }
 
     #[test]
-    fn identity_and_connection_go_and_everything_else_stays() {
+    fn what_connection_names_goes_and_everything_else_stays() {
         let mut request = map(&[
-            ("authorization", "AWS4-HMAC-SHA256 x"),
-            ("x-amz-date", "d"),
-            ("x-amz-security-token", "t"),
-            ("connection", "close, x-private"),
+            ("connection", "close, X-Private"),
             ("x-private", "1"),
-            ("expect", "100-continue"),
-            ("cookie", "a=b"),
-            ("forwarded", "for=192.0.2.1"),
-            ("x-forwarded-for", "192.0.2.1"),
-            ("amz-sdk-invocation-id", "i"),
-            ("amz-sdk-request", "attempt=1"),
-            ("te", "trailers"),
-            ("proxy-authorization", "Basic x"),
             ("range", "bytes=0-1"),
             ("x-amz-meta-a", "1"),
-            ("x-amz-new", "2"),
         ]);
         headers(&mut request).unwrap();
         let mut names: Vec<_> = request.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["range", "x-amz-meta-a", "x-amz-new"]);
+        assert_eq!(names, ["connection", "range", "x-amz-meta-a"]);
     }
 
     #[test]

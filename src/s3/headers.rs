@@ -65,9 +65,7 @@ pub fn find_all<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = 
 
 /// Headers named in `Connection`, lower-case; they are hop-by-hop for this request too.
 pub fn connection_tokens(headers: &HeaderMap) -> Vec<String> {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
+    find_all(headers, header::CONNECTION.as_str())
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(|token| token.trim().to_ascii_lowercase())
@@ -134,6 +132,35 @@ mod tests {
     fn every_amz_header_that_is_forwarded_is_signed() {
         let name = HeaderName::from_static("x-amz-invented-yesterday");
         assert!(signed(&name) && !stripped_from_request(&name));
+    }
+
+    #[test]
+    fn identity_and_connection_are_stripped_and_everything_else_is_not() {
+        for name in [
+            "authorization",
+            "amz-sdk-invocation-id",
+            "amz-sdk-request",
+            "connection",
+            "content-length",
+            "cookie",
+            "date",
+            "expect",
+            "forwarded",
+            "host",
+            "keep-alive",
+            "proxy-authorization",
+            "te",
+            "transfer-encoding",
+            "x-amz-content-sha256",
+            "x-amz-date",
+            "x-amz-security-token",
+            "x-forwarded-for",
+        ] {
+            assert!(stripped_from_request(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["range", "x-amz-meta-a", "x-amz-new", "user-agent", "x-amz-trailer"] {
+            assert!(!stripped_from_request(&HeaderName::from_static(name)), "{name}");
+        }
     }
 
     #[test]

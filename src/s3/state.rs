@@ -96,7 +96,7 @@ impl ObjectState {
 /// The checksum over the whole of an object that a response tells; that of an object in parts may be
 /// one over the checksums of its parts, which nobody can send along with the bytes.
 pub fn stored_checksum(headers: &HeaderMap) -> Option<(HeaderName, HeaderValue)> {
-    let kind = headers.get("x-amz-checksum-type");
+    let kind = find(headers, "x-amz-checksum-type");
     if kind.is_some_and(|kind| kind != "FULL_OBJECT") {
         return None;
     }

@@ -9,6 +9,7 @@
 //! `DAY_KEYS_MAX` derived keys: this service's own, and those that clients have of their own. With
 //! more of them in turn, the oldest is derived anew.
 
+mod canonical;
 mod chunks;
 
 use std::sync::Arc;
@@ -18,15 +19,14 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use aws_sigv4::sign::v4::generate_signing_key;
 use bytes::BytesMut;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-};
-use sha2::{Digest as _, Sha256};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use sha2::Sha256;
+use smallvec::SmallVec;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::credentials::Credentials;
-use crate::s3::headers::signed;
+use crate::s3::headers::{signed, stripped_from_request};
 pub(super) use chunks::ChunkSigner;
 
 /// Derived keys kept by one signer, a few hundred bytes each.
@@ -40,8 +40,11 @@ pub const UNSIGNED_PAYLOAD: HeaderValue = HeaderValue::from_static("UNSIGNED-PAY
 /// What is added to a request, in the order of [`Signer::write`]; the token only if there is one.
 const OURS: [&str; 4] = ["host", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"];
 
-/// A request before it is signed. `Host`, the stamp and the payload are not among its headers.
-#[derive(Debug)]
+/// Names and values that are signed; the stack has room for those of an ordinary request.
+type Covered<'a> = SmallVec<[(&'a str, &'a [u8]); 24]>;
+
+/// A request before it is signed. `Host`, the stamp and the payload are not among its headers; what the
+/// client authenticated itself with may be, so that this is never printed.
 pub struct Unsigned<'a> {
     /// Method.
     pub method: &'a http::Method,
@@ -116,9 +119,8 @@ impl Signer {
 
     /// Writes request line and headers as they are sent, `Authorization` included and the empty line
     /// not, and yields the signature in hexadecimal. Headers for which `leave_out` holds are neither
-    /// signed nor sent.
-    ///
-    /// The canonical request is built behind them in the same memory and taken off again.
+    /// signed nor sent, and neither are those that belong to another connection or signature
+    /// ([`stripped_from_request`]).
     pub fn write(
         &self,
         credentials: &Arc<Credentials>,
@@ -140,14 +142,14 @@ impl Signer {
             put(out, &[b"?", query.as_bytes()]);
         }
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        let mut covered: Vec<(&str, &[u8])> = Vec::with_capacity(headers.len() + OURS.len());
+        let mut covered = Covered::new();
         let ours = [host.as_bytes(), payload.as_bytes(), stamp.text.as_bytes()];
         covered.extend(OURS.into_iter().zip(ours.into_iter().chain(token)));
         for (name, value) in &covered {
             put(out, &[name.as_bytes(), b": ", value, b"\r\n"]);
         }
         for (name, value) in headers {
-            if leave_out(name) || replaced(name) {
+            if leave_out(name) || stripped_from_request(name) {
                 continue;
             }
             put(out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
@@ -158,20 +160,19 @@ impl Signer {
         // Stable: values of one name keep their order.
         covered.sort_by_key(|(name, _)| *name);
 
-        let sent = out.len();
-        write_canonical(out, [method.as_str(), path, query], &covered, payload.as_bytes());
-        let hash = hex(Sha256::digest(&out[sent..]).into());
-        out.truncate(sent);
+        put(out, &[b"authorization: AWS4-HMAC-SHA256 Credential=", day.named.as_bytes()]);
+        out.extend_from_slice(b", SignedHeaders=");
+        let names_from = out.len();
+        put_names(out, &covered);
+        let names = &out[names_from..];
+        let line = [method.as_str(), path, query];
+        let hash = hex(canonical::hash(line, &covered, names, payload.as_bytes()));
         let mut mac = day.mac.clone();
         mac.update(stamp.preamble.as_bytes());
         mac.update(day.scope.as_bytes());
         mac.update(b"\n");
         mac.update(&hash);
         let signature = hex(mac.finalize().into_bytes().into());
-
-        put(out, &[b"authorization: AWS4-HMAC-SHA256 Credential=", day.named.as_bytes()]);
-        out.extend_from_slice(b", SignedHeaders=");
-        write_names(out, &covered);
         put(out, &[b", Signature=", &signature, b"\r\n"]);
         Ok(signature)
     }
@@ -254,54 +255,13 @@ fn put(out: &mut BytesMut, pieces: &[&[u8]]) {
     }
 }
 
-/// Is this header written by [`Signer::write`] or by whoever frames the body?
-fn replaced(name: &HeaderName) -> bool {
-    matches!(*name, AUTHORIZATION | CONTENT_LENGTH | TRANSFER_ENCODING)
-        || OURS.contains(&name.as_str())
-}
-
-/// Appends the canonical request. `covered` is sorted by name.
-fn write_canonical(out: &mut BytesMut, line: [&str; 3], covered: &[(&str, &[u8])], payload: &[u8]) {
-    for part in line {
-        put(out, &[part.as_bytes(), b"\n"]);
-    }
-    for group in covered.chunk_by(|a, b| a.0 == b.0) {
-        for (at, (name, value)) in group.iter().enumerate() {
-            let before: &[&[u8]] = if at == 0 { &[name.as_bytes(), b":"] } else { &[b","] };
-            put(out, before);
-            push_trimmed(out, value);
-        }
-        out.extend_from_slice(b"\n");
-    }
-    out.extend_from_slice(b"\n");
-    write_names(out, covered);
-    put(out, &[b"\n", payload]);
-}
-
 /// Appends `SignedHeaders`.
-fn write_names(out: &mut BytesMut, covered: &[(&str, &[u8])]) {
+fn put_names(out: &mut BytesMut, covered: &[(&str, &[u8])]) {
     for (at, group) in covered.chunk_by(|a, b| a.0 == b.0).enumerate() {
         if at > 0 {
             out.extend_from_slice(b";");
         }
         out.extend_from_slice(group[0].0.as_bytes());
-    }
-}
-
-/// Trims and collapses runs of spaces, as the specification wants it.
-fn push_trimmed(out: &mut BytesMut, value: &[u8]) {
-    let value = value.trim_ascii();
-    // Most values hold none.
-    if !value.contains(&b' ') {
-        out.extend_from_slice(value);
-        return;
-    }
-    let words = value.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
-    for (at, word) in words.enumerate() {
-        if at > 0 {
-            out.extend_from_slice(b" ");
-        }
-        out.extend_from_slice(word);
     }
 }
 
@@ -325,6 +285,11 @@ mod tests {
         headers.insert("range", HeaderValue::from_static("bytes=0-9"));
         headers.insert("user-agent", HeaderValue::from_static("sent and not signed"));
         headers.insert("x-amz-checksum-mode", HeaderValue::from_static("left out"));
+        // What the client's own signature and connection had.
+        for name in ["authorization", "x-amz-date", "x-amz-security-token", "connection", "cookie"]
+        {
+            headers.insert(name, HeaderValue::from_static("of another"));
+        }
         let empty = HeaderValue::from_static(
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         );
@@ -356,25 +321,6 @@ mod tests {
                  Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
                 "",
             ]
-        );
-    }
-
-    #[test]
-    fn repeated_headers_are_signed_as_one_and_sent_as_they_are() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [("x-amz-meta-b", "2"), ("x-amz-meta-a", "0"), ("x-amz-meta-b", "1")] {
-            headers.append(name, HeaderValue::from_static(value));
-        }
-        let covered: Vec<(&str, &[u8])> =
-            headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let mut sorted = covered.clone();
-        sorted.sort_by_key(|(name, _)| *name);
-        let mut out = BytesMut::new();
-        write_canonical(&mut out, ["PUT", "/b/k", "a="], &sorted, b"UNSIGNED-PAYLOAD");
-        assert_eq!(
-            out,
-            "PUT\n/b/k\na=\nx-amz-meta-a:0\nx-amz-meta-b:2,1\n\n\
-             x-amz-meta-a;x-amz-meta-b\nUNSIGNED-PAYLOAD"
         );
     }
 
@@ -449,12 +395,5 @@ mod tests {
         let tomorrow = signer.day_key(&keys(0), SystemTime::UNIX_EPOCH, "20130525T000000Z");
         assert!(!Arc::ptr_eq(&tomorrow.unwrap(), &derive(0)));
         assert_eq!(signer.days.load().len(), 1, "keys of another day are of no more use");
-    }
-
-    #[test]
-    fn runs_of_spaces_collapse_and_other_bytes_stay() {
-        let mut out = BytesMut::new();
-        push_trimmed(&mut out, b"  a   b\xfc  ");
-        assert_eq!(&out[..], b"a b\xfc");
     }
 }

@@ -3,10 +3,13 @@
 import contextlib
 import json
 import sqlite3
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 
 from support import compare, operator, s3
+from support.http_fault import HttpFaultProxy, s3_error
 from support.poll import until
 from support.process import binary, run_to_end
 from support.stores import Store
@@ -175,6 +178,57 @@ def test_reads_are_served_from_the_mirror_while_main_is_away(lab):
     assert proxy.metrics()["s3_proxy_fallback_reads_total"][""] == 2
     relay.forward()
     assert served_by(client.get_object(Bucket=bucket, Key="mirrored")) is None
+
+
+def test_what_a_client_signs_and_connects_with_reaches_neither_main_nor_mirror(lab):
+    away = []
+    answer = s3_error(503, "Slow Down", "SlowDown")
+    relay = lab.closing(HttpFaultProxy(lab.main.address, lambda _: answer if away else None))
+    mirror_relay = lab.closing(HttpFaultProxy(lab.mirror.address, lambda _: None))
+    proxy = operated(
+        lab,
+        MAIN_S3_ENDPOINT=relay.endpoint,
+        MIRROR_S3_ENDPOINT=mirror_relay.endpoint,
+        READ_FALLBACK="mirror",
+    )
+    bucket = lab.bucket("credentials")
+    own = {
+        "Authorization": "AWS4-HMAC-SHA256 Credential=of-the-client",
+        "Connection": "x-private",
+        "Cookie": "of-the-client=1",
+        "Date": "of-the-client",
+        "Proxy-Authorization": "Basic of-the-client",
+        "TE": "of-the-client",
+        "X-Amz-Date": "of-the-client",
+        "X-Amz-S3session-Token": "of-the-client",
+        "X-Amz-Security-Token": "of-the-client",
+        "X-Forwarded-For": "of-the-client",
+        "X-Private": "of-the-client",
+        "X-Amz-Meta-A": "kept",
+    }
+
+    def ask(method, body=None):
+        connection = HTTPConnection(urlsplit(proxy.endpoint).netloc, timeout=30)
+        connection.request(method, f"/{bucket}/key", body=body, headers=own)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return answer
+
+    assert ask("PUT", b"0123456789").status == 200
+    proxy.wait_drained()
+    assert ask("GET").status == 200
+    away.append(True)
+    assert ask("GET").getheader("x-s3-mirror-served-by") == "mirror"
+    for requests in (relay.requests, mirror_relay.requests):
+        asked = [request for request in requests if request.target.startswith(f"/{bucket}/key")]
+        assert {request.method for request in asked} >= {"GET", "PUT"}
+        for request in asked:
+            assert "of-the-client" not in str(request.headers), request
+            names = [name for name, _ in request.headers]
+            assert len(names) == len(set(names)), request
+        put = next(request for request in asked if request.method == "PUT")
+        assert ("x-amz-meta-a", "kept") in put.headers
 
 
 def test_without_read_fallback_main_alone_answers(lab):

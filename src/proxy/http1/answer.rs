@@ -3,12 +3,13 @@
 use std::time::SystemTime;
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, DATE};
 use http::response::Parts;
 use http::{StatusCode, Version};
 
 use crate::http1::head::ReasonPhrase;
 use crate::http1::send::Length;
+use crate::s3::headers::hop_by_hop;
 
 /// Room for an ordinary head.
 const HEAD_BYTES: usize = 1024;
@@ -48,12 +49,12 @@ pub(super) fn head(parts: &Parts, length: Length, asked: Asked) -> BytesMut {
     head.extend_from_slice(b"\r\n");
     // Of an answer without body the length is that which the body would have.
     let says_length = length == Length::None && parts.status != StatusCode::NO_CONTENT;
+    let mut says_date = false;
     for (name, value) in &parts.headers {
-        if matches!(*name, CONNECTION | TRANSFER_ENCODING)
-            || (*name == CONTENT_LENGTH && !says_length)
-        {
+        if hop_by_hop(name) || (*name == CONTENT_LENGTH && !says_length) {
             continue;
         }
+        says_date |= *name == DATE;
         head.extend_from_slice(name.as_str().as_bytes());
         head.extend_from_slice(b": ");
         head.extend_from_slice(value.as_bytes());
@@ -73,7 +74,7 @@ pub(super) fn head(parts: &Parts, length: Length, asked: Asked) -> BytesMut {
     } else if is_old {
         head.extend_from_slice(b"connection: keep-alive\r\n");
     }
-    if !parts.headers.contains_key(DATE) {
+    if !says_date {
         head.extend_from_slice(b"date: ");
         head.extend_from_slice(httpdate::fmt_http_date(SystemTime::now()).as_bytes());
         head.extend_from_slice(b"\r\n");

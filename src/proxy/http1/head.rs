@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Request, StatusCode, Uri, Version};
 
@@ -111,22 +111,18 @@ fn request(found: &httparse::Request<'_, '_>, read: &[u8], kept: &Bytes) -> Resu
 /// Where the body ends, as the head says.
 fn framing(parts: &Parts) -> Result<Framing, WireError> {
     let length = head::announced_length(&parts.headers)?;
-    if !parts.headers.contains_key(TRANSFER_ENCODING) {
+    let mut codings = head::values(&parts.headers, &TRANSFER_ENCODING);
+    let Some(coding) = codings.next() else {
         return Ok(match length {
             None | Some(0) => Framing::None,
             Some(length) => Framing::Length(length),
         });
-    }
-    if parts.version == Version::HTTP_10 || !is_chunked_alone(&parts.headers) {
+    };
+    let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if parts.version == Version::HTTP_10 || !is_chunked || codings.next().is_some() {
         return Err(WireError::Malformed("a Transfer-Encoding other than chunked"));
     }
     Ok(Framing::CHUNKED)
-}
-
-fn is_chunked_alone(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(TRANSFER_ENCODING).iter();
-    let first = values.next().map(|value| value.as_bytes().trim_ascii());
-    first.is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked")) && values.next().is_none()
 }
 
 fn malformed(what: &str) -> S3Error {

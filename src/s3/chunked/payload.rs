@@ -164,7 +164,7 @@ pub fn strip_framing_headers(headers: &mut HeaderMap) {
 }
 
 fn has_aws_chunked(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(CONTENT_ENCODING).iter();
+    let mut values = find_all(headers, CONTENT_ENCODING.as_str());
     values.any(|value| value.as_bytes().split(|byte| *byte == b',').any(is_aws_chunked))
 }
 

@@ -70,7 +70,7 @@ fn response(
 
 /// Where the body ends, as the head says. Contradictions are errors.
 pub(super) fn framing(headers: &HeaderMap) -> Result<Framing, WireError> {
-    if let Some(last) = headers.get_all(TRANSFER_ENCODING).iter().next_back() {
+    if let Some(last) = head::values(headers, &TRANSFER_ENCODING).last() {
         let last = last.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
         let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
         return Ok(if chunked { Framing::CHUNKED } else { Framing::UntilClose });
