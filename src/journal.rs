@@ -33,8 +33,10 @@ mod doze;
 pub mod entry;
 pub mod events;
 mod feed;
+mod health;
 mod held;
 mod intake;
+mod intent;
 mod lane;
 mod log;
 pub mod operator;
@@ -44,6 +46,8 @@ mod rows;
 mod store;
 mod tally;
 pub mod uploads;
+mod waiting;
+mod work;
 mod writer;
 mod young;
 
@@ -59,17 +63,19 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::config::JournalSync;
-use crate::s3::operation::Change;
-use crate::tee::TeedBody;
 pub use background::Window;
-use entry::{Entry, Facts, NewIntent, ObjectKey, PartLayout, Sequence};
+use entry::{ObjectKey, PartLayout, Sequence};
+pub use health::Health;
 pub use held::FOREVER;
-use intake::Landing;
-use lane::{Item, Lane};
+use intent::JournalRef;
+pub use intent::{Durable, Intent};
+use lane::Lane;
 use log::Log;
 pub use store::Recovered;
 use tally::Tally;
 pub use tally::{Counted, Figures};
+use work::row;
+pub use work::{RowWork, Trust, Work};
 pub use writer::{AppendError, on_its_own_thread};
 use writer::{Command, Writer};
 
@@ -123,31 +129,6 @@ pub enum OpenError {
     },
 }
 
-/// Does the disk take what it is given?
-#[derive(Debug, Default)]
-pub struct Health {
-    failing: AtomicBool,
-}
-
-impl Health {
-    /// Is the journal unable to write right now?
-    pub fn failing(&self) -> bool {
-        self.failing.load(Ordering::Relaxed)
-    }
-
-    fn failed(&self, error: &sqlx::Error) {
-        if !self.failing.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, "the journal cannot be written; writes are kept in memory");
-        }
-    }
-
-    fn recovered(&self) {
-        if self.failing.swap(false, Ordering::Relaxed) {
-            tracing::warn!("the journal can be written again; what was kept in memory is on disk");
-        }
-    }
-}
-
 /// The handle; cheap to clone.
 #[derive(Clone)]
 pub struct Journal {
@@ -174,7 +155,7 @@ struct Shared {
     /// Told of each key that main has surely deleted.
     on_delete: OnceLock<DeleteWatcher>,
     tickets: background::Tickets,
-    flights: Mutex<HashMap<ObjectKey, Flight>>,
+    flights: Mutex<foldhash::HashMap<ObjectKey, Flight>>,
     health: Arc<Health>,
     runtime: tokio::runtime::Handle,
     reader: tokio::sync::Mutex<SqliteConnection>,
@@ -192,155 +173,6 @@ type DeleteWatcher = Box<dyn Fn(&ObjectKey) + Send + Sync>;
 struct Flight {
     count: usize,
     overlapped: Arc<AtomicBool>,
-}
-
-/// An entry claimed for mirroring, with its body if it is still at hand.
-#[derive(Debug)]
-pub struct Work {
-    /// The entry.
-    pub entry: Entry,
-    /// The body that made it, if it was kept.
-    pub body: Option<TeedBody>,
-}
-
-impl Item for Work {
-    /// Copying main's current state is right in any order.
-    const ORDERED: bool = false;
-
-    fn sequence(&self) -> Sequence {
-        self.entry.sequence
-    }
-    fn object(&self) -> &ObjectKey {
-        &self.entry.object
-    }
-    fn supersede(&mut self, older: &Self) {
-        self.entry.supersede(&older.entry);
-    }
-    fn tells_more(&self, _: Option<&Self>) -> bool {
-        // The one that is here may still have its body.
-        false
-    }
-    fn doubt(&mut self) {}
-}
-
-/// A row the inventory should write.
-#[derive(Debug, Clone)]
-pub struct RowWork {
-    /// Position of the newest entry it stands for.
-    pub sequence: Sequence,
-    /// The key.
-    pub object: ObjectKey,
-    /// How it changed.
-    pub change: Change,
-    /// What is known of the state; incomplete facts mean that main has to be asked.
-    pub facts: Facts,
-    /// Can it be written as the facts say?
-    pub trust: Trust,
-    /// Has the mirror confirmed exactly this state?
-    pub mirrored: bool,
-    /// Why not, after a failed try.
-    pub error: Option<String>,
-    /// Is it a second look only, so that perhaps nothing happened to the key?
-    pub second_look: bool,
-}
-
-/// How far a row can rely on what is known of its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
-    /// It is what main answered, or what the mirror was given.
-    Told,
-    /// Nobody but main knows: it is asked before the row is written.
-    Unknown,
-    /// It may be older news than what another row of the key tells: main is asked behind the writing.
-    Doubtful,
-}
-
-impl Item for RowWork {
-    /// A row of what the mirror has confirmed tells what was, not what is.
-    const ORDERED: bool = true;
-
-    fn sequence(&self) -> Sequence {
-        self.sequence
-    }
-    fn object(&self) -> &ObjectKey {
-        &self.object
-    }
-    fn supersede(&mut self, older: &Self) {
-        self.second_look &= older.second_look;
-    }
-    fn tells_more(&self, known: Option<&Self>) -> bool {
-        let (mirrored, reasoned) =
-            known.map_or((false, false), |known| (known.mirrored, known.error.is_some()));
-        !mirrored && (self.mirrored || (self.error.is_some() && !reasoned))
-    }
-    fn doubt(&mut self) {
-        if self.trust == Trust::Told {
-            self.trust = Trust::Doubtful;
-        }
-    }
-}
-
-/// An intent in the journal; settle it.
-#[derive(Debug)]
-pub struct Intent {
-    sequence: Sequence,
-    what: Arc<NewIntent>,
-    overlapped: Arc<AtomicBool>,
-    settled: bool,
-    journal: JournalRef,
-}
-
-impl Intent {
-    /// The key it is about.
-    pub fn object(&self) -> &ObjectKey {
-        &self.what.object
-    }
-
-    /// How the key may change.
-    pub fn change(&self) -> Change {
-        self.what.change
-    }
-
-    /// Position in the journal.
-    pub fn sequence(&self) -> Sequence {
-        self.sequence
-    }
-}
-
-/// A [`Journal`] inside an [`Intent`], so that an intent dropped unsettled settles itself.
-#[derive(Clone)]
-struct JournalRef(Journal);
-
-impl std::fmt::Debug for JournalRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Journal")
-    }
-}
-
-impl Drop for Intent {
-    fn drop(&mut self) {
-        if self.settled {
-            return;
-        }
-        self.settled = true;
-        let journal = self.journal.0.clone();
-        let landing = Landing::new(self, true, Facts::default());
-        let settling = journal.clone();
-        journal.spawn(async move { settling.settle_changed(landing, None).await });
-        // If the journal's runtime has ended, the intent stays one: main is asked at the next
-        // start.
-    }
-}
-
-/// Resolves when an append is durable.
-#[derive(Debug)]
-pub struct Durable(oneshot::Receiver<Result<(), AppendError>>);
-
-impl Durable {
-    /// Waits until the intents are on disk.
-    pub async fn wait(self) -> Result<(), AppendError> {
-        self.0.await.unwrap_or(Err(AppendError::Unavailable))
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -404,7 +236,7 @@ impl Journal {
                 (Instant::now() + after, now_ms() + store::LATE_COPY_MS)
             }),
             tickets: background::Tickets::default(),
-            flights: Mutex::new(HashMap::new()),
+            flights: Mutex::default(),
             health: health.clone(),
             runtime: tokio::runtime::Handle::current(),
             reader: tokio::sync::Mutex::new(reader),
@@ -421,6 +253,8 @@ impl Journal {
             log,
             log_fails: false,
             db: Some(db),
+            failed: None,
+            trouble_looked: Instant::now(),
             tally,
             commands: receiver,
             urgent: urgent.clone(),
@@ -485,25 +319,6 @@ impl Journal {
     /// The journal cannot be read.
     pub async fn figures(&self) -> Result<Figures, sqlx::Error> {
         self.counted().await.map(|(figures, _)| figures)
-    }
-}
-
-fn row(entry: &Entry, mirrored: bool) -> RowWork {
-    // Of writes that overlapped nobody but main knows which one is the state now.
-    let trust = match mirrored {
-        true if entry.facts.contended => Trust::Doubtful,
-        false if entry.unknown || entry.overlapped => Trust::Unknown,
-        _ => Trust::Told,
-    };
-    RowWork {
-        sequence: entry.sequence,
-        object: entry.object.clone(),
-        change: entry.change,
-        facts: entry.facts.clone(),
-        trust,
-        mirrored,
-        error: None,
-        second_look: *entry.request_id == *SECOND_LOOK,
     }
 }
 

@@ -1,6 +1,5 @@
 //! The proxy's side of the journal: intents and what became of them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -183,7 +182,7 @@ impl Landing {
     }
 }
 
-fn land(flights: &mut HashMap<ObjectKey, Flight>, object: &ObjectKey) {
+fn land(flights: &mut foldhash::HashMap<ObjectKey, Flight>, object: &ObjectKey) {
     if let Some(flight) = flights.get_mut(object) {
         flight.count -= 1;
         if flight.count == 0 {

@@ -10,7 +10,9 @@
 //! no live key is ready, and never by all workers at once. A live item of such a key makes it
 //! live.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+
+use foldhash::HashMap;
 
 use tokio::time::Instant;
 
@@ -79,7 +81,7 @@ impl<T: Item> Lane<T> {
     /// A lane whose content on disk, if any, starts at the first sequence.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            slots: HashMap::new(),
+            slots: HashMap::default(),
             ready: VecDeque::new(),
             background: VecDeque::new(),
             background_claimed: 0,
@@ -370,7 +372,7 @@ impl<T: Item> Lane<T> {
 
     /// Remembers what is released from now on, until [`Self::refill_ended`].
     pub(super) fn watch_releases(&mut self) {
-        self.released = Some(HashMap::new());
+        self.released = Some(HashMap::default());
     }
 
     /// Offers what was read since [`Self::watch_releases`], unless it is over by now. An older item

@@ -110,7 +110,7 @@ pub(super) struct Pending {
 /// What nobody waits for; losing it repeats idempotent work.
 #[derive(Debug, Default)]
 pub(super) struct Later {
-    pub(super) fates: HashMap<Sequence, Box<Fate>>,
+    pub(super) fates: foldhash::HashMap<Sequence, Box<Fate>>,
     /// Keys that have been mirrored, or whose absence is held, by an entry, so that older ones of
     /// them in trouble are settled with it.
     pub(super) relieved: HashMap<Sequence, ObjectKey>,

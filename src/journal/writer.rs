@@ -30,6 +30,7 @@ use super::operator::Operation;
 use super::pending::Pending;
 use super::tally::{Counted, Tally};
 use super::uploads::MirrorUpload;
+use super::waiting::Waiting;
 use super::{held, store};
 use crate::config::JournalSync;
 
@@ -108,6 +109,10 @@ pub(super) struct Writer {
     /// Did it not take the last line?
     pub(super) log_fails: bool,
     pub(super) db: Option<SqliteConnection>,
+    /// When the database failed, if it did when it was last tried.
+    pub(super) failed: Option<Instant>,
+    /// When it was last asked whether there is an entry in trouble.
+    pub(super) trouble_looked: Instant,
     pub(super) tally: Tally,
     pub(super) commands: mpsc::Receiver<Command>,
     /// Told of commands that somebody waits for.
@@ -137,83 +142,34 @@ impl Writer {
     /// Runs until every sender is gone; what was sent before is written.
     pub(super) async fn run(mut self) {
         let mut pending = Pending { is_troubled: true, ..Pending::default() };
-        let [mut trouble_looked, mut tried] = [Instant::now(); 2];
-        let [mut appending, mut waiting]: [Vec<Done>; 2] = Default::default();
-        let mut asking: Vec<oneshot::Sender<Option<Counted>>> = Vec::new();
+        let mut waiting = Waiting::default();
         let mut arrived = Vec::with_capacity(BATCH_MAX);
         // When what nobody waits for is written at the latest.
         let mut due: Option<Instant> = None;
-        let mut failed = false;
         loop {
-            let open = self.gather(&mut arrived, due, failed).await;
-            let full = pending.len() >= CARRY_MAX;
-            let mut flush = !open;
-            for mut command in arrived.drain(..) {
-                // What a person asked for acts on everything that was said before.
-                flush |= matches!(command, Command::Operate { .. });
-                let waits = if command.appends() { &mut appending } else { &mut waiting };
-                match &mut command {
-                    Command::Append { done, .. } | Command::Operate { done, .. } => {
-                        match done.take() {
-                            Some(done) if full => {
-                                answer(done, Err(AppendError::Full));
-                                pending.refuse(&command);
-                                continue;
-                            }
-                            done => waits.extend(done),
-                        }
-                    }
-                    Command::Flush { .. } | Command::Count { .. } => flush = true,
-                    // Main can be asked for the sizes of parts.
-                    Command::Part { .. } if full => continue,
-                    _ => {}
-                }
-                match command {
-                    Command::Flush { done } => waiting.push(done),
-                    Command::Count { done } => asking.push(done),
-                    command => pending.take(command),
-                }
+            let open = self.gather(&mut arrived, due).await;
+            let is_full = pending.len() >= CARRY_MAX;
+            for command in arrived.drain(..) {
+                waiting.take(command, is_full, &mut pending);
             }
+            let flush = waiting.flushes() || !open;
             let now = Instant::now();
             let is_logged = self.log(&mut pending, now);
             if is_logged {
                 // The database is no concern of theirs.
-                appending.drain(..).for_each(|done| answer(done, Ok(())));
+                waiting.answer_appends(Ok(()));
             }
-            let overdue = due.is_some_and(|due| due <= now) || pending.said() >= BATCH_MAX;
             // Whoever flushes is about to read rows, and what could not be written is written as such.
-            let everything = flush || failed || !is_logged;
-            let all = everything || overdue;
-            let rests = failed && now < tried + RETRY && is_logged && !flush;
-            if all && !rests {
-                pending.ripen(now, everything, self.inventory);
-                let result = if pending.is_due(now, everything) {
-                    self.write(&mut pending).await
-                } else {
-                    Ok(())
-                };
-                tried = Instant::now();
-                failed = result.is_err();
-                match result {
-                    Ok(()) => self.health.recovered(),
-                    Err(error) => self.health.failed(&error),
-                }
-                if pending.is_troubled && !failed && now - trouble_looked >= TROUBLE_LOOK {
-                    pending.is_troubled = self.is_troubled().await;
-                    trouble_looked = now;
-                }
+            let everything = flush || !is_logged || self.failed.is_some();
+            let overdue = due.is_some_and(|due| due <= now) || pending.said() >= BATCH_MAX;
+            let is_time = everything || overdue;
+            if is_time && (flush || !is_logged || !self.rests(now)) {
+                self.write(&mut pending, now, everything).await;
             }
-            due = (!pending.is_empty()).then(|| due.filter(|_| !all).unwrap_or(now + LAZY));
-            for done in appending.drain(..).chain(waiting.drain(..)) {
-                answer(done, if failed { Err(AppendError::Unavailable) } else { Ok(()) });
-            }
-            if !asking.is_empty() {
-                let counted = if failed { None } else { self.count().await };
-                for done in asking.drain(..) {
-                    if done.send(counted.clone()).is_err() {
-                        tracing::trace!("nobody waits for the figures any more");
-                    }
-                }
+            due = (!pending.is_empty()).then(|| due.filter(|_| !is_time).unwrap_or(now + LAZY));
+            waiting.answer(self.failed.map_or(Ok(()), |_| Err(AppendError::Unavailable)));
+            if waiting.asks() {
+                waiting.tell(self.count().await.as_ref());
             }
             if !open {
                 break;
@@ -222,14 +178,9 @@ impl Writer {
     }
 
     /// Waits for commands somebody waits for, or until others are due. False: the end.
-    async fn gather(
-        &mut self,
-        arrived: &mut Vec<Command>,
-        due: Option<Instant>,
-        failed: bool,
-    ) -> bool {
+    async fn gather(&mut self, arrived: &mut Vec<Command>, due: Option<Instant>) -> bool {
         let due = match due {
-            Some(_) if failed => Instant::now() + RETRY,
+            Some(_) if self.failed.is_some() => Instant::now() + RETRY,
             Some(due) => due,
             None => {
                 if self.commands.recv_many(arrived, BATCH_MAX).await == 0 {
@@ -282,18 +233,31 @@ impl Writer {
         }
     }
 
-    /// Writes everything else into the database.
-    async fn write(&mut self, pending: &mut Pending) -> Result<(), sqlx::Error> {
-        let result = self.try_write(pending).await;
-        if result.is_ok() {
+    /// Has the database failed so lately that it is not tried again?
+    fn rests(&self, now: Instant) -> bool {
+        self.failed.is_some_and(|failed| now < failed + RETRY)
+    }
+
+    /// Writes what is due into the database: with `everything` all that there is.
+    async fn write(&mut self, pending: &mut Pending, now: Instant, everything: bool) {
+        pending.ripen(now, everything, self.inventory);
+        if pending.is_due(now, everything) {
+            if let Err(error) = self.try_write(pending).await {
+                self.reopen();
+                self.failed = Some(Instant::now());
+                return self.health.failed(&error);
+            }
             if let Some(number) = pending.young.gone() {
                 self.log.taken(number);
             }
             pending.written();
-        } else {
-            self.reopen();
         }
-        result
+        self.failed = None;
+        self.health.recovered();
+        if pending.is_troubled && now - self.trouble_looked >= TROUBLE_LOOK {
+            pending.is_troubled = self.is_troubled().await;
+            self.trouble_looked = now;
+        }
     }
 
     /// Is there an entry in trouble? To be asked when nothing that was said of any is unwritten.
@@ -308,8 +272,11 @@ impl Writer {
         self.tally = Tally::default();
     }
 
-    /// The figures of what is on disk; none where the file cannot be read.
+    /// The figures of what is on disk; none where it is not all there, or the file cannot be read.
     async fn count(&mut self) -> Option<Counted> {
+        if self.failed.is_some() {
+            return None;
+        }
         let counted = self.try_count().await;
         counted
             .inspect_err(|error| {
@@ -344,10 +311,6 @@ impl Writer {
 }
 
 impl Command {
-    fn appends(&self) -> bool {
-        matches!(self, Self::Append { .. })
-    }
-
     pub(super) fn urgent(&self) -> bool {
         matches!(
             self,
@@ -356,12 +319,5 @@ impl Command {
                 | Self::Flush { .. }
                 | Self::Count { .. }
         )
-    }
-}
-
-fn answer(done: Done, result: Result<(), AppendError>) {
-    // Whoever no longer waits needs no answer.
-    if done.send(result).is_err() {
-        tracing::trace!("an append was committed after its request had gone");
     }
 }

@@ -20,9 +20,11 @@
 //! main is asked. That may be entries of the last [`AGE`] that were over already, and repeats
 //! idempotent work.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use tokio::time::Instant;
 
