@@ -2,7 +2,7 @@
 //!
 //! `handle` reads top to bottom: address, operation, what goes upstream, then by effect: reads are
 //! forwarded as they are; whatever can change something reaches its outcome even if the client goes
-//! away ([`onward`]).
+//! away (`onward`).
 //!
 //! # Promises
 //! - **P1** What is not understood is forwarded; what is refused here is listed in
