@@ -192,7 +192,7 @@ where
         }
         while head.len() + self.piece.len() + self.end.len() > 0 {
             let slices = [head.as_ref(), self.piece.as_ref(), self.end];
-            let mut written = ready!(poll_write_all(Pin::new(&mut *io), context, slices))?;
+            let mut written = ready!(poll_write_once(Pin::new(&mut *io), context, slices))?;
             if written == 0 {
                 return Poll::Ready(Err(WireError::Closed));
             }
@@ -208,8 +208,8 @@ where
     }
 }
 
-/// One write of as much as is taken, as one slice where that is less work.
-fn poll_write_all<W: AsyncWrite>(
+/// One write, of as much as `io` takes; as one slice where that is less work.
+fn poll_write_once<W: AsyncWrite>(
     io: Pin<&mut W>,
     context: &mut Context<'_>,
     slices: [&[u8]; 3],
@@ -225,5 +225,79 @@ fn poll_write_all<W: AsyncWrite>(
         }
         [[], rest @ ..] => io.poll_write_vectored(context, &rest.map(IoSlice::new)),
         all => io.poll_write_vectored(context, &all.map(IoSlice::new)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Result;
+
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// Takes so many bytes at a time, from as many slices as it is given.
+    struct Slow {
+        taken: Vec<u8>,
+        at_a_time: usize,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<Result<usize>> {
+            let this = self.get_mut();
+            let count = data.len().min(this.at_a_time);
+            this.taken.extend_from_slice(&data[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<Result<usize>> {
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.as_mut().poll_write(context, &all)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn sent(body: &[u8], length: Length, at_a_time: usize) -> Vec<u8> {
+        let body = Full::new(Bytes::copy_from_slice(body));
+        let mut sending = Sending::new(BytesMut::from("HEAD\r\n\r\n"), body, length);
+        let mut io = Slow { taken: Vec::new(), at_a_time };
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(matches!(sending.poll(&mut io, &mut context), Poll::Ready(Ok(()))));
+        io.taken
+    }
+
+    #[test]
+    fn a_message_arrives_whole_in_whatever_pieces_it_is_taken() {
+        for bytes in [1, 1024, GATHERED_BYTES_MAX - 8, GATHERED_BYTES_MAX, 3 * GATHERED_BYTES_MAX] {
+            let body: Vec<u8> = (0_u8..=250).cycle().take(bytes).collect();
+            let exact = Length::Exact(u64::try_from(bytes).unwrap());
+            for at_a_time in [1, 7, 8, 9, 1000, GATHERED_BYTES_MAX, usize::MAX] {
+                let plain = [b"HEAD\r\n\r\n", &body[..]].concat();
+                assert!(sent(&body, exact, at_a_time) == plain, "{bytes} by {at_a_time}");
+                let size = format!("HEAD\r\n\r\n{bytes:x}\r\n");
+                let chunked = [size.as_bytes(), &body, b"\r\n0\r\n\r\n"].concat();
+                let taken = sent(&body, Length::Chunked, at_a_time);
+                assert!(taken == chunked, "{bytes} in a chunk by {at_a_time}");
+            }
+        }
     }
 }

@@ -13,7 +13,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use foldhash::HashMap;
-
 use tokio::time::Instant;
 
 use super::entry::{ObjectKey, Sequence};

@@ -25,7 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::HashMap;
-
 use tokio::time::Instant;
 
 use super::entry::{NewIntent, Sequence};

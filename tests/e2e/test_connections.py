@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from support import raw
+from support.poll import until
 from support.raw import Connection, ConnectionEnded, request_bytes
 from support.scripted import ScriptedServer
 
@@ -133,6 +134,37 @@ def test_a_read_is_given_up_when_its_client_leaves(main_that):
         connection.send(request_bytes("GET", "/bucket/k", [HOST]))
         assert asked.wait(20)
     assert given_up.wait(20)
+
+
+def test_a_change_goes_on_when_its_client_leaves(main_that):
+    """Main may have made it, so what becomes of it is to be known."""
+    asked, left, kept_waiting = threading.Event(), threading.Event(), threading.Event()
+
+    def answers_late(main):
+        if asked.is_set():
+            # Whether the key is there, for the mirror.
+            main.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return
+        asked.set()
+        assert left.wait(20)
+        main.settimeout(1)
+        try:
+            main.recv(1)
+        except TimeoutError:
+            kept_waiting.set()
+        main.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    def outcomes():
+        lines = proxy.log_lines()
+        return [line["status"] for line in lines if line.get("method") == "DELETE"]
+
+    proxy = main_that(answers_late)
+    with Connection(proxy.address) as connection:
+        connection.send(request_bytes("DELETE", "/bucket/k", [HOST]))
+        assert asked.wait(20)
+    left.set()
+    until(lambda: outcomes() == [204], lambda: f"main's answer to be taken: {outcomes()}")
+    assert kept_waiting.is_set()
 
 
 def test_a_stop_ends_idle_connections_and_lets_others_finish(main_that):

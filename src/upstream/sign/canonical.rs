@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-/// Room for most of a canonical request. With what is around it, it stays below a page of the stack.
+/// Room for an ordinary canonical request, on the stack.
 const GATHERED_BYTES: usize = 1024;
 
 /// SHA-256 of the canonical request. `covered` is sorted by name, `names` are its names with `;` between them,
