@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use tokio::time::Instant;
 
 use crate::config::{DeletePolicy, Fence, Mirroring};
 use crate::journal::{AppendError, Journal, Work, now_ms};
@@ -48,7 +49,7 @@ use crate::s3::trace::TraceParent;
 use crate::spans::{Begun, Details, Spans};
 use crate::upstream::Upstream;
 use crate::upstream::trace::traced;
-use breaker::Breaker;
+use breaker::{Breaker, Pass};
 use deletes::Deletes;
 pub use deletes::{Brake, KnownKeys};
 use large::{Entered, LARGE_BYTES, Large};
@@ -144,9 +145,7 @@ impl Mirror {
     pub async fn work(self: Arc<Self>) {
         loop {
             self.gate.pass().await;
-            self.breaker.pass().await;
-            // A pause that comes while there is nothing to claim. Whoever the breaker has let
-            // through to knock stays the one who knocks.
+            // A pause that comes while there is nothing to claim.
             let work = loop {
                 tokio::select! {
                     biased;
@@ -154,36 +153,56 @@ impl Mirror {
                     work = self.journal.claim() => break work,
                 }
             };
-            let work = if expected_bytes(&work) < LARGE_BYTES {
-                self.settle(work, false).await
+            let Some((work, pass)) = self.admit(work).await else { continue };
+            let large = if expected_bytes(&work) < LARGE_BYTES {
+                self.settle(work, pass, false).await
             } else {
-                Some(work)
+                Some((work, pass))
             };
-            if let Some(work) = work {
-                self.work_large(work).await;
+            if let Some((work, pass)) = large {
+                self.work_large(work, pass).await;
             }
         }
     }
 
+    /// Leave to try this key now. `None`: the mirror is away, and the key rests, so that those behind
+    /// it which can do without the mirror get their turn.
+    async fn admit(&self, mut work: Work) -> Option<(Work, Pass<'_>)> {
+        loop {
+            let until = match self.breaker.pass(Instant::now()) {
+                Ok(pass) => return Some((work, pass)),
+                Err(_) if self.deletes.spares(&work.entry) => {
+                    return Some((work, self.breaker.bypass()));
+                }
+                Err(until) => until,
+            };
+            work = self.journal.rest(work, until).await?;
+            // Memory is full of such keys.
+            self.breaker.rest(until).await;
+            self.gate.pass().await;
+        }
+    }
+
     /// Copies a large object, and those that have queued up behind it, if it is this worker's turn.
-    async fn work_large(&self, work: Work) {
-        let mut work = match self.large.enter(work) {
-            Entered::Now(work) => work,
-            Entered::Queued => return self.breaker.stood_back(),
+    async fn work_large(&self, work: Work, pass: Pass<'_>) {
+        let mut large = match self.large.enter(work) {
+            Entered::Now(work) => (work, pass),
+            Entered::Queued => return,
             Entered::Full(work, pause) => {
-                self.breaker.stood_back();
+                drop(pass);
                 let pause = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
                 return self.journal.defer(work, pause, "waits behind other large objects").await;
             }
         };
         loop {
-            self.settle(work, true).await;
-            match self.large.leave() {
-                Some(next) => work = next,
-                None => return,
-            }
-            self.gate.pass().await;
-            self.breaker.pass().await;
+            self.settle(large.0, large.1, true).await;
+            large = loop {
+                let Some(next) = self.large.leave() else { return };
+                self.gate.pass().await;
+                if let Some(next) = self.admit(next).await {
+                    break next;
+                }
+            };
         }
     }
 
@@ -258,7 +277,12 @@ impl Mirror {
     }
 
     /// One try. Gives work back that turns out to be a large object, unless those are this worker's.
-    async fn settle(&self, work: Work, large: bool) -> Option<Work> {
+    async fn settle<'a>(
+        &self,
+        work: Work,
+        pass: Pass<'a>,
+        large: bool,
+    ) -> Option<(Work, Pass<'a>)> {
         let span = self.begin_span(&work);
         let copy = self.replicator.replicate(&work, large);
         let replicated = match &span {
@@ -280,13 +304,20 @@ impl Mirror {
         let request_id = work.entry.request_id.clone();
         let (bucket, key) = (&*object.bucket, &*object.key);
         match result.as_ref().map_or_else(Failure::heard, Done::heard) {
-            Heard::Answer if self.breaker.answered() => {
-                tracing::info!("the mirror can be reached again");
-                self.journal.hasten().await;
+            Heard::Answer => {
+                if pass.answered() {
+                    tracing::info!("the mirror can be reached again");
+                    self.journal.hasten().await;
+                }
             }
-            Heard::Nothing => self.breaker.stood_back(),
-            // Silence is counted where it is told.
-            Heard::Answer | Heard::Silence => {}
+            Heard::Silence => {
+                if pass.silent(Instant::now()) {
+                    let error = result.as_ref().err().map(tracing::field::display);
+                    tracing::error!(error, "the mirror cannot be reached");
+                }
+            }
+            Heard::Nothing if matches!(result, Err(Failure::Large)) => return Some((work, pass)),
+            Heard::Nothing => drop(pass),
         }
         match result {
             Ok(Done::Replicated(done)) => {
@@ -318,7 +349,6 @@ impl Mirror {
                 );
                 self.journal.hold(work, due_ms, reason).await;
             }
-            Err(Failure::Large) => return Some(work),
             Err(failure) if failure.is_permanent() => {
                 let reason = failure.to_string();
                 self.metrics.mirror_errors.inc();
@@ -345,11 +375,6 @@ impl Mirror {
                     request_id = &*request_id,
                     message = "not mirrored yet",
                 );
-                if let Failure::Down(reason) = &failure
-                    && self.breaker.silent()
-                {
-                    tracing::error!(error = reason, "the mirror cannot be reached");
-                }
                 if late {
                     let late_ms = i64::try_from(LATE.as_millis()).unwrap_or(i64::MAX);
                     self.journal.recheck(object.clone(), now_ms() + late_ms).await;

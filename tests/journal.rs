@@ -221,6 +221,49 @@ async fn a_failed_key_comes_back_when_due_and_a_parked_one_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_time_has_not_come_rests_without_a_try_and_lets_those_behind_it_pass() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let journal = &run.journal;
+    put(journal, "first").await;
+    put(journal, "second").await;
+    let first = claim(journal).await;
+    let until = tokio::time::Instant::now() + Duration::from_millis(300);
+    assert!(journal.rest(first, until).await.is_none());
+    put(journal, "first").await;
+    let second = claim(journal).await;
+    assert_eq!(&*second.entry.object.key, "second");
+    journal.complete(second, Facts::default()).await;
+    let first = claim(journal).await;
+    assert!(tokio::time::Instant::now() >= until, "a newer write of the key rests with it");
+    assert_eq!((&*first.entry.object.key, first.entry.attempts), ("first", 0));
+    journal.complete(first, Facts::default()).await;
+    assert_eq!(figures(journal).await, Figures::default(), "both writes of it are settled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_memory_is_short_a_key_that_should_rest_is_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let journal = &run.journal;
+    for at in 0..10_000 {
+        let intent = append_lazily(journal, &format!("key-{at}")).await;
+        journal.settle(intent, Outcome::Changed, Facts::default(), None).await;
+    }
+    let until = tokio::time::Instant::now() + Duration::from_hours(1);
+    let work = claim(journal).await;
+    let key = work.entry.object.key.clone();
+    let back = journal.rest(work, until).await.expect("there is no room to rest");
+    assert_eq!(back.entry.object.key, key);
+    // It is still claimed: others come, and it does not come twice.
+    let other = claim(journal).await;
+    assert_ne!(other.entry.object.key, key);
+    for work in [back, other] {
+        journal.complete(work, Facts::default()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_keys_than_memory_holds_all_come_out_also_after_a_restart() {
     const KEYS: usize = 20_000;
     let directory = tempfile::tempdir().unwrap();

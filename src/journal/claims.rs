@@ -85,6 +85,22 @@ impl Journal {
         }
     }
 
+    /// Its time has not come, which is no failure: the key rests `until` then, in memory only. Given
+    /// back, still claimed, when memory is short.
+    pub async fn rest(&self, work: Work, until: Instant) -> Option<Work> {
+        let offered = {
+            let mut lane = lock(&self.shared.mirror);
+            if lane.is_crowded() {
+                return Some(work);
+            }
+            lane.rest(work, until)
+        };
+        if let Offered::SupersededBy(old) | Offered::Supersedes(old) = offered {
+            self.superseded(&old.entry).await;
+        }
+        None
+    }
+
     /// It is not this key's turn: it waits on disk, which is no failure.
     pub async fn defer(&self, work: Work, pause: Duration, reason: &str) {
         let kept = work.entry.settles_older();

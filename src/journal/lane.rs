@@ -272,11 +272,16 @@ impl<T: Item> Lane<T> {
         self.offer(item)
     }
 
+    /// Is there so little room that what rests is better left to the disk?
+    pub(super) fn is_crowded(&self) -> bool {
+        self.slots.len() > self.capacity / 4 * 3
+    }
+
     /// Ends a claim that failed: whatever waits of the key rests `until`, so that a key that keeps
     /// changing does not escape its pause. When the lane is filling up the item is left to the
     /// disk ([`Offered::Full`]).
     pub(super) fn rest(&mut self, item: T, until: Instant) -> Offered<T> {
-        let crowded = self.slots.len() > self.capacity / 4 * 3;
+        let crowded = self.is_crowded();
         let key = item.object().clone();
         self.unclaim(&key);
         let Some(slot) = self.slots.get_mut(&key) else { return Offered::Full };

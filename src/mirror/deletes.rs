@@ -171,6 +171,20 @@ impl Deletes {
         self.versioning.as_ref().is_some_and(|versioning| versioning.was_seen(bucket))
     }
 
+    /// Is this entry likely to be set aside, or its key kept, as far as it can be told without asking
+    /// anybody?
+    pub(super) fn spares(&self, entry: &Entry) -> bool {
+        let bucket = &entry.object.bucket;
+        if !entry.deletes_surely() || entry.object.is_bucket() || self.has_versions(bucket) {
+            return false;
+        }
+        match self.policy {
+            DeletePolicy::Ignore => true,
+            DeletePolicy::Delay(_) if !entry.ripe => true,
+            _ => self.lock().brakes.contains_key(&**bucket),
+        }
+    }
+
     /// Decides about the key of an entry, or its bucket, that main no longer has.
     /// `ripe`: it has been set aside, and its time is over.
     pub(super) async fn judge(&self, entry: &Entry, ripe: bool) -> Judgement {
