@@ -30,6 +30,7 @@ mod refusals;
 mod replicate;
 mod restore;
 mod retry;
+mod settle;
 mod uploads;
 mod version_lists;
 mod versioning;
@@ -37,33 +38,25 @@ mod versions;
 mod write;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use crate::config::{DeletePolicy, Fence, Mirroring};
-use crate::journal::{AppendError, Journal, Work, now_ms};
+use crate::journal::{AppendError, Journal, Work};
 use crate::metrics::Metrics;
-use crate::s3::trace::TraceParent;
-use crate::spans::{Begun, Details, Spans};
+use crate::spans::Spans;
 use crate::upstream::Upstream;
-use crate::upstream::trace::traced;
 use breaker::{Breaker, Pass};
 use deletes::Deletes;
 pub use deletes::{Brake, KnownKeys};
 use large::{Entered, LARGE_BYTES, Large};
 use pace::Pace;
 pub use pause::Paused;
-use replicate::{Done, Naming, Replicated, Replicator};
+use replicate::{Naming, Replicator};
 pub use restore::{RestoreError, Restorer};
-use retry::{Failure, Heard};
 use uploads::Uploads;
 use write::Writer;
-
-/// After this time a write whose answer never came from the mirror is looked at again: it may
-/// have landed late, over a newer one.
-const LATE: Duration = Duration::from_secs(30);
 
 /// How it is to be done.
 pub struct Settings {
@@ -170,13 +163,22 @@ impl Mirror {
     async fn admit(&self, mut work: Work) -> Option<(Work, Pass<'_>)> {
         loop {
             let until = match self.breaker.pass(Instant::now()) {
+                Ok(pass) if pass.knocks() && expected_bytes(&work) >= LARGE_BYTES => {
+                    self.knock(&work, pass).await;
+                    continue;
+                }
                 Ok(pass) => return Some((work, pass)),
                 Err(_) if self.deletes.spares(&work.entry) => {
                     return Some((work, self.breaker.bypass()));
                 }
                 Err(until) => until,
             };
-            work = self.journal.rest(work, until).await?;
+            let rests = self.journal.rest(work, until).await;
+            if !self.breaker.is_open() {
+                // Somebody was answered meanwhile and has called all that rested before this key.
+                self.journal.hasten().await;
+            }
+            work = rests?;
             // Memory is full of such keys.
             self.breaker.rest(until).await;
             self.gate.pass().await;
@@ -275,173 +277,6 @@ impl Mirror {
     pub async fn resume(&self) -> Result<bool, AppendError> {
         self.gate.resume(&self.journal).await
     }
-
-    /// One try. Gives work back that turns out to be a large object, unless those are this worker's.
-    async fn settle<'a>(
-        &self,
-        work: Work,
-        pass: Pass<'a>,
-        large: bool,
-    ) -> Option<(Work, Pass<'a>)> {
-        let span = self.begin_span(&work);
-        let copy = self.replicator.replicate(&work, large);
-        let replicated = match &span {
-            // The mirror's own trace of it joins ours.
-            Some((_, begun)) => Box::pin(traced(begun.context, copy)).await,
-            None => copy.await,
-        };
-        let (result, late) = match replicated {
-            Ok(done) => (Ok(done), false),
-            Err(failure) => {
-                let (failure, late) = failure.split();
-                (Err(failure), late)
-            }
-        };
-        if let Some((spans, begun)) = span {
-            end_span(&spans, begun, &work, &result);
-        }
-        let object = work.entry.object.clone();
-        let request_id = work.entry.request_id.clone();
-        let (bucket, key) = (&*object.bucket, &*object.key);
-        match result.as_ref().map_or_else(Failure::heard, Done::heard) {
-            Heard::Answer => {
-                if pass.answered() {
-                    tracing::info!("the mirror can be reached again");
-                    self.journal.hasten().await;
-                }
-            }
-            Heard::Silence => {
-                if pass.silent(Instant::now()) {
-                    let error = result.as_ref().err().map(tracing::field::display);
-                    tracing::error!(error, "the mirror cannot be reached");
-                }
-            }
-            Heard::Nothing if matches!(result, Err(Failure::Large)) => return Some((work, pass)),
-            Heard::Nothing => drop(pass),
-        }
-        match result {
-            Ok(Done::Replicated(done)) => {
-                self.report(&work, &done);
-                self.journal.complete(work, done.facts).await;
-            }
-            Ok(Done::Spared { done, condemned, due_ms, reason }) => {
-                self.report(&work, &done);
-                tracing::info!(
-                    bucket,
-                    key,
-                    mirror_status = "held",
-                    versions = condemned.len(),
-                    reason,
-                    request_id = &*request_id,
-                    message = "versions were deleted on main, not yet on the mirror",
-                );
-                let until = (due_ms, reason);
-                self.journal.hold_versions(work, until, condemned, done.facts).await;
-            }
-            Ok(Done::Held { due_ms, reason }) => {
-                tracing::info!(
-                    bucket,
-                    key,
-                    mirror_status = "held",
-                    reason,
-                    request_id = &*request_id,
-                    message = "deleted on main, not yet on the mirror",
-                );
-                self.journal.hold(work, due_ms, reason).await;
-            }
-            Err(failure) if failure.is_permanent() => {
-                let reason = failure.to_string();
-                self.metrics.mirror_errors.inc();
-                tracing::error!(
-                    bucket,
-                    key,
-                    mirror_status = "parked",
-                    error = reason,
-                    request_id = &*request_id,
-                    message = "this key cannot be mirrored and is parked",
-                );
-                self.journal.park(work, reason).await;
-            }
-            Err(failure) => {
-                self.metrics.mirror_errors.inc();
-                let pause = retry::pause(work.entry.attempts, fastrand::f64());
-                tracing::warn!(
-                    bucket,
-                    key,
-                    mirror_status = "retry",
-                    error = %failure,
-                    attempts = work.entry.attempts + 1,
-                    retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-                    request_id = &*request_id,
-                    message = "not mirrored yet",
-                );
-                if late {
-                    let late_ms = i64::try_from(LATE.as_millis()).unwrap_or(i64::MAX);
-                    self.journal.recheck(object.clone(), now_ms() + late_ms).await;
-                }
-                self.journal.retry(work, pause, failure.to_string()).await;
-            }
-        }
-        None
-    }
-
-    /// A span of this try, below that of the request.
-    fn begin_span(&self, work: &Work) -> Option<(Spans, Begun)> {
-        let spans = self.spans.as_ref()?;
-        let parent = work.entry.facts.trace.as_deref().and_then(TraceParent::parse);
-        let begun = spans.begin(parent);
-        begun.context.sampled.then(|| (spans.clone(), begun))
-    }
-
-    /// The mirror has main's state.
-    fn report(&self, work: &Work, done: &Replicated) {
-        let latency_ms = (now_ms() - work.entry.since_ms).max(0);
-        // What was set aside was late on purpose.
-        if !work.entry.ripe {
-            let seconds = Duration::from_millis(latency_ms.unsigned_abs()).as_secs_f64();
-            self.metrics.mirror_latency.observe(seconds);
-        }
-        self.metrics.mirror_bytes.inc_by(done.bytes);
-        let kept = done.facts.kept_on_mirror;
-        tracing::info!(
-            bucket = &*work.entry.object.bucket,
-            key = &*work.entry.object.key,
-            size = done.facts.size.unwrap_or(0),
-            mirror_status = if kept { "kept" } else { "success" },
-            latency_ms,
-            copied_bytes = done.bytes,
-            request_id = &*work.entry.request_id,
-            message = if kept { "deleted on main, kept on the mirror" } else { "mirrored" },
-        );
-    }
-}
-
-fn end_span(spans: &Spans, begun: Begun, work: &Work, result: &Result<Done, Failure>) {
-    let entry = &work.entry;
-    let mut details = Details::work("mirror");
-    details.text("aws.s3.bucket", &*entry.object.bucket);
-    details.text("aws.s3.key", &*entry.object.key);
-    details.text("s3_mirror.request_id", &*entry.request_id);
-    details.number("s3_mirror.attempts", u64::from(entry.attempts) + 1);
-    let status = match result {
-        Ok(Done::Replicated(done)) => {
-            details.number("s3_mirror.copied_bytes", done.bytes);
-            if done.facts.kept_on_mirror { "kept" } else { "success" }
-        }
-        Ok(Done::Spared { done, .. }) => {
-            details.number("s3_mirror.copied_bytes", done.bytes);
-            "held"
-        }
-        Ok(Done::Held { .. }) => "held",
-        // It is tried at once by those whose turn large objects are.
-        Err(Failure::Large) => return,
-        Err(failure) => {
-            details.failed(failure.to_string());
-            if failure.is_permanent() { "parked" } else { "retry" }
-        }
-    };
-    details.text("s3_mirror.mirror_status", status);
-    spans.end(begun, details);
 }
 
 /// Size of the object, as far as it can be known before main is asked.

@@ -187,6 +187,15 @@ impl Replicator {
         self.writer.put(place, &headers, tags, state.size, body).await
     }
 
+    /// Asks the mirror whether it is there.
+    pub(super) async fn ask_mirror(&self, work: &Work) -> Result<(), Failure> {
+        let bucket = &*self.naming.of(&work.entry.object.bucket);
+        let upstream = &self.mirror;
+        let mirror = Reader { upstream, who: "mirror", bucket, key: None, version: None };
+        mirror.bucket_exists().await?;
+        Ok(())
+    }
+
     async fn mirror_state(
         &self,
         Place { bucket, key }: Place<'_>,

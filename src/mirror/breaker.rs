@@ -86,6 +86,11 @@ impl Breaker {
 }
 
 impl Pass<'_> {
+    /// Do all others wait for what comes of this try?
+    pub(super) fn knocks(&self) -> bool {
+        self.knocks
+    }
+
     /// Somebody answered. True: the breaker was open and is closed now.
     pub(super) fn answered(mut self) -> bool {
         self.knocks = false;

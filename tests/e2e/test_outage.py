@@ -222,6 +222,27 @@ def test_what_need_not_ask_an_absent_mirror_does_not_make_it_look_present(lab):
     assert {f"new{number}" for number in range(20)} <= lab.keys_on_mirror(bucket)
 
 
+def test_a_large_object_does_not_keep_the_others_from_a_mirror_that_is_back(lab):
+    """Whoever knocks first after an outage may have a copy to make that takes long."""
+    relay = lab.closing(FaultProxy(lab.mirror.address))
+    proxy = lab.proxy(mirror_endpoint=relay.endpoint)
+    bucket = lab.bucket("large")
+    client = lab.client(proxy)
+    relay.refuse()
+    large = {f"large{number}" for number in range(10)}
+    for key in large:
+        client.put_object(Bucket=bucket, Key=key, Body=bytes(17 * 1024 * 1024))
+    until(lambda: proxy.status()["mirror"]["unreachable"], "the mirror to be missed")
+    relay.slow(0.05)
+    until(lambda: not proxy.status()["mirror"]["unreachable"], "the mirror to be found", 30)
+    assert not lab.keys_on_mirror(bucket), "it is found before a large copy has been made"
+    client.put_object(Bucket=bucket, Key="small", Body=b"x")
+    until(lambda: "small" in lab.keys_on_mirror(bucket), "a small object beside them")
+    assert not large & lab.keys_on_mirror(bucket)
+    relay.forward()
+    until(lambda: lab.keys_on_mirror(bucket) == large | {"small"}, "all of them", 60)
+
+
 def test_a_second_proxy_on_the_same_data_directory_is_refused(lab):
     first = lab.proxy()
     second = lab.proxy(name="second", data_dir_of=first, start=False)
