@@ -10,6 +10,7 @@
 //! - A message leaves in as few writes as possible: head and first piece of the body together.
 //! - A body that ends before its announced length is an error, never an end, in either direction.
 //! - Nothing is read beyond the announced end of a body.
+//! - A large body that nobody here looks at is moved from socket to socket ([`splice`]).
 //!
 //! # Limits
 //! [`head::HEADERS_USUAL`] headers cost no memory; [`receive::READ_MAX`] bytes are read ahead of who takes
@@ -19,6 +20,7 @@ pub mod head;
 mod names;
 pub mod receive;
 pub mod send;
+pub mod splice;
 
 /// Why a message did not come, or did not leave.
 #[derive(Debug, Clone, thiserror::Error)]

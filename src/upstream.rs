@@ -41,7 +41,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 
 use crate::config::{Endpoint, Quirk};
-pub use body::{Body, BoxError, empty, full, sized, stream};
+pub use body::{Body, BoxError, copied, empty, full, moving, sized, stream};
 use credentials::{Credentials, NoCredentials, Provider};
 use pool::{Failed, Pool};
 use redirect::{Elsewhere, Learnt, Site, Sites};

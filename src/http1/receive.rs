@@ -8,9 +8,12 @@ use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
 use super::WireError;
+use super::splice;
 
 /// What is read at a time at first; it doubles while reads fill it.
 const READ_MIN: usize = 16 * 1024;
+/// The same where the length is known, which is then no more than all that is left.
+const READ_KNOWN: usize = 64 * 1024;
 /// What is read at a time at most.
 pub const READ_MAX: usize = 256 * 1024;
 /// Longest line of a chunked body: a size with extensions, or a trailer.
@@ -61,7 +64,8 @@ pub struct Receiving {
 impl Receiving {
     /// A body of which nothing has been read.
     pub fn new(framing: Framing) -> Self {
-        Self { framing, read_bytes: READ_MIN }
+        let is_known = matches!(framing, Framing::Length(_));
+        Self { framing, read_bytes: if is_known { READ_KNOWN } else { READ_MIN } }
     }
 
     /// Is there nothing more to come?
@@ -80,6 +84,29 @@ impl Receiving {
             Framing::Length(left) => Some(left),
             _ if self.ended() => Some(0),
             Framing::Chunked(_) | Framing::UntilClose | Framing::None => None,
+        }
+    }
+
+    /// How many bytes, of at most `max`, may be moved past this process now. `None`: the next piece is read.
+    pub fn movable(&self, buffer: &BytesMut, max: usize) -> Option<usize> {
+        let Framing::Length(left) = self.framing else { return None };
+        let left = left.saturating_sub(splice::TAIL_BYTES);
+        let movable = usize::try_from(left).unwrap_or(usize::MAX).min(max);
+        (movable > 0 && buffer.is_empty()).then_some(movable)
+    }
+
+    /// What became of moving some. `None`: it cannot be done, and the next piece is read.
+    pub fn moved(&mut self, moved: std::io::Result<usize>) -> Option<Result<usize, WireError>> {
+        match moved {
+            Ok(0) => Some(Err(WireError::Closed)),
+            Ok(bytes) => {
+                if let Framing::Length(left) = &mut self.framing {
+                    *left = left.saturating_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
+                }
+                Some(Ok(bytes))
+            }
+            Err(error) if splice::refuses(&error) => None,
+            Err(error) => Some(Err(error.into())),
         }
     }
 

@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http_body::Body;
 use smallvec::SmallVec;
 use tokio::io::AsyncWrite;
 
 use super::WireError;
+use super::splice::{self, Pipe, SpliceBody, SpliceSink};
 
 const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -45,9 +45,22 @@ pub struct Sending<B> {
     left: Length,
     /// The piece that is being written, with what stands behind it.
     piece: Bytes,
+    /// The last piece of an announced length. It leaves when the body has really ended: one that is longer
+    /// must not look whole.
+    last: Option<Bytes>,
     end: &'static [u8],
     state: State,
     written: bool,
+    splicing: Splicing,
+}
+
+/// Is the body moved past this process?
+#[derive(Debug)]
+enum Splicing {
+    NotYet,
+    By(Pipe),
+    /// It cannot be.
+    Never,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +74,7 @@ enum State {
 
 impl<B> Sending<B>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: SpliceBody + Unpin,
     B::Error: std::fmt::Display,
 {
     /// A message: start line and headers with the empty line behind them, which announce `length`.
@@ -79,9 +92,11 @@ where
             body,
             left: length,
             piece: Bytes::new(),
+            last: None,
             end,
             state,
             written: false,
+            splicing: Splicing::NotYet,
         }
     }
 
@@ -110,12 +125,15 @@ where
     }
 
     /// Writes until everything is sent.
-    pub fn poll<W: AsyncWrite + Unpin>(
+    pub fn poll<W: SpliceSink + Unpin>(
         &mut self,
         io: &mut W,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), WireError>> {
         loop {
+            if self.head.is_empty() && self.piece.is_empty() && self.end.is_empty() {
+                ready!(self.poll_splice(io, context))?;
+            }
             // The first piece leaves with the head, if it is here.
             if self.piece.is_empty() && self.end.is_empty() && self.state != State::Draining {
                 match self.poll_piece(context) {
@@ -132,6 +150,47 @@ where
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Moves what need not be looked at. What comes next is read as ever.
+    fn poll_splice<W: SpliceSink>(
+        &mut self,
+        io: &mut W,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), WireError>> {
+        let Length::Exact(left) = &mut self.left else { return Poll::Ready(Ok(())) };
+        if matches!(self.splicing, Splicing::NotYet)
+            && *left >= splice::BYTES_MIN
+            && io.splices()
+            && self.body.splices()
+        {
+            self.splicing = Pipe::new().map_or(Splicing::Never, Splicing::By);
+        }
+        let Splicing::By(pipe) = &mut self.splicing else { return Poll::Ready(Ok(())) };
+        let refused = loop {
+            if pipe.holds() > 0 {
+                match ready!(io.poll_splice(context, pipe)) {
+                    Ok(0) => return Poll::Ready(Err(WireError::Closed)),
+                    Ok(_) => continue,
+                    Err(error) if splice::refuses(&error) => break pipe.take()?,
+                    Err(error) => return Poll::Ready(Err(error.into())),
+                }
+            }
+            let max = usize::try_from(left.saturating_sub(splice::TAIL_BYTES));
+            let moved = match max.unwrap_or(usize::MAX) {
+                0 => None,
+                max => ready!(self.body.poll_splice(context, pipe, max)),
+            };
+            let moved = moved.map(|moved| moved.map(|moved| u64::try_from(moved).unwrap_or(0)));
+            match moved {
+                Some(Ok(moved)) => *left = left.saturating_sub(moved),
+                Some(Err(error)) => return Poll::Ready(Err(WireError::Body(error.to_string()))),
+                None if pipe.is_refused() => break Bytes::new(),
+                None => return Poll::Ready(Ok(())),
+            }
+        };
+        (self.piece, self.splicing) = (refused, Splicing::Never);
+        Poll::Ready(Ok(()))
     }
 
     /// Takes the next piece of the body.
@@ -153,7 +212,11 @@ where
                     *left = left
                         .checked_sub(bytes)
                         .ok_or_else(|| WireError::Body("longer than announced".into()))?;
-                    if *left == 0 && self.body.is_end_stream() {
+                    if *left == 0 {
+                        if !self.body.is_end_stream() {
+                            self.last = Some(data);
+                            continue;
+                        }
                         self.state = State::Draining;
                     }
                 }
@@ -173,7 +236,8 @@ where
         self.state = State::Draining;
         match self.left {
             Length::Chunked => self.end = LAST_CHUNK,
-            Length::Exact(0) | Length::UntilClose | Length::None => {}
+            Length::Exact(0) => self.piece = self.last.take().unwrap_or_default(),
+            Length::UntilClose | Length::None => {}
             Length::Exact(_) => return Err(WireError::Body("shorter than announced".into())),
         }
         Ok(())
@@ -232,15 +296,21 @@ fn poll_write_once<W: AsyncWrite>(
 mod tests {
     use std::io::Result;
 
-    use http_body_util::Full;
+    use futures_util::stream::iter;
+    use http_body::Frame;
+    use http_body_util::{Full, StreamBody};
 
     use super::*;
+
+    impl<S> SpliceBody for StreamBody<S> where Self: http_body::Body<Data = Bytes> {}
 
     /// Takes so many bytes at a time, from as many slices as it is given.
     struct Slow {
         taken: Vec<u8>,
         at_a_time: usize,
     }
+
+    impl SpliceSink for Slow {}
 
     impl AsyncWrite for Slow {
         fn poll_write(
@@ -298,6 +368,19 @@ mod tests {
                 let taken = sent(&body, Length::Chunked, at_a_time);
                 assert!(taken == chunked, "{bytes} in a chunk by {at_a_time}");
             }
+        }
+    }
+    #[test]
+    fn a_body_longer_than_announced_does_not_arrive_as_a_whole_one() {
+        for pieces in [["four", "more"], ["four", "m"]] {
+            let frames = pieces.map(|piece| Ok::<_, WireError>(Frame::data(piece.into())));
+            let body = StreamBody::new(iter(frames));
+            let mut sending = Sending::new(BytesMut::from("HEAD"), body, Length::Exact(4));
+            let mut io = Slow { taken: Vec::new(), at_a_time: usize::MAX };
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let polled = sending.poll(&mut io, &mut context);
+            assert!(matches!(polled, Poll::Ready(Err(WireError::Body(_)))));
+            assert!(io.taken.len() < "HEADfour".len(), "{:?}", io.taken);
         }
     }
 }

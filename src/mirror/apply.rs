@@ -24,7 +24,7 @@ use crate::s3::operation::Change;
 use crate::s3::state::ObjectState;
 use crate::tee::TeedBody;
 use crate::upstream::read::Reader;
-use crate::upstream::{Body, full, sized};
+use crate::upstream::{Body, copied, full, sized};
 
 /// What one copy wrote.
 #[derive(Debug, Default)]
@@ -182,7 +182,7 @@ impl Replicator {
             kept_body(kept)
         } else {
             let response = self.main(from).get(&state.etag, None).await?;
-            sized(response.into_body(), state.size)
+            copied(response.into_body(), state.size)
         };
         self.writer.put(place, &headers, tags, state.size, body).await
     }

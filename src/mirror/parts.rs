@@ -11,7 +11,7 @@ use super::write::{Place, Tags};
 use crate::journal::entry::PartLayout;
 use crate::s3::state::ObjectState;
 use crate::tee::TeedBody;
-use crate::upstream::{empty, sized};
+use crate::upstream::{copied, empty};
 
 impl Replicator {
     /// The part boundaries to copy by; `None` for one request.
@@ -94,7 +94,7 @@ impl Replicator {
                 empty()
             } else {
                 let response = self.main(from).get(&state.etag, Some((first, size))).await?;
-                sized(response.into_body(), size)
+                copied(response.into_body(), size)
             };
             self.writer.part(place, upload_id, number, size, body).await
         });

@@ -305,7 +305,7 @@ pub(super) fn outgoing(
                 tee,
             };
             let (body, transfer) = UploadBody::new(body, plan);
-            (upstream::stream(body), transfer)
+            (upstream::moving(body), transfer)
         }
     };
     (addressed(admitted.parts, &admitted.address, payload, body, keys), transfer)

@@ -11,6 +11,7 @@ use http_body::{Body, Frame};
 use super::error::S3Error;
 use super::http1::Http1Body;
 use super::http2::Http2Body;
+use crate::http1::splice::{Pipe, SpliceBody};
 
 /// The body of one request.
 pub(super) enum Incoming {
@@ -26,6 +27,23 @@ impl Incoming {
             Self::Http1(body) => !body.is_end_stream() && headers.contains_key(TRANSFER_ENCODING),
             Self::Http2(body) => !headers.contains_key(CONTENT_LENGTH) && !body.is_end_stream(),
         }
+    }
+}
+
+impl SpliceBody for Incoming {
+    fn splices(&self) -> bool {
+        matches!(self, Self::Http1(body) if body.splices())
+    }
+
+    fn poll_splice(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+        max: usize,
+    ) -> Poll<Option<Result<usize, S3Error>>> {
+        let Self::Http1(body) = self else { return Poll::Ready(None) };
+        let polled = body.poll_splice(context, pipe, max);
+        polled.map(|moved| moved.map(|moved| moved.map_err(|error| S3Error::incomplete(&error))))
     }
 }
 

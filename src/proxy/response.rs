@@ -15,7 +15,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
 use super::record::Record;
-use crate::upstream::{BoxError, Received};
+use crate::http1::splice::{Pipe, SpliceBody};
+use crate::upstream::{BoxError, Received, WireError};
 
 /// Longest result document that is judged: 1000 keys of 1 KiB, escaped.
 const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -73,12 +74,16 @@ impl ResponseBody {
         Self { source: Source::Fixed(bytes), record, counts: false, judge: None }
     }
 
-    fn passed(&mut self, data: &Bytes) {
+    fn count(&mut self, bytes: usize) {
         if self.counts
             && let Some(record) = &mut self.record
         {
-            record.bytes += u64::try_from(data.len()).unwrap_or(0);
+            record.bytes += u64::try_from(bytes).unwrap_or(0);
         }
+    }
+
+    fn passed(&mut self, data: &Bytes) {
+        self.count(data.len());
         if let Some((_, document)) = &mut self.judge
             && document.len() + data.len() <= DOCUMENT_BYTES_MAX
         {
@@ -86,11 +91,44 @@ impl ResponseBody {
         }
     }
 
+    fn broke_off(&mut self, error: WireError) -> BoxError {
+        if let Some(record) = &mut self.record {
+            record.error = Some(format!("response of main broke off: {error}"));
+        }
+        self.ended(false);
+        error.into()
+    }
+
     fn ended(&mut self, whole: bool) {
         self.source = Source::Gone;
         if let Some((judge, document)) = self.judge.take() {
             judge(whole.then(|| document.freeze()));
         }
+    }
+}
+
+impl SpliceBody for ResponseBody {
+    fn splices(&self) -> bool {
+        self.judge.is_none() && matches!(&self.source, Source::Main(body) if body.splices())
+    }
+
+    fn poll_splice(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+        max: usize,
+    ) -> Poll<Option<Result<usize, BoxError>>> {
+        let Self { source: Source::Main(body), judge: None, .. } = self else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(match ready!(body.poll_splice(context, pipe, max)) {
+            Some(Ok(moved)) => {
+                self.count(moved);
+                Some(Ok(moved))
+            }
+            Some(Err(error)) => Some(Err(self.broke_off(error))),
+            None => None,
+        })
     }
 }
 
@@ -121,13 +159,7 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => {
-                if let Some(record) = &mut this.record {
-                    record.error = Some(format!("response of main broke off: {error}"));
-                }
-                this.ended(false);
-                Poll::Ready(Some(Err(error.into())))
-            }
+            Some(Err(error)) => Poll::Ready(Some(Err(this.broke_off(error)))),
             None => {
                 this.ended(true);
                 Poll::Ready(None)

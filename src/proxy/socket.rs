@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::patience::Patience;
+use crate::http1::splice::Pipe;
 
 /// The connection of one client.
 #[derive(Debug)]
@@ -38,12 +39,42 @@ impl ClientSocket {
         }
     }
 
+    /// Moves at most `max` bytes that the client has sent.
+    pub(super) fn poll_fill(
+        &self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+        max: usize,
+    ) -> Poll<Result<usize>> {
+        pipe.poll_fill(&self.stream, max, context)
+    }
+
+    /// Sends what is in the pipe.
+    pub(super) fn poll_drain(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<Result<usize>> {
+        let polled = pipe.poll_drain(&self.stream, context);
+        self.sent(context, polled, |stream| pipe.drain_now(stream))
+    }
+
     /// What becomes of a write of `bytes`.
     fn written(
         &mut self,
         context: &mut Context<'_>,
         bytes: &[u8],
         polled: Poll<Result<usize>>,
+    ) -> Poll<Result<usize>> {
+        self.sent(context, polled, |stream| SockRef::from(stream).send(bytes))
+    }
+
+    /// What becomes of a write that is done `again` when the time is up.
+    fn sent(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<Result<usize>>,
+        again: impl FnOnce(&TcpStream) -> Result<usize>,
     ) -> Poll<Result<usize>> {
         match polled {
             Poll::Ready(Ok(count)) => {
@@ -53,7 +84,7 @@ impl ClientSocket {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
                 ready!(self.patience.poll_lost(context));
-                Poll::Ready(self.last_try(bytes))
+                Poll::Ready(self.last_try(again))
             }
         }
     }
@@ -61,15 +92,14 @@ impl ClientSocket {
     /// The time is up. A system wakes a writer only when a good part of its buffer is free, which may
     /// be megabytes, so a client behind a slow line may have taken much without anybody hearing of
     /// it: the socket is asked directly.
-    fn last_try(&mut self, bytes: &[u8]) -> Result<usize> {
-        let socket = SockRef::from(&self.stream);
-        match socket.send(bytes) {
+    fn last_try(&mut self, again: impl FnOnce(&TcpStream) -> Result<usize>) -> Result<usize> {
+        match again(&self.stream) {
             Ok(count) => {
                 self.patience.received(count);
                 Ok(count)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                socket.set_linger(Some(Duration::ZERO))?;
+                SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
                 Err(Error::new(ErrorKind::TimedOut, "the client does not take its answer"))
             }
             Err(error) => Err(error),

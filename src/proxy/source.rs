@@ -15,6 +15,7 @@ use super::digest::Checked;
 use super::error::S3Error;
 use super::incoming::Incoming;
 use super::patience::Patience;
+use crate::http1::splice::{Pipe, SpliceBody};
 use crate::s3::form::{FormEvent, FormReader};
 
 /// How much of an unread body is read over, and for how long, so that a client that is still sending
@@ -92,6 +93,46 @@ impl Source {
     }
 }
 
+impl Source {
+    /// What has come from the client, or has not for too long.
+    fn came<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        polled: Poll<Option<Result<T, S3Error>>>,
+        bytes: impl FnOnce(&T) -> usize,
+    ) -> Poll<Option<Result<T, S3Error>>> {
+        let Kind::Client(_, patience, _) = &mut self.0 else { return polled };
+        match &polled {
+            Poll::Pending => {
+                ready!(patience.poll_lost(context));
+                // Nothing is read over: it would have to be waited for as well.
+                self.0 = Kind::Gone;
+                return Poll::Ready(Some(Err(too_slow())));
+            }
+            Poll::Ready(Some(Ok(came))) => patience.received(bytes(came)),
+            Poll::Ready(_) => {}
+        }
+        polled
+    }
+}
+
+impl SpliceBody for Source {
+    fn splices(&self) -> bool {
+        matches!(&self.0, Kind::Client(body, ..) if body.splices())
+    }
+
+    fn poll_splice(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+        max: usize,
+    ) -> Poll<Option<Result<usize, S3Error>>> {
+        let Kind::Client(body, ..) = &mut self.0 else { return Poll::Ready(None) };
+        let polled = body.poll_splice(context, pipe, max);
+        self.came(context, polled, |moved| *moved)
+    }
+}
+
 impl Drop for Source {
     fn drop(&mut self) {
         let Kind::Client(body, _, expectation) = std::mem::replace(&mut self.0, Kind::Gone) else {
@@ -130,22 +171,10 @@ impl Body for Source {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, S3Error>>> {
         match &mut self.0 {
-            Kind::Client(body, patience, expectation) => {
+            Kind::Client(body, _, expectation) => {
                 expectation.met();
                 let polled = Pin::new(body).poll_frame(context);
-                match &polled {
-                    Poll::Pending => {
-                        ready!(patience.poll_lost(context));
-                        // Nothing is read over: it would have to be waited for as well.
-                        self.0 = Kind::Gone;
-                        return Poll::Ready(Some(Err(too_slow())));
-                    }
-                    Poll::Ready(Some(Ok(frame))) => {
-                        patience.received(frame.data_ref().map_or(0, Bytes::len));
-                    }
-                    Poll::Ready(_) => {}
-                }
-                polled
+                self.came(context, polled, |frame| frame.data_ref().map_or(0, Bytes::len))
             }
             Kind::Form(file) => file.poll(context).map(|piece| piece.map(|p| p.map(Frame::data))),
             Kind::Checked(body) => body.poll(context),

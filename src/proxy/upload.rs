@@ -20,6 +20,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::error::S3Error;
 use super::source::Source;
+use crate::http1::splice::{Pipe, SpliceBody};
 use crate::journal::{AppendError, Durable};
 use crate::s3::checksum::{ChecksumAlgorithm, Hasher};
 use crate::s3::chunked::{ChunkedDecoder, Decoded, Trailers};
@@ -202,7 +203,7 @@ impl UploadBody {
         (body, transfer)
     }
 
-    fn fail(&mut self, fault: S3Error) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn fail<T>(&mut self, fault: S3Error) -> Poll<Option<Result<T, BoxError>>> {
         self.phase = Phase::Done;
         self.held = None;
         let error = BoxError::from(fault.message.clone());
@@ -213,14 +214,18 @@ impl UploadBody {
 
     /// Takes in a piece of the object; yields what may go on now.
     fn accept(&mut self, data: Bytes) -> Option<Bytes> {
-        self.received += u64::try_from(data.len()).unwrap_or(0);
-        self.transfer.bytes.store(self.received, Ordering::Relaxed);
+        self.count(data.len());
         if let Some(tee) = &mut self.tee {
             tee.write(&data);
         }
         let sure_to_continue =
             self.decoder.is_none() && self.length.is_some_and(|length| self.received < length);
         if sure_to_continue { Some(data) } else { self.held.replace(data) }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.received += u64::try_from(bytes).unwrap_or(0);
+        self.transfer.bytes.store(self.received, Ordering::Relaxed);
     }
 
     fn complete(&mut self, trailers: Option<Trailers>) -> Result<(), S3Error> {
@@ -358,6 +363,37 @@ impl UploadBody {
         let (algorithm, value) = self.trailer.take()?;
         let name = HeaderName::from_static(algorithm.header_name());
         Some(Frame::trailers(HeaderMap::from_iter([(name, value)])))
+    }
+}
+
+/// What nobody here wants to see can be moved, up to the last bytes, with which the request takes
+/// effect.
+impl SpliceBody for UploadBody {
+    fn splices(&self) -> bool {
+        matches!(self.framing, Framing::Plain)
+            && self.decoder.is_none()
+            && self.tee.is_none()
+            && self.length.is_some()
+            && self.source.splices()
+    }
+
+    fn poll_splice(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+        max: usize,
+    ) -> Poll<Option<Result<usize, BoxError>>> {
+        if self.phase != Phase::Streaming || self.held.is_some() || !self.splices() {
+            return Poll::Ready(None);
+        }
+        match ready!(self.source.poll_splice(context, pipe, max)) {
+            Some(Ok(moved)) => {
+                self.count(moved);
+                Poll::Ready(Some(Ok(moved)))
+            }
+            Some(Err(fault)) => self.fail(fault),
+            None => Poll::Ready(None),
+        }
     }
 }
 

@@ -38,6 +38,7 @@ use crate::http1;
 pub use crate::http1::WireError;
 use crate::http1::receive::{Framing, Receiving};
 use crate::http1::send::{Length, Sending};
+use crate::http1::splice::{Pipe, SpliceBody, SpliceSink as _};
 pub(super) use clock::Limits;
 use clock::{Clock, For};
 pub(super) use io::Io;
@@ -195,6 +196,24 @@ impl Link {
         }
     }
 
+    /// What has come, or has not for too long. `is_timed`: there is a length, so that more is to come.
+    fn waited<T>(
+        &mut self,
+        polled: Poll<Option<Result<T, WireError>>>,
+        is_timed: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, WireError>>> {
+        if polled.is_pending() {
+            let what = if is_timed { For::Body } else { For::Sign };
+            return self
+                .clock
+                .poll_lost(what, self.io.moved(), context)
+                .map(|lost| Some(Err(lost)));
+        }
+        self.clock.pause();
+        polled
+    }
+
     /// Reads more of a head that has begun.
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         self.buffer.reserve(head::READ_BYTES);
@@ -262,6 +281,33 @@ impl Received {
     }
 }
 
+impl SpliceBody for Received {
+    fn splices(&self) -> bool {
+        self.sending.is_none()
+            && self.receiving.left().is_some()
+            && self.link.as_ref().is_some_and(|link| link.io.splices())
+    }
+
+    fn poll_splice(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+        max: usize,
+    ) -> Poll<Option<Result<usize, WireError>>> {
+        let Self { receiving, link: Some(link), sending: None, .. } = self else {
+            return Poll::Ready(None);
+        };
+        let Some(max) = receiving.movable(&link.buffer, max) else { return Poll::Ready(None) };
+        let polled = link.io.poll_fill(context, pipe, max);
+        let polled = polled.map(|moved| receiving.moved(moved?));
+        let moved = ready!(link.waited(polled, true, context));
+        if let Some(Err(_)) = &moved {
+            self.link = None;
+        }
+        Poll::Ready(moved)
+    }
+}
+
 impl http_body::Body for Received {
     type Data = Bytes;
     type Error = WireError;
@@ -274,14 +320,8 @@ impl http_body::Body for Received {
         this.drive(context);
         let Some(link) = &mut this.link else { return Poll::Ready(None) };
         let polled = this.receiving.poll(&mut link.io, &mut link.buffer, context);
-        let polled = if polled.is_pending() {
-            let what = if this.receiving.left().is_some() { For::Body } else { For::Sign };
-            link.clock.poll_lost(what, link.io.moved(), context).map(|lost| Some(Err(lost)))
-        } else {
-            link.clock.pause();
-            polled
-        };
-        match ready!(polled) {
+        let is_timed = this.receiving.left().is_some();
+        match ready!(link.waited(polled, is_timed, context)) {
             Some(Ok(data)) => {
                 if this.receiving.ended() {
                     this.release();

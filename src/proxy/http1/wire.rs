@@ -1,6 +1,6 @@
 //! A client's connection, shared by who answers on it and who reads the body of its request.
 
-use std::io::{IoSlice, Result};
+use std::io::{ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -12,6 +12,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::http1::WireError;
 use crate::http1::receive::{Framing, Receiving};
+use crate::http1::splice::{Pipe, SpliceSink};
 use crate::proxy::socket::ClientSocket;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -198,6 +199,19 @@ impl AsyncWrite for Wire {
     }
 }
 
+impl SpliceSink for Wire {
+    fn splices(&self) -> bool {
+        matches!(self.state().io, ClientIo::Plain(_))
+    }
+
+    fn poll_splice(&mut self, context: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<usize>> {
+        match &mut self.state().io {
+            ClientIo::Plain(socket) => socket.poll_drain(context, pipe),
+            ClientIo::Tls(_) => Poll::Ready(Err(ErrorKind::Unsupported.into())),
+        }
+    }
+}
+
 impl State {
     /// Tells the client to go on, if it waits for that.
     fn poll_go_on(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
@@ -233,6 +247,31 @@ impl Http1Body {
         }
         let polled = state.receiving.poll(&mut state.io, &mut state.buffer, context);
         polled.map(|data| data.map(|data| data.map(Frame::data)))
+    }
+
+    /// Does it come through a socket alone, and how much of it is known?
+    pub(in super::super) fn splices(&self) -> bool {
+        self.0.as_ref().is_some_and(|wire| {
+            let state = wire.state();
+            matches!(state.io, ClientIo::Plain(_)) && state.receiving.left().is_some()
+        })
+    }
+
+    /// Moves at most `max` bytes into the pipe, if they can be moved now.
+    pub(in super::super) fn poll_splice(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+        max: usize,
+    ) -> Poll<Option<std::result::Result<usize, WireError>>> {
+        let Some(wire) = &self.0 else { return Poll::Ready(None) };
+        let mut state = wire.state();
+        let State { io: ClientIo::Plain(socket), buffer, receiving, go_on: None, .. } = &mut *state
+        else {
+            return Poll::Ready(None);
+        };
+        let Some(max) = receiving.movable(buffer, max) else { return Poll::Ready(None) };
+        socket.poll_fill(context, pipe, max).map(|moved| receiving.moved(moved))
     }
 
     pub(in super::super) fn is_end_stream(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The transport below: TCP, or TLS over it, and how many bytes it has moved.
 
-use std::io::{IoSlice, Result};
+use std::io::{ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -8,6 +8,8 @@ use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use crate::http1::splice::{Pipe, SpliceSink};
 
 /// A transport.
 pub(in super::super) struct Io {
@@ -39,6 +41,35 @@ impl Io {
             self.moved += u64::try_from(written).unwrap_or(0);
         }
         polled
+    }
+}
+
+impl Io {
+    /// Moves at most `max` bytes that were received into the pipe. `None`: there is TLS over them.
+    pub(super) fn poll_fill(
+        &mut self,
+        context: &mut Context<'_>,
+        pipe: &mut Pipe,
+        max: usize,
+    ) -> Poll<Option<Result<usize>>> {
+        let Over::Plain(stream) = &self.over else { return Poll::Ready(None) };
+        pipe.poll_fill(stream, max, context).map(|moved| {
+            Some(moved.inspect(|moved| self.moved += u64::try_from(*moved).unwrap_or(0)))
+        })
+    }
+}
+
+impl SpliceSink for Io {
+    fn splices(&self) -> bool {
+        matches!(self.over, Over::Plain(_))
+    }
+
+    fn poll_splice(&mut self, context: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<usize>> {
+        let Over::Plain(stream) = &self.over else {
+            return Poll::Ready(Err(ErrorKind::Unsupported.into()));
+        };
+        let polled = pipe.poll_drain(stream, context);
+        self.wrote(polled)
     }
 }
 
