@@ -223,6 +223,14 @@ impl UploadBody {
         if sure_to_continue { Some(data) } else { self.held.replace(data) }
     }
 
+    /// Does nobody here want to see the bytes?
+    fn passes_unseen(&self) -> bool {
+        matches!(self.framing, Framing::Plain)
+            && self.decoder.is_none()
+            && self.tee.is_none()
+            && self.length.is_some()
+    }
+
     fn count(&mut self, bytes: usize) {
         self.received += u64::try_from(bytes).unwrap_or(0);
         self.transfer.bytes.store(self.received, Ordering::Relaxed);
@@ -370,11 +378,7 @@ impl UploadBody {
 /// effect.
 impl SpliceBody for UploadBody {
     fn splices(&self) -> bool {
-        matches!(self.framing, Framing::Plain)
-            && self.decoder.is_none()
-            && self.tee.is_none()
-            && self.length.is_some()
-            && self.source.splices()
+        self.passes_unseen() && self.source.splices()
     }
 
     fn poll_splice(
@@ -383,7 +387,7 @@ impl SpliceBody for UploadBody {
         pipe: &mut Pipe,
         max: usize,
     ) -> Poll<Option<Result<usize, BoxError>>> {
-        if self.phase != Phase::Streaming || self.held.is_some() || !self.splices() {
+        if self.phase != Phase::Streaming || self.held.is_some() || !self.passes_unseen() {
             return Poll::Ready(None);
         }
         match ready!(self.source.poll_splice(context, pipe, max)) {

@@ -6,6 +6,7 @@ That they are moved is seen from outside: the process then has a pipe open for e
 
 import contextlib
 import os
+import queue
 import random
 import resource
 import sys
@@ -13,6 +14,7 @@ import sys
 import pytest
 
 from support import operator, s3
+from support.disk import Disk, start
 from support.poll import until
 from support.raw import Connection, ConnectionEnded, request_bytes
 from support.scripted import ScriptedServer
@@ -44,6 +46,14 @@ def logged(proxy, operation):
     return of[-1] if of else None
 
 
+def send_half(connection, proxy, bucket, body):
+    """Sends a PUT and half of its body, which is then being moved."""
+    before = pipes(proxy)
+    length = ("Content-Length", str(SIZE))
+    connection.send(request("PUT", f"/{bucket}/k", length) + body[: SIZE // 2])
+    until(lambda: pipes(proxy) == before + 2, "a pipe for the upload")
+
+
 @pytest.fixture
 def large(lab):
     """A proxy that keeps no bodies, because mirroring is paused."""
@@ -56,9 +66,7 @@ def test_uploads_are_moved_whole_and_so_are_their_copies(large):
     lab, proxy, bucket, body = large
     before = pipes(proxy)
     with Connection(proxy.address) as connection:
-        length = ("Content-Length", str(SIZE))
-        connection.send(request("PUT", f"/{bucket}/k", length) + body[: SIZE // 2])
-        until(lambda: pipes(proxy) == before + 2, "a pipe for the upload")
+        send_half(connection, proxy, bucket, body)
         connection.send(body[SIZE // 2 :])
         assert connection.read_response().status == 200
         assert pipes(proxy) == before
@@ -94,11 +102,38 @@ def test_an_upload_that_is_cut_while_it_is_moved_has_no_effect(large):
     lab, proxy, bucket, body = large
     before = pipes(proxy)
     with Connection(proxy.address) as connection:
-        length = ("Content-Length", str(SIZE))
-        connection.send(request("PUT", f"/{bucket}/k", length) + body[: SIZE // 2])
-        until(lambda: pipes(proxy) == before + 2, "a pipe for the upload")
+        send_half(connection, proxy, bucket, body)
     until(lambda: pipes(proxy) == before, "its end")
     assert not s3.every_key(lab.s3_main, bucket)
+
+
+def test_an_upload_that_is_moved_is_not_whole_on_main_before_its_intent_is_on_disk(lab):
+    """P2: main is a server that counts, because what it would make of a whole body may come late."""
+    received = queue.Queue()
+
+    def count(connection):
+        bytes_received = 0
+        while piece := connection.recv(65536):
+            bytes_received += len(piece)
+        if bytes_received:
+            received.put(bytes_received)
+
+    server = lab.closing(ScriptedServer(count))
+    settings = {"JOURNAL_REQUIRED": "true", **operator.settings()}
+    proxy = start(lab, main_endpoint=server.endpoint, **settings)
+    assert operator.command(proxy, "pause")[0] == 0
+    body = bytes(SIZE)
+    disk = Disk(proxy)
+    disk.full()
+    try:
+        with Connection(proxy.address) as connection:
+            send_half(connection, proxy, "bucket", body)
+            connection.send(body[SIZE // 2 :])
+            answer = connection.read_response()
+        assert (answer.status, answer.error_code) == (503, "SlowDown")
+        assert SIZE // 2 < received.get(timeout=20) < SIZE
+    finally:
+        disk.free()
 
 
 def test_a_download_that_main_breaks_off_while_it_is_moved_has_no_end(lab):

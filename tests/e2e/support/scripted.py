@@ -1,18 +1,24 @@
 """A server whose every connection is one function: for a main that does what no store would."""
 
+import socket
 import socketserver
 import threading
 
 
 class ScriptedServer:
-    """Hands each connection to `handle(socket)` once the head of a request has come."""
+    """Hands each connection to `handle(socket)` once the head of a request has come, and nothing behind it."""
 
     def __init__(self, handle):
         class Handler(socketserver.BaseRequestHandler):
             def handle(self):
                 head = b""
                 while b"\r\n\r\n" not in head:
-                    head += self.request.recv(65536)
+                    seen = self.request.recv(65536, socket.MSG_PEEK)
+                    if not seen:
+                        return
+                    end = (head + seen).find(b"\r\n\r\n")
+                    taken = len(seen) if end < 0 else end + 4 - len(head)
+                    head += self.request.recv(taken)
                 handle(self.request)
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
