@@ -387,3 +387,19 @@ fn every_link_inside_the_repository_leads_somewhere() {
     assert!(broken.is_empty(), "{broken:#?}");
     assert!(seen > 30, "only {seen} links found");
 }
+
+#[test]
+fn the_profile_of_releases_is_of_the_pinned_compiler() {
+    let pinned = read("rust-toolchain.toml");
+    let pinned = pinned.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap();
+    let mut found = Vec::new();
+    files(&root().join("benches/profile"), &[".compiler"], &mut found);
+    assert!(!found.is_empty());
+    for file in found {
+        let version = fs::read_to_string(&file).unwrap();
+        let version = version.split_whitespace().nth(1).unwrap();
+        // Another compiler gives functions other names, so that the profile is of no use to it.
+        assert_eq!(version, pinned.trim_matches('"'), "{}: run scripts/profile", file.display());
+        assert!(file.with_extension("profdata").exists());
+    }
+}

@@ -35,12 +35,22 @@ use table::Row;
 /// Why a benchmark could not be run, or what it found wrong.
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
+/// Who is measured beside s3-mirror.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Everybody,
+    Nginx,
+    Nobody,
+}
+
 /// What the command line asks for.
 struct Options {
     /// Few scenarios, compared with the committed ratios.
     quick: bool,
     /// Commit the ratios that are found.
     accept: bool,
+    /// Load s3-mirror alone, for the profile that it is built with.
+    train: bool,
     rounds: usize,
     duration: Duration,
     /// Entries of the backlog scenario.
@@ -88,6 +98,7 @@ fn options(arguments: &[String]) -> Result<Options, Fault> {
     let mut options = Options {
         quick: false,
         accept: false,
+        train: false,
         rounds: 3,
         duration: Duration::from_secs(3),
         backlog: 1_000_000,
@@ -100,6 +111,7 @@ fn options(arguments: &[String]) -> Result<Options, Fault> {
             "--bench" => {}
             "--quick" => options.quick = true,
             "--accept" => options.accept = true,
+            "--train" => options.train = true,
             "--rounds" => options.rounds = value()?.parse()?,
             "--seconds" => options.duration = Duration::from_secs(value()?.parse()?),
             "--backlog" => options.backlog = value()?.parse()?,
@@ -119,17 +131,22 @@ async fn run(options: &Options) -> Result<(), Fault> {
     scenario::write_scripts(directory)?;
     let stubs = Stubs::start()?;
     let gated = options.quick || options.accept;
-    let modes: &[Mode] = if gated {
-        &[peers::PLAIN]
-    } else {
-        &[
+    let beside = match options.train {
+        true => Beside::Nobody,
+        false if gated => Beside::Nginx,
+        false => Beside::Everybody,
+    };
+    let modes: &[Mode] = match beside {
+        Beside::Nginx => &[peers::PLAIN],
+        Beside::Nobody => &[peers::PLAIN, peers::LOGGING, peers::OVERLAP, peers::SQLITE],
+        Beside::Everybody => &[
             peers::PLAIN,
             peers::LOGGING,
             peers::UNSYNCED,
             peers::OVERLAP,
             peers::SQLITE,
             peers::PAUSED,
-        ]
+        ],
     };
     let mut ratios = BTreeMap::new();
     for scenario in SCENARIOS {
@@ -137,7 +154,7 @@ async fn run(options: &Options) -> Result<(), Fault> {
         if !wanted || !scenario.name.contains(&options.filter) {
             continue;
         }
-        let peers = line_up(scenario, modes, gated, &stubs, directory)?;
+        let peers = line_up(scenario, modes, beside, &stubs, directory)?;
         let rows = measure(scenario, &peers, options, directory).await?;
         table::print(scenario, &rows);
         if gated {
@@ -150,6 +167,9 @@ async fn run(options: &Options) -> Result<(), Fault> {
     if options.quick {
         return gate::check(&ratios);
     }
+    if options.train {
+        return Ok(());
+    }
     life::measure(&stubs, directory, options).await
 }
 
@@ -158,15 +178,20 @@ async fn run(options: &Options) -> Result<(), Fault> {
 fn line_up(
     scenario: &Scenario,
     modes: &[Mode],
-    gated: bool,
+    beside: Beside,
     stubs: &Stubs,
     directory: &Path,
 ) -> Result<Vec<Peer>, Fault> {
-    let mut peers = peers::nginx(stubs, directory)?;
-    peers.retain(|peer| peer.name == "nginx" || (scenario.writes() && !gated));
-    if !gated {
-        let direct = Peer { name: "direct", address: stubs.main, process: None, admin: None };
-        peers.insert(0, direct);
+    let mut peers = Vec::new();
+    if beside == Beside::Everybody {
+        peers.push(Peer { name: "direct", address: stubs.main, process: None, admin: None });
+    }
+    if beside != Beside::Nobody {
+        peers.extend(peers::nginx(stubs, directory)?);
+        let mirrored = scenario.writes() && beside == Beside::Everybody;
+        peers.retain(|peer| peer.name != "nginx with mirror" || mirrored);
+    }
+    if beside == Beside::Everybody {
         peers.extend(peers::haproxy(stubs, directory)?);
     }
     for (number, mode) in modes.iter().enumerate() {

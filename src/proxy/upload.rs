@@ -9,9 +9,11 @@
 //! trailer, so that main stores the client's checksum; any other decoded body goes plain. Where main
 //! wants payloads signed, [`crate::upstream::payload`] frames and signs whatever comes from here.
 
+mod framing;
+mod transfer;
+
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -22,108 +24,12 @@ use super::error::S3Error;
 use super::source::Source;
 use crate::http1::splice::{Pipe, SpliceBody};
 use crate::journal::{AppendError, Durable};
-use crate::s3::checksum::{ChecksumAlgorithm, Hasher};
+use crate::s3::checksum::ChecksumAlgorithm;
 use crate::s3::chunked::{ChunkedDecoder, Decoded, Trailers};
-use crate::tee::{TeeWriter, TeedBody};
+use crate::tee::TeeWriter;
 use crate::upstream::BoxError;
-
-/// The request cannot take effect yet.
-const HELD: u8 = 0;
-/// Its last bytes are on their way.
-const RELEASED: u8 = 1;
-/// It never will: its last bytes stay here.
-const WITHHELD: u8 = 2;
-
-/// What is known of an upload while and after it streams; shared with whoever judges it.
-#[derive(Debug, Default)]
-pub(super) struct Transfer {
-    tail: AtomicU8,
-    bytes: AtomicU64,
-    fault: OnceLock<S3Error>,
-    teed: Mutex<Option<TeedBody>>,
-}
-
-impl Transfer {
-    /// Lets the last bytes go, so that the request can take effect. False: it was decided that
-    /// they never will.
-    pub(super) fn release(&self) -> bool {
-        let decided =
-            self.tail.compare_exchange(HELD, RELEASED, Ordering::AcqRel, Ordering::Acquire);
-        decided.is_ok() || decided == Err(RELEASED)
-    }
-
-    /// Keeps the last bytes back for good. False: they are already on their way.
-    pub(super) fn withhold(&self) -> bool {
-        let decided =
-            self.tail.compare_exchange(HELD, WITHHELD, Ordering::AcqRel, Ordering::Acquire);
-        decided.is_ok() || decided == Err(WITHHELD)
-    }
-
-    /// Bytes of the object received so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// What was wrong with the body, if that is why the upload ended.
-    pub(super) fn fault(&self) -> Option<S3Error> {
-        self.fault.get().cloned()
-    }
-
-    /// Keeps a body.
-    pub(super) fn keep(&self, body: Option<TeedBody>) {
-        *self.teed.lock().unwrap_or_else(PoisonError::into_inner) = body;
-    }
-
-    /// The kept body.
-    pub(super) fn take_teed(&self) -> Option<TeedBody> {
-        self.teed.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// Framing of what goes upstream.
-#[derive(Debug)]
-pub(super) enum Framing {
-    /// The bytes of the object.
-    Plain,
-    /// One aws-chunk with the client's checksum as its trailer.
-    OneChunk(ChecksumAlgorithm),
-    /// The bytes of the object, then the client's checksum as a trailer, for `upstream` to frame.
-    Signed(ChecksumAlgorithm),
-}
-
-impl Framing {
-    fn prefix(&self, length: u64) -> Option<Bytes> {
-        match self {
-            Self::OneChunk(_) if length > 0 => Some(Bytes::from(format!("{length:x}\r\n"))),
-            Self::OneChunk(_) | Self::Plain | Self::Signed(_) => None,
-        }
-    }
-
-    fn suffix(&self, length: u64, value: &str) -> Option<Bytes> {
-        match self {
-            Self::Plain | Self::Signed(_) => None,
-            Self::OneChunk(algorithm) => {
-                let end = if length > 0 { "\r\n" } else { "" };
-                let name = algorithm.header_name();
-                Some(Bytes::from(format!("{end}0\r\n{name}:{value}\r\n\r\n")))
-            }
-        }
-    }
-
-    /// Length on the wire of a body of `length` bytes.
-    fn wire_length(&self, length: u64) -> u64 {
-        let extra = match self {
-            Self::Plain | Self::Signed(_) => 0,
-            Self::OneChunk(algorithm) => {
-                // Every value of an algorithm is as long as that of nothing.
-                let value = algorithm.hasher().map(Hasher::finish).unwrap_or_default();
-                let prefix = self.prefix(length).map_or(0, |bytes| bytes.len());
-                prefix + self.suffix(length, &value).map_or(0, |bytes| bytes.len())
-            }
-        };
-        length + u64::try_from(extra).unwrap_or(0)
-    }
-}
+pub(super) use framing::Framing;
+pub(super) use transfer::Transfer;
 
 /// What the body waits for before its last bytes go.
 #[derive(Debug)]
@@ -207,8 +113,7 @@ impl UploadBody {
         self.phase = Phase::Done;
         self.held = None;
         let error = BoxError::from(fault.message.clone());
-        // The first fault is the cause of all others.
-        self.transfer.fault.get_or_init(|| fault);
+        self.transfer.fail(fault);
         Poll::Ready(Some(Err(error)))
     }
 
@@ -233,7 +138,7 @@ impl UploadBody {
 
     fn count(&mut self, bytes: usize) {
         self.received += u64::try_from(bytes).unwrap_or(0);
-        self.transfer.bytes.store(self.received, Ordering::Relaxed);
+        self.transfer.count(self.received);
     }
 
     fn complete(&mut self, trailers: Option<Trailers>) -> Result<(), S3Error> {

@@ -18,7 +18,7 @@ def test_hadolint_has_nothing_to_say(path):
 def test_the_toolchain_is_the_pinned_one_and_both_stages_are_the_same_debian():
     channel = re.search(r'channel = "([\d.]+)"', (REPOSITORY / "rust-toolchain.toml").read_text())[1]
     image, suite = re.search(r"FROM rust:([\d.]+)-(\w+) AS build", DOCKERFILE).groups()
-    assert channel == image or channel.startswith(f"{image}.")
+    assert channel == image
     assert f"FROM debian:{suite}-slim" in DOCKERFILE
 
 
@@ -31,7 +31,7 @@ def test_cargo_needs_no_file_that_the_dockerfile_does_not_copy(tmp_path):
     """Targets of the manifest that point elsewhere would only show when an image is built."""
     for name in ("Cargo.toml", "Cargo.lock"):
         shutil.copy(REPOSITORY / name, tmp_path)
-    stand_ins = re.search(r"RUN (mkdir -p src.*?)\\\n\s+&& cargo build", DOCKERFILE, re.DOTALL)[1]
+    stand_ins = re.search(r"RUN (mkdir -p src.*?)\\\n\s+&& scripts/build", DOCKERFILE, re.DOTALL)[1]
     run("sh", "-c", stand_ins.replace("\\\n", " "), cwd=tmp_path)
     metadata = json.loads(
         run("cargo", "metadata", "--no-deps", "--locked", "--offline", "--format-version=1", cwd=tmp_path)
