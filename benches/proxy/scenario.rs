@@ -234,9 +234,15 @@ async fn wrk(
         .map_err(|error| format!("wrk did not report: {error}\n{text}"))?;
     let figure = |name: &str| report[name].as_u64().unwrap_or(0);
     let requests = figure("requests");
+    let kinds = report["errors"].as_object().into_iter().flatten();
+    let kinds = kinds.filter_map(|(kind, count)| Some((kind, count.as_u64()?)));
+    let kinds: Vec<_> = kinds.filter(|(_, count)| *count > 0).collect();
+    if !kinds.is_empty() {
+        eprintln!("{}, {}: wrk counts errors of {kinds:?}", scenario.name, peer.name);
+    }
     Ok(Sample {
         requests,
-        errors: figure("errors"),
+        errors: kinds.iter().map(|(_, count)| count).sum(),
         bytes: requests * scenario.size,
         took: Duration::from_micros(figure("duration_us")),
         p50: Duration::from_micros(figure("p50_us")),
