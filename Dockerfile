@@ -3,7 +3,7 @@
 FROM rust:1.95.0-bookworm AS build
 # The image brings the C compiler that SQLite and ring need.
 WORKDIR /src
-# Dependencies first: this layer is rebuilt only when the lock file changes.
+# Dependencies first: this layer is rebuilt only when the lock file or the profile changes.
 COPY Cargo.toml Cargo.lock ./
 COPY scripts/build scripts/
 COPY benches/profile benches/profile

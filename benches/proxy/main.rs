@@ -131,10 +131,12 @@ async fn run(options: &Options) -> Result<(), Fault> {
     scenario::write_scripts(directory)?;
     let stubs = Stubs::start()?;
     let gated = options.quick || options.accept;
-    let beside = match options.train {
-        true => Beside::Nobody,
-        false if gated => Beside::Nginx,
-        false => Beside::Everybody,
+    let beside = if options.train {
+        Beside::Nobody
+    } else if gated {
+        Beside::Nginx
+    } else {
+        Beside::Everybody
     };
     let modes: &[Mode] = match beside {
         Beside::Nginx => &[peers::PLAIN],

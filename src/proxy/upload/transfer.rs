@@ -72,3 +72,27 @@ impl Transfer {
         self.teed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_decides_first_whether_the_last_bytes_go_decides_for_good() {
+        let transfer = Transfer::default();
+        assert!(transfer.release() && transfer.release());
+        assert!(!transfer.withhold(), "they are on their way");
+        let transfer = Transfer::default();
+        assert!(transfer.withhold() && transfer.withhold());
+        assert!(!transfer.release(), "it was judged to be without effect");
+    }
+
+    #[test]
+    fn the_first_fault_is_told() {
+        let transfer = Transfer::default();
+        assert!(transfer.fault().is_none());
+        transfer.fail(S3Error::internal("the cause"));
+        transfer.fail(S3Error::internal("what followed"));
+        assert_eq!(transfer.fault().unwrap().message, "the cause");
+    }
+}
