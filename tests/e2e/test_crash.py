@@ -5,53 +5,15 @@ killed and restarted again and again. At the end main holds, for every key, the 
 state or that of a change whose answer never came; mirror and inventory equal main in either case.
 """
 
-import random
 import threading
 
 import pytest
 
-from support.driver import Key, Writer, observe
+from support.crash import fail_on_loss, keys_of_writers, write_until
 from support.lab import seeded_random
 from support.poll import until
 
 ROUNDS = 24
-WRITERS = 4
-KEYS_PER_WRITER = 10
-
-
-def keys_of(writer, buckets):
-    names = ["hot", "a b+c%", "ü/日本", "x//y", "dir/", "n1", "n2", "n3", "n4", "n5"]
-    return [
-        Key(buckets[number % len(buckets)], f"w{writer}/{name}")
-        for number, name in enumerate(names[:KEYS_PER_WRITER])
-    ]
-
-
-def write_until_killed(proxy, owned, rng):
-    """One round: all writers at work, SIGKILL, all writers gone; returns the operations done."""
-    stop = threading.Event()
-    writers = [
-        Writer(proxy.endpoint, keys, random.Random(rng.randrange(1 << 32)), stop) for keys in owned
-    ]
-    for writer in writers:
-        writer.start()
-    # The moment of the kill is counted in finished operations, so that a slow machine sees the
-    # same kind of moment; sometimes it comes before the first one ends.
-    wanted = rng.choice((0, 1, 3, 10, 30, 60))
-
-    def reached():
-        done = sum(writer.done for writer in writers)
-        return done >= wanted or not any(writer.is_alive() for writer in writers)
-
-    until(reached, f"{wanted} operations to be done", 60, 0.001)
-    proxy.kill()
-    stop.set()
-    for writer in writers:
-        writer.join(60)
-        assert not writer.is_alive()
-        assert writer.crash is None, writer.crash
-        assert not writer.refusals, writer.refusals
-    return sum(writer.done for writer in writers)
 
 
 @pytest.mark.timeout(400)
@@ -63,27 +25,20 @@ def test_nothing_acknowledged_is_lost_over_many_kills(lab, inventory_kind):
     proxy = lab.proxy(inventory.settings() if inventory else None)
     inventory = inventory or lab.sqlite(proxy)
     buckets = [lab.bucket("crash"), lab.bucket("crash")]
-    owned = [keys_of(number, buckets) for number in range(WRITERS)]
+    owned = keys_of_writers(buckets)
     operations = 0
     unanswered_rounds = 0
 
     for _ in range(rounds):
-        operations += write_until_killed(proxy, owned, rng)
+        operations += write_until(proxy.kill, proxy, owned, rng)
         unanswered_rounds += any(key.possible for keys in owned for key in keys)
         proxy.start()
 
-    every_key = [key for keys in owned for key in keys]
     print(f"{rounds} kills, {operations} operations, {unanswered_rounds} rounds with lost answers")
     # Otherwise the kills came at moments when nothing was under way.
     assert unanswered_rounds >= rounds // 4
     proxy.wait_drained(60)
-    wrong = [
-        f"{key.bucket}/{key.name}: main has {state}, acknowledged was {key.acknowledged}, "
-        f"possible {key.possible}"
-        for key in every_key
-        if not key.accepts(state := observe(lab.s3_main, key))
-    ]
-    assert not wrong, "\n".join(wrong)
+    fail_on_loss(lab, owned)
     lab.assert_converged(proxy, *buckets, inventory=inventory)
 
 

@@ -10,8 +10,9 @@ import threading
 
 import pytest
 
+from support import preload
 from support.http_fault import HttpFaultProxy
-from support.leap import LeapingClock, build
+from support.leap import LeapingClock
 from support.poll import until
 from support.proxy import gauges
 from support.raw import Connection, ConnectionEnded, request_bytes
@@ -27,7 +28,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("leap"))
+    return preload.build("leap", tmp_path_factory.mktemp("leap"))
 
 
 @pytest.fixture

@@ -2,12 +2,10 @@
 
 import mmap
 import struct
-import subprocess
 from pathlib import Path
 
 from .poll import until
 
-SOURCE = Path(__file__).with_name("leap.c")
 WORD = struct.Struct("=q")
 LOOP = struct.Struct("=qq")
 #: As in leap.c.
@@ -15,14 +13,6 @@ LOOPS = 1024
 #: The first wait may have begun before the leap, the second has seen it, and what it woke has been
 #: served before the third; one more for an event loop that looks in between.
 WAITS = 4
-
-
-def build(directory):
-    """Compiles the library that is preloaded."""
-    library = Path(directory) / "leap.so"
-    command = ["cc", "-std=gnu11", "-Wall", "-Werror", "-O1", "-shared", "-fPIC"]
-    subprocess.run([*command, "-o", library, SOURCE], check=True)
-    return library
 
 
 class LeapingClock:

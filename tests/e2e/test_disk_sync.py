@@ -1,0 +1,148 @@
+"""P2: what the disk does not promise is not promised to a client.
+
+The disk takes every write, and its syncs fail, or return no more. That is what a broken disk looks
+like from here, and what a full one does not show: the bytes are there, and may be gone tomorrow.
+"""
+
+import sys
+import threading
+import time
+
+import pytest
+
+from support import preload, raw
+from support.poll import until
+from support.sync import Syncs
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="which file is synced is told by what only Linux has"
+)
+
+#: More than are served by one thread, on any machine.
+READERS = 32
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    return preload.build("sync", tmp_path_factory.mktemp("sync"))
+
+
+@pytest.fixture
+def syncs(lab, library, tmp_path):
+    return lab.closing(Syncs(library, tmp_path))
+
+
+def failing(proxy):
+    return list(proxy.metrics()["s3_proxy_journal_failing"].values()) == [1.0]
+
+
+def request(method, bucket, key, body=b""):
+    headers = [("Host", "h"), ("Content-Length", str(len(body)))]
+    return raw.request_bytes(method, f"/{bucket}/{key}", headers, body)
+
+
+def put(proxy, bucket, key, body=b"x"):
+    with raw.Connection(proxy.address) as connection:
+        connection.send(request("PUT", bucket, key, body))
+        return connection.read_response()
+
+
+def keys_on_main(lab, bucket):
+    return [entry["Key"] for entry in lab.s3_main.list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+
+def test_a_sync_that_fails_is_no_promise(lab, syncs):
+    proxy = lab.proxy(JOURNAL_REQUIRED="true", **syncs.settings())
+    bucket = lab.bucket("nosync")
+    assert put(proxy, bucket, "before").status == 200
+    proxy.wait_drained()
+    syncs.fail()
+    for key, body in (("small", b"x"), ("large", bytes(3_000_000)), ("empty", b"")):
+        answer = put(proxy, bucket, key, body)
+        assert (answer.status, answer.error_code) == (503, "SlowDown"), answer
+    assert all(count > 0 for count in syncs.failed()), "nobody asked the disk"
+    until(lambda: failing(proxy), "the alarm")
+    with raw.Connection(proxy.address) as connection:
+        connection.send(request("GET", bucket, "before"))
+        answer = connection.read_response()
+        assert (answer.status, answer.body) == (200, b"x")
+    assert keys_on_main(lab, bucket) == ["before"], "a refused write took effect"
+    syncs.go_on()
+    until(lambda: put(proxy, bucket, "after").status == 200, "writes to be taken again")
+    until(lambda: not failing(proxy), "the end of the alarm")
+    lab.assert_converged(proxy, bucket)
+
+
+def test_a_log_that_cannot_be_synced_makes_rows_and_a_crash_loses_none(lab, syncs):
+    proxy = lab.proxy(JOURNAL_REQUIRED="true", **syncs.settings())
+    bucket = lab.bucket("rows")
+    assert put(proxy, bucket, "before").status == 200
+    proxy.wait_drained()
+    syncs.fail(others=False)
+    keys = [f"during-{number}" for number in range(20)]
+    for key in keys:
+        assert put(proxy, bucket, key).status == 200
+    assert syncs.failed()[0] > 0, "nobody asked the log's disk"
+    assert not failing(proxy), "the database takes them"
+    proxy.kill()
+    syncs.go_on()
+    proxy.start()
+    assert put(proxy, bucket, "after").status == 200
+    lab.assert_converged(proxy, bucket)
+    assert lab.keys_on_mirror(bucket) == {"before", *keys, "after"}
+
+
+def test_while_the_disk_hangs_writes_wait_and_reads_go_on(lab, syncs):
+    proxy = lab.proxy(**syncs.settings())
+    bucket = lab.bucket("hangs")
+    assert put(proxy, bucket, "before").status == 200
+    proxy.wait_drained()
+    syncs.hang()
+    bodies = {"small": b"x", "large": bytes(3_000_000), "empty": b""}
+    answers = {}
+
+    def write(key):
+        answers[key] = put(proxy, bucket, key, bodies[key]).status
+
+    writers = [threading.Thread(target=write, args=(key,), daemon=True) for key in bodies]
+    for writer in writers:
+        writer.start()
+    syncs.wait_hanging()
+    connections = [raw.Connection(proxy.address) for _ in range(READERS)]
+    for _ in range(3):
+        for connection in connections:
+            connection.send(request("GET", bucket, "before"))
+        for connection in connections:
+            answer = connection.read_response()
+            assert (answer.status, answer.body) == (200, b"x")
+    for connection in connections:
+        connection.socket.close()
+    assert proxy.is_ready(), "reads are served"
+    # A writer that did not wait would have been answered long ago.
+    time.sleep(0.5)
+    assert not answers
+    assert keys_on_main(lab, bucket) == ["before"], "a write took effect before its intent was safe"
+    syncs.go_on()
+    for writer in writers:
+        writer.join(timeout=20)
+    assert answers == dict.fromkeys(bodies, 200)
+    lab.assert_converged(proxy, bucket)
+
+
+def test_a_crash_while_the_disk_hangs_leaves_nothing_that_was_not_asked_for(lab, syncs):
+    proxy = lab.proxy(**syncs.settings())
+    bucket = lab.bucket("hangcrash")
+    assert put(proxy, bucket, "before").status == 200
+    proxy.wait_drained()
+    syncs.hang()
+    with raw.Connection(proxy.address) as connection:
+        connection.send(request("PUT", bucket, "never"))
+        syncs.wait_hanging()
+        proxy.kill()
+        with pytest.raises((raw.ConnectionEnded, OSError)):
+            connection.read_response()
+    syncs.go_on()
+    proxy.start()
+    lab.assert_converged(proxy, bucket)
+    assert keys_on_main(lab, bucket) == ["before"]
+    assert lab.keys_on_mirror(bucket) == {"before"}
