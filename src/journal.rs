@@ -59,6 +59,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::sqlite::SqliteConnection;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -68,7 +69,7 @@ use entry::{ObjectKey, PartLayout, Sequence};
 pub use health::Health;
 pub use held::FOREVER;
 use intent::JournalRef;
-pub use intent::{Durable, Intent};
+pub use intent::{Durable, Intent, Intents};
 use lane::Lane;
 use log::Log;
 pub use store::Recovered;
@@ -279,8 +280,13 @@ impl Journal {
 
     async fn send(&self, command: Command) {
         let urgent = command.urgent();
-        // The writer outlives every handle; if it has panicked the intent rows on disk speak.
-        if self.commands.send(command).await.is_err() {
+        // There nearly always is room, and then this is all.
+        let sent = match self.commands.try_send(command) {
+            Err(TrySendError::Full(command)) => self.commands.send(command).await.is_ok(),
+            tried => tried.is_ok(),
+        };
+        if !sent {
+            // The writer outlives every handle; if it has panicked the intent rows on disk speak.
             tracing::error!("the journal writer is gone");
         }
         if urgent {

@@ -66,7 +66,7 @@ async fn append(journal: &Journal, key: &str, change: Change) -> Intent {
         change,
         request_id: "R".into(),
         accepted_ms: s3_mirror::journal::now_ms(),
-        facts: Facts::default(),
+        facts: None,
     };
     let (mut intents, durable) = journal.append(vec![intent]).await;
     durable.wait().await.unwrap();
@@ -80,7 +80,7 @@ async fn append_lazily(journal: &Journal, key: &str) -> Intent {
         change: Change::Delete,
         request_id: "R".into(),
         accepted_ms: s3_mirror::journal::now_ms(),
-        facts: Facts::default(),
+        facts: None,
     };
     journal.append(vec![intent]).await.0.remove(0)
 }
@@ -176,7 +176,7 @@ async fn an_entry_leaves_only_when_mirror_and_inventory_are_both_done() {
     let state = figures(journal).await;
     assert_eq!((state.pending_operations, state.pending_rows), (0, 1));
     let rows = journal.claim_rows(10).await;
-    assert!(rows[0].mirrored && rows[0].facts == facts);
+    assert!(rows[0].mirrored && *rows[0].facts == facts);
     journal.row_written(&rows[0]).await;
     assert_eq!(figures(journal).await, Figures::default());
 }
@@ -275,7 +275,7 @@ async fn more_keys_than_memory_holds_all_come_out_also_after_a_restart() {
             change: Change::Put,
             request_id: "R".into(),
             accepted_ms: 1,
-            facts: Facts::default(),
+            facts: None,
         });
     }
     let (intents, durable) = run.journal.append(appended).await;
@@ -359,7 +359,7 @@ async fn a_journal_that_cannot_be_written_says_so_and_writes_later_what_it_kept(
         change: Change::Put,
         request_id: "R".into(),
         accepted_ms: 1,
-        facts: Facts::default(),
+        facts: None,
     };
     let (mut intents, durable) = run.journal.append(vec![intent]).await;
     assert_eq!(durable.wait().await, Err(AppendError::Unavailable));
@@ -581,10 +581,10 @@ async fn however_many_keys_one_moment_brings_the_next_write_is_not_refused() {
         change: Change::Delete,
         request_id: "R".into(),
         accepted_ms: 1,
-        facts: Facts::default(),
+        facts: None,
     };
     // As sixty `DeleteObjects` of a thousand keys each.
-    let (mut many, durable) = journal.append((0..60_000).map(intent).collect()).await;
+    let (mut many, durable) = journal.append((0..60_000).map(intent).collect::<Vec<_>>()).await;
     // These wait while those are written.
     let mut next = Vec::new();
     for number in 0..20 {
@@ -650,7 +650,7 @@ async fn the_layout_of_a_multipart_object_survives_a_crash_before_its_outcome() 
         change: Change::Complete,
         request_id: "R".into(),
         accepted_ms: 1,
-        facts: Facts { layout: Some(layout.clone()), ..Facts::default() },
+        facts: Some(Box::new(Facts { layout: Some(layout.clone()), ..Facts::default() })),
     };
     let (intents, durable) = run.journal.append(vec![intent]).await;
     durable.wait().await.unwrap();
@@ -841,7 +841,7 @@ async fn append_told(journal: &Journal, key: &str) -> Intent {
         change: Change::Put,
         request_id: "R".into(),
         accepted_ms: s3_mirror::journal::now_ms(),
-        facts: Facts { event: Some(EventName::CreatedPut), ..Facts::default() },
+        facts: Some(Box::new(Facts { event: Some(EventName::CreatedPut), ..Facts::default() })),
     };
     let (mut intents, durable) = journal.append(vec![intent]).await;
     durable.wait().await.unwrap();
@@ -1155,7 +1155,7 @@ async fn what_must_not_be_forgotten_stands_beside_its_line_and_wins_after_a_cras
         change: Change::Put,
         request_id: "R".into(),
         accepted_ms: 1,
-        facts: Facts::default(),
+        facts: None,
     });
     let (mut intents, durable) = run.journal.append(intents.to_vec()).await;
     durable.wait().await.unwrap();

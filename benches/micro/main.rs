@@ -217,7 +217,7 @@ async fn wait_for_appends(
             change: Change::Put,
             request_id: "0123456789ABCDEF".into(),
             accepted_ms: now_ms(),
-            facts: Facts::default(),
+            facts: None,
         };
         let start = Instant::now();
         let (intents, durable) = journal.append(vec![intent]).await;

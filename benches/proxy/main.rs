@@ -140,7 +140,9 @@ async fn run(options: &Options) -> Result<(), Fault> {
     };
     let modes: &[Mode] = match beside {
         Beside::Nginx => &[peers::PLAIN],
-        Beside::Nobody => &[peers::PLAIN, peers::LOGGING, peers::OVERLAP, peers::SQLITE],
+        Beside::Nobody => {
+            &[peers::PLAIN, peers::LOGGING, peers::OVERLAP, peers::SQLITE, peers::PAUSED]
+        }
         Beside::Everybody => &[
             peers::PLAIN,
             peers::LOGGING,

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::entry::{Entry, Facts, NewIntent, ObjectKey, Sequence};
-use super::writer::{AppendError, Command};
+use super::writer::{AppendError, Appended, Command};
 use super::{Durable, Journal, Work, lock, now_ms, store};
 use crate::s3::operation::Change;
 
@@ -179,7 +179,7 @@ impl Journal {
         let count = i64::try_from(together.len()).unwrap_or(0);
         let first = self.shared.next.fetch_add(count, Ordering::Relaxed);
         let accepted_ms = now_ms();
-        let rows: Vec<(Sequence, Arc<NewIntent>)> = (first..)
+        let rows: Appended = (first..)
             .zip(&together)
             .map(|(sequence, (object, _))| {
                 let intent = NewIntent {
@@ -187,7 +187,7 @@ impl Journal {
                     change: Change::Other,
                     request_id: reason.clone(),
                     accepted_ms,
-                    facts: Facts::default(),
+                    facts: None,
                 };
                 (sequence, Arc::new(intent))
             })
@@ -203,7 +203,8 @@ impl Journal {
         }
         for (sequence, (object, permit)) in (first..).zip(together) {
             // A change that is under way has an earlier number and will tell later news.
-            let facts = Facts { contended: self.in_flight(&object), ..Facts::default() };
+            let contended = self.in_flight(&object);
+            let facts = Arc::new(Facts { contended, ..Facts::default() });
             self.send(Command::Settle { sequence, unknown: true, facts: facts.clone() }).await;
             window.tally.outstanding.fetch_add(1, Ordering::Relaxed);
             let ticket = Ticket { tally: window.tally.clone(), stuck: false, _permit: permit };

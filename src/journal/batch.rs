@@ -8,10 +8,11 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde::ser::Error as _;
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
-use super::entry::{NewIntent, Sequence};
+use super::entry::{Facts, NewIntent, Sequence};
 use super::operator::{self, Operation};
 use super::pending::{Later, Pending, Trouble, Written};
 use super::uploads::MirrorUpload;
@@ -79,17 +80,26 @@ pub(super) struct Batch {
 
 /// A JSON array, written row by row.
 #[derive(Clone)]
-struct Rows(String);
+struct Rows(Vec<u8>);
 
 impl Rows {
     fn new() -> Self {
-        Self(String::new())
+        Self(Vec::new())
     }
 
     fn push(&mut self, row: impl Serialize) -> Result<(), serde_json::Error> {
-        self.0.push(if self.0.is_empty() { '[' } else { ',' });
-        self.0.push_str(&serde_json::to_string(&row)?);
-        Ok(())
+        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
+        serde_json::to_writer(&mut self.0, &row)
+    }
+
+    /// The whole array; none without rows.
+    fn text(self) -> Result<Option<String>, serde_json::Error> {
+        let Self(mut json) = self;
+        if json.is_empty() {
+            return Ok(None);
+        }
+        json.push(b']');
+        String::from_utf8(json).map(Some).map_err(serde_json::Error::custom)
     }
 }
 
@@ -98,9 +108,7 @@ pub(super) fn line(
     appends: &[(Sequence, Arc<NewIntent>)],
     inventory: bool,
 ) -> Result<String, serde_json::Error> {
-    let Rows(mut json) = intents(appends, inventory)?;
-    json.push(']');
-    Ok(json)
+    Ok(intents(appends, inventory)?.text()?.unwrap_or_default())
 }
 
 /// Intents as [`INSERT`] takes them.
@@ -109,12 +117,13 @@ fn intents(
     inventory: bool,
 ) -> Result<Rows, serde_json::Error> {
     let mut rows = Rows::new();
+    let nothing = Facts::default();
     for (sequence, intent) in intents {
         let NewIntent { object, change, request_id, accepted_ms, facts } = &**intent;
         // A bucket has no row of its own.
         let level = if inventory && !object.is_bucket() { 0 } else { 2 };
         let (bucket, key) = (&*object.bucket, &*object.key);
-        let code = change.code();
+        let (code, facts) = (change.code(), facts.as_deref().unwrap_or(&nothing));
         rows.push((sequence, bucket, key, code, accepted_ms, &**request_id, facts, level))?;
     }
     Ok(rows)
@@ -125,7 +134,7 @@ impl Batch {
     pub(super) fn new(pending: &Pending, inventory: bool) -> Result<Self, serde_json::Error> {
         let mut batch = Self { sql: "BEGIN IMMEDIATE;".to_owned(), arguments: Vec::new() };
         let later = &pending.later;
-        batch.add(INSERT, intents(&pending.grown, inventory)?);
+        batch.add(INSERT, intents(&pending.grown, inventory)?)?;
         batch.add_fates(later, inventory)?;
         batch.add_rest(later)?;
         batch.add_events(later)?;
@@ -137,15 +146,13 @@ impl Batch {
         Ok(batch)
     }
 
-    fn add(&mut self, sql: &str, rows: Rows) {
-        let Rows(mut json) = rows;
-        if json.is_empty() {
-            return;
+    fn add(&mut self, sql: &str, rows: Rows) -> Result<(), serde_json::Error> {
+        if let Some(json) = rows.text()? {
+            self.sql.push_str(sql);
+            self.sql.push(';');
+            self.arguments.push(json);
         }
-        json.push(']');
-        self.sql.push_str(sql);
-        self.sql.push(';');
-        self.arguments.push(json);
+        Ok(())
     }
 
     fn add_fates(&mut self, later: &Later, inventory: bool) -> Result<(), serde_json::Error> {
@@ -160,13 +167,13 @@ impl Batch {
                 continue;
             }
             if let Some((_, facts)) = &fate.mirrored {
-                mirrored.push((sequence, facts))?;
+                mirrored.push((sequence, &**facts))?;
             }
             if let Some((unknown, facts)) = &fate.settled {
-                settled.push((sequence, state(unknown), facts.size.unwrap_or(0), facts))?;
+                settled.push((sequence, state(unknown), facts.size.unwrap_or(0), &**facts))?;
             }
             if let Some((since_ms, unknown, facts)) = &fate.merged {
-                merged.push((sequence, since_ms, state(unknown), facts))?;
+                merged.push((sequence, since_ms, state(unknown), &**facts))?;
             }
             if let Some(trouble) = &fate.trouble {
                 let Trouble { level, attempts, due_ms, error, row_anew } = trouble;
@@ -185,17 +192,17 @@ impl Batch {
         for (sequence, object) in &later.rows_relieved {
             rows_relieved.push((sequence, &*object.bucket, &*object.key))?;
         }
-        self.add(SETTLE, settled);
-        self.add(MERGE, merged);
-        self.add(TROUBLE, troubled);
-        self.add(MIRRORED, mirrored);
-        self.add(RELIEVED, relieved);
-        self.add(WRITTEN, written);
+        self.add(SETTLE, settled)?;
+        self.add(MERGE, merged)?;
+        self.add(TROUBLE, troubled)?;
+        self.add(MIRRORED, mirrored)?;
+        self.add(RELIEVED, relieved)?;
+        self.add(WRITTEN, written)?;
         // The same rows twice: the first leave, the second stay for the mirror.
-        self.add(ROW_RELIEVED_LEAVES, rows_relieved.clone());
-        self.add(ROW_RELIEVED, rows_relieved);
-        self.add(CLOSE, closed);
-        self.add(LEAVE, leaving);
+        self.add(ROW_RELIEVED_LEAVES, rows_relieved.clone())?;
+        self.add(ROW_RELIEVED, rows_relieved)?;
+        self.add(CLOSE, closed)?;
+        self.add(LEAVE, leaving)?;
         Ok(())
     }
 
@@ -214,10 +221,10 @@ impl Batch {
         for upload_id in &later.uploads_ended {
             ended.push(upload_id)?;
         }
-        self.add(RECHECK, rechecks);
-        self.add(RECHECKED, rechecked);
-        self.add(PART, parts);
-        self.add(UPLOAD_ENDED, ended);
+        self.add(RECHECK, rechecks)?;
+        self.add(RECHECKED, rechecked)?;
+        self.add(PART, parts)?;
+        self.add(UPLOAD_ENDED, ended)?;
         let [mut noted, mut over] = std::array::from_fn(|_| Rows::new());
         for (number, upload) in &later.mirror_uploads {
             match upload.as_deref() {
@@ -227,8 +234,8 @@ impl Batch {
                 None => over.push(number)?,
             }
         }
-        self.add(uploads::NOTE, noted);
-        self.add(uploads::OVER, over);
+        self.add(uploads::NOTE, noted)?;
+        self.add(uploads::OVER, over)?;
         if later.hasten {
             self.sql.push_str(HASTEN);
             self.sql.push(';');
@@ -251,9 +258,9 @@ impl Batch {
         for id in &later.events_delivered {
             delivered.push(id)?;
         }
-        self.add(events::INSERT, made);
-        self.add(events::AFTERMATH, left);
-        self.add(events::DELIVERED, delivered);
+        self.add(events::INSERT, made)?;
+        self.add(events::AFTERMATH, left)?;
+        self.add(events::DELIVERED, delivered)?;
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The mirror's side of the journal: claiming keys and settling them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -37,15 +38,17 @@ impl Journal {
     }
 
     /// The mirror has confirmed main's state of the key, which `facts` describe.
-    pub async fn complete(&self, work: Work, mut facts: Facts) {
-        let entry = work.entry;
-        facts.contended = entry.facts.contended;
-        let superseded = lock(&self.shared.mirror).newer_waits(&entry.object, entry.sequence);
+    pub async fn complete(&self, work: Work, facts: impl Into<Arc<Facts>>) {
+        let (entry, mut facts) = (work.entry, facts.into());
+        if facts.contended != entry.facts.contended {
+            Arc::make_mut(&mut facts).contended = entry.facts.contended;
+        }
         let (sequence, object) = (entry.sequence, entry.object.clone());
+        let has_row = self.has_row(&object);
+        let superseded = has_row && lock(&self.shared.mirror).newer_waits(&object, sequence);
         self.recheck_if_landing_late(&object).await;
-        self.send(Command::Mirrored { sequence, object: object.clone(), facts: facts.clone() })
-            .await;
-        if self.has_row(&object) {
+        self.send(Command::Mirrored { sequence, object, facts: facts.clone() }).await;
+        if has_row {
             if superseded {
                 self.send(Command::Written { sequence, level: 2, error: None, reasoned: false })
                     .await;
@@ -55,7 +58,7 @@ impl Journal {
                 self.offer_row(done).await;
             }
         }
-        self.release(&object);
+        self.release(&entry.object);
         self.background_ended(sequence, End::Confirmed);
     }
 
@@ -70,7 +73,7 @@ impl Journal {
             // It stays set aside on disk, so that a restart knows that its time was over.
             let (object, error) = (work.entry.settles_older(), error.clone());
             let aside = Aside { object, attempts, due_ms, error, row_anew: false };
-            Command::Hold { sequence, aside }
+            Command::Hold { sequence, aside: Box::new(aside) }
         } else {
             Command::Retry { sequence, attempts, due_ms, error: error.clone() }
         };
@@ -109,7 +112,7 @@ impl Journal {
         let error = reason.to_owned();
         let command = if ripe {
             let aside = Aside { object: kept, attempts, due_ms, error, row_anew: false };
-            Command::Hold { sequence, aside }
+            Command::Hold { sequence, aside: Box::new(aside) }
         } else {
             Command::Retry { sequence, attempts, due_ms, error }
         };

@@ -55,12 +55,12 @@ pub struct NewIntent {
     pub request_id: Arc<str>,
     /// When the request arrived, milliseconds since 1970.
     pub accepted_ms: i64,
-    /// What is known before the effect (the part layout of a multipart object).
-    pub facts: Facts,
+    /// What is known before the effect (the part layout of a multipart object), if anything is.
+    pub facts: Option<Box<Facts>>,
 }
 
 /// What one request did to one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Surely nothing.
     NoEffect,
@@ -71,7 +71,8 @@ pub enum Outcome {
 }
 
 /// What is known of a change beyond its key. All of it is a hint that saves a question to main,
-/// except the part layout, which main may not tell afterwards.
+/// except the part layout, which main may not tell afterwards. Told once and then shared: journal,
+/// mirror and inventory are threads of their own, and a copy for each costs them more than the count.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// `ETag` main answered, without quotes.
@@ -159,6 +160,20 @@ impl Facts {
         self.version_id.is_some() || self.versions.as_deref().is_some_and(told)
     }
 
+    /// Takes over what was known before the effect and was not told since.
+    pub(super) fn add(&mut self, known: &Self) {
+        if self.layout.is_none() {
+            self.layout.clone_from(&known.layout);
+        }
+        if self.versions.is_none() {
+            self.versions.clone_from(&known.versions);
+        }
+        if self.trace.is_none() {
+            self.trace.clone_from(&known.trace);
+        }
+        self.event = self.event.or(known.event);
+    }
+
     /// Takes over what an older entry says about versions, which this one now stands for.
     fn follow(&mut self, older: &Self) {
         if !self.has_versions() && !older.has_versions() {
@@ -237,7 +252,7 @@ pub struct Entry {
     /// Identifies the request in logs.
     pub request_id: Arc<str>,
     /// What is known.
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
     /// How often mirroring it has failed.
     pub attempts: u32,
     /// Has it been set aside, and is its time over? ([`super::Journal::hold`])
@@ -264,10 +279,11 @@ impl Entry {
         self.unknown |= older.unknown;
         self.overlapped |= older.overlapped;
         self.attempts = self.attempts.max(older.attempts);
-        if self.facts.layout.is_none() {
-            self.facts.layout.clone_from(&older.facts.layout);
+        let facts = Arc::make_mut(&mut self.facts);
+        if facts.layout.is_none() {
+            facts.layout.clone_from(&older.facts.layout);
         }
-        self.facts.follow(&older.facts);
+        facts.follow(&older.facts);
         // Of several versions each has to be on the mirror: main is asked which there are.
         self.overlapped |= self.facts.has_versions();
     }
@@ -294,7 +310,7 @@ mod tests {
             overlapped: false,
             since_ms,
             request_id: "r".into(),
-            facts: Facts { layout, ..Facts::default() },
+            facts: Arc::new(Facts { layout, ..Facts::default() }),
             attempts: 0,
             ripe: false,
         };
@@ -303,7 +319,7 @@ mod tests {
         newer.supersede(&older);
         assert_eq!(newer.since_ms, 100);
         assert_eq!(newer.facts.versions, None);
-        assert_eq!(newer.facts.layout.unwrap().total(), 8);
+        assert_eq!(newer.facts.layout.as_ref().unwrap().total(), 8);
     }
 
     #[test]

@@ -129,7 +129,12 @@ impl Journal {
             accepted_ms: entry.since_ms,
             request_id: entry.request_id.to_string(),
             unknown: entry.unknown,
-            facts: Facts { layout: None, versions: None, trace: None, ..entry.facts.clone() },
+            facts: Facts {
+                layout: None,
+                versions: None,
+                trace: None,
+                ..Facts::clone(&entry.facts)
+            },
             attempts: 0,
             again: false,
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use smallvec::smallvec;
 use tokio::time::Instant;
 
 use super::entry::{Entry, Facts, NewIntent, ObjectKey, Sequence};
@@ -162,7 +163,7 @@ impl Journal {
             change: Change::Other,
             request_id: SECOND_LOOK.into(),
             accepted_ms: now_ms(),
-            facts: facts.clone(),
+            facts: contended.then(|| Box::new(facts.clone())),
         };
         let entry = Entry {
             sequence,
@@ -172,12 +173,13 @@ impl Journal {
             overlapped: true,
             since_ms: intent.accepted_ms,
             request_id: intent.request_id.clone(),
-            facts: facts.clone(),
+            facts: Arc::new(facts),
             attempts: 0,
             ripe: false,
         };
-        self.send(Command::Append { rows: vec![(sequence, Arc::new(intent))], done: None }).await;
-        self.send(Command::Settle { sequence, unknown: true, facts }).await;
+        self.send(Command::Append { rows: smallvec![(sequence, Arc::new(intent))], done: None })
+            .await;
+        self.send(Command::Settle { sequence, unknown: true, facts: entry.facts.clone() }).await;
         self.offer_row(row(&entry, false)).await;
         self.offer_work(Work { entry, body: None }).await;
     }

@@ -4,6 +4,8 @@
 //! are *ripe*: `feed` offers them again, and whoever claims them knows that they have waited. A
 //! newer entry of the key that is mirrored, or set aside itself, settles them.
 
+use std::sync::Arc;
+
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
@@ -36,7 +38,7 @@ impl Journal {
         let Entry { sequence, object, attempts, .. } = work.entry;
         let error = reason;
         let aside = Aside { object: held, attempts, due_ms, error, row_anew: false };
-        self.send(Command::Hold { sequence, aside }).await;
+        self.send(Command::Hold { sequence, aside: Box::new(aside) }).await;
         self.release(&object);
     }
 
@@ -48,15 +50,15 @@ impl Journal {
         work: Work,
         (due_ms, reason): (i64, String),
         condemned: Vec<String>,
-        facts: Facts,
+        facts: impl Into<Arc<Facts>>,
     ) {
-        let mut entry = work.entry;
+        let (mut entry, facts) = (work.entry, facts.into());
         self.background_ended(entry.sequence, End::Confirmed);
         let (sequence, object) = (entry.sequence, entry.object.clone());
-        entry.facts = Facts {
+        entry.facts = Arc::new(Facts {
             versions: Some(Box::new(VersionFacts { condemned, ..VersionFacts::default() })),
-            ..facts.clone()
-        };
+            ..Facts::clone(&facts)
+        });
         self.recheck_if_landing_late(&object).await;
         // The last word about its facts, whatever else has been said of them just now.
         self.send(Command::Merge {
@@ -69,7 +71,7 @@ impl Journal {
         let Entry { attempts, .. } = entry;
         let (error, row_anew) = (reason, true);
         let aside = Aside { object: None, attempts, due_ms, error, row_anew };
-        self.send(Command::Hold { sequence, aside }).await;
+        self.send(Command::Hold { sequence, aside: Box::new(aside) }).await;
         if !lock(&self.shared.mirror).newer_waits(&object, sequence) {
             self.offer_row(RowWork { facts, ..row(&entry, true) }).await;
         }

@@ -3,31 +3,32 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::entry::{Entry, Facts, NewIntent, ObjectKey, Outcome, Sequence};
 use super::writer::Command;
 use super::{
-    Durable, Flight, Intent, Journal, JournalRef, PartSizes, RECHECK_AFTER_MS, Work, lock, now_ms,
-    row, store,
+    Durable, Flight, Intent, Intents, Journal, JournalRef, PartSizes, RECHECK_AFTER_MS, Work, lock,
+    now_ms, row, store,
 };
 use crate::tee::TeedBody;
 
 impl Journal {
     /// Records intents. Returns at once; [`Durable`] tells when they are on disk.
-    pub async fn append(&self, intents: Vec<NewIntent>) -> (Vec<Intent>, Durable) {
+    pub async fn append(&self, intents: impl Into<SmallVec<[NewIntent; 1]>>) -> (Intents, Durable) {
         // Before there is a number: whoever has a later one and finds no flight has begun earlier.
-        let flights: Vec<_> = intents.iter().map(|intent| self.take_off(&intent.object)).collect();
-        let count = i64::try_from(intents.len()).unwrap_or(i64::MAX);
+        let begun = |intent: NewIntent| (self.take_off(&intent.object), Arc::new(intent));
+        let begun: SmallVec<[_; 1]> = intents.into().into_iter().map(begun).collect();
+        let count = i64::try_from(begun.len()).unwrap_or(i64::MAX);
         let first = self.shared.next.fetch_add(count, Ordering::Relaxed);
-        let rows: Vec<_> = (first..).zip(intents.into_iter().map(Arc::new)).collect();
-        let handles = rows
-            .iter()
-            .zip(flights)
-            .map(|((sequence, intent), overlapped)| Intent {
-                sequence: *sequence,
+        let rows = (first..).zip(begun.iter().map(|(_, intent)| intent.clone())).collect();
+        let handles = (first..)
+            .zip(begun)
+            .map(|(sequence, (overlapped, what))| Intent {
+                sequence,
                 overlapped,
-                what: intent.clone(),
+                what,
                 settled: false,
                 journal: JournalRef(self.clone()),
             })
@@ -42,7 +43,7 @@ impl Journal {
         &self,
         mut intent: Intent,
         outcome: Outcome,
-        facts: Facts,
+        facts: impl Into<Arc<Facts>>,
         body: Option<TeedBody>,
     ) {
         intent.settled = true;
@@ -52,15 +53,13 @@ impl Journal {
             return;
         }
         let unknown = outcome == Outcome::Unknown;
-        self.settle_changed(Landing::new(&intent, unknown, facts), body).await;
+        self.settle_changed(Landing::new(&intent, unknown, facts.into()), body).await;
     }
 
     /// Hands an entry on. It reaches the lanes before its write counts as over, so that a later
     /// write of the key either overlapped it, and then main is asked, or comes behind it.
     pub(super) async fn settle_changed(&self, landing: Landing, body: Option<TeedBody>) {
         let Landing { mut entry, overlapped } = landing;
-        // Of two that overlapped the later one knows it from its beginning.
-        entry.facts.contended = overlapped.load(Ordering::Relaxed);
         let (sequence, unknown) = (entry.sequence, entry.unknown);
         if unknown {
             for after in RECHECK_AFTER_MS {
@@ -78,11 +77,10 @@ impl Journal {
         let (row_offered, work_offered) = {
             let mut flights = lock(&self.shared.flights);
             entry.overlapped = overlapped.load(Ordering::Relaxed);
-            let object = entry.object.clone();
-            let row = row(&entry, false);
-            let row_offered = self.has_row(&object).then(|| lock(&self.shared.rows).offer(row));
+            let has_row = self.has_row(&entry.object);
+            let row_offered = has_row.then(|| lock(&self.shared.rows).offer(row(&entry, false)));
+            land(&mut flights, &entry.object);
             let work_offered = lock(&self.shared.mirror).offer(Work { entry, body });
-            land(&mut flights, &object);
             (row_offered, work_offered)
         };
         if let Some(offered) = row_offered {
@@ -155,16 +153,13 @@ pub(super) struct Landing {
 }
 
 impl Landing {
-    pub(super) fn new(intent: &Intent, unknown: bool, mut facts: Facts) -> Self {
-        if facts.layout.is_none() {
-            facts.layout.clone_from(&intent.what.facts.layout);
+    pub(super) fn new(intent: &Intent, unknown: bool, mut facts: Arc<Facts>) -> Self {
+        if let Some(known) = &intent.what.facts {
+            Arc::make_mut(&mut facts).add(known);
         }
-        if facts.versions.is_none() {
-            facts.versions.clone_from(&intent.what.facts.versions);
-        }
-        facts.event = facts.event.or(intent.what.facts.event);
-        if facts.trace.is_none() {
-            facts.trace.clone_from(&intent.what.facts.trace);
+        // Of two that overlapped the later one knows it from its beginning.
+        if intent.overlapped.load(Ordering::Relaxed) {
+            Arc::make_mut(&mut facts).contended = true;
         }
         let entry = Entry {
             sequence: intent.sequence,
@@ -183,10 +178,9 @@ impl Landing {
 }
 
 fn land(flights: &mut foldhash::HashMap<ObjectKey, Flight>, object: &ObjectKey) {
-    if let Some(flight) = flights.get_mut(object) {
-        flight.count -= 1;
-        if flight.count == 0 {
-            flights.remove(object);
-        }
+    if let Some(Flight { count, overlapped }) = flights.remove(object)
+        && count > 1
+    {
+        flights.insert(object.clone(), Flight { count: count - 1, overlapped });
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::entry::{Facts, NewIntent, ObjectKey, Sequence};
+use super::entry::{NewIntent, ObjectKey, Sequence};
 use super::intake::Landing;
 use super::{AppendError, Journal};
 use crate::s3::operation::Change;
@@ -19,6 +20,9 @@ pub struct Intent {
     pub(super) settled: bool,
     pub(super) journal: JournalRef,
 }
+
+/// The intents of one request, which nearly always changes one key.
+pub type Intents = SmallVec<[Intent; 1]>;
 
 impl Intent {
     /// The key it is about.
@@ -54,7 +58,7 @@ impl Drop for Intent {
         }
         self.settled = true;
         let journal = self.journal.0.clone();
-        let landing = Landing::new(self, true, Facts::default());
+        let landing = Landing::new(self, true, Arc::default());
         let settling = journal.clone();
         journal.spawn(async move { settling.settle_changed(landing, None).await });
         // If the journal's runtime has ended, the intent stays one: main is asked at the next

@@ -10,6 +10,7 @@
 //! no live key is ready, and never by all workers at once. A live item of such a key makes it
 //! live.
 
+mod slot;
 #[cfg(test)]
 mod tests;
 
@@ -20,44 +21,8 @@ use tokio::time::Instant;
 
 use super::entry::{ObjectKey, Sequence};
 use super::overtaken::Overtaken;
-
-/// What a lane carries.
-pub(super) trait Item {
-    /// Does it matter in which order the items of a key are done?
-    const ORDERED: bool;
-    fn sequence(&self) -> Sequence;
-    fn object(&self) -> &ObjectKey;
-    /// Takes over what must outlive an older item of the same key.
-    fn supersede(&mut self, older: &Self);
-    /// Does this tell more than an item of the same sequence that is already here?
-    fn tells_more(&self, known: Option<&Self>) -> bool;
-    /// A newer item of the same key may have been done already.
-    fn doubt(&mut self);
-}
-
-/// What became of an offer.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Offered<T> {
-    /// It waits; whoever claims should be woken.
-    Ready,
-    /// It waits and stands for this older item too, whose entry can be closed.
-    Supersedes(T),
-    /// An item of this key that is newer waits already and now stands for this one too.
-    SupersededBy(T),
-    /// It is already here.
-    Known,
-    /// No room: it stays on disk until a refill.
-    Full,
-}
-
-struct Slot<T> {
-    waiting: Option<T>,
-    claimed: Option<Sequence>,
-    /// What waits is not to be claimed before.
-    resting: Option<Instant>,
-    /// Has only a job asked for it?
-    background: bool,
-}
+use slot::Slot;
+pub(super) use slot::{Item, Offered};
 
 pub(super) struct Lane<T> {
     slots: HashMap<ObjectKey, Slot<T>>,
@@ -147,44 +112,21 @@ impl<T: Item> Lane<T> {
     }
 
     pub(super) fn offer(&mut self, item: T) -> Offered<T> {
+        let Some(slot) = self.slots.get_mut(item.object()) else { return self.offer_new(item) };
         let key = item.object().clone();
-        let offered = self.offer_live(item);
-        if !matches!(offered, Offered::Known | Offered::Full) {
+        // The key of a job lines up as it becomes live.
+        let lines_up = slot.claimed.is_none() && slot.resting.is_none() && !slot.background;
+        let offered = slot.offer(item);
+        if matches!(offered, Offered::Ready) && lines_up {
+            self.ready.push_back(key);
+        } else if !matches!(offered, Offered::Known) {
             self.make_live(&key);
         }
         offered
     }
 
-    fn offer_live(&mut self, mut item: T) -> Offered<T> {
-        if let Some(slot) = self.slots.get_mut(item.object()) {
-            if slot.claimed == Some(item.sequence()) && !item.tells_more(None) {
-                return Offered::Known;
-            }
-            return match slot.waiting.take() {
-                None => {
-                    // The key of a job lines up as it becomes live.
-                    if slot.claimed.is_none() && slot.resting.is_none() && !slot.background {
-                        self.ready.push_back(item.object().clone());
-                    }
-                    slot.waiting = Some(item);
-                    Offered::Ready
-                }
-                Some(old) if old.sequence() == item.sequence() => {
-                    slot.waiting = Some(if item.tells_more(Some(&old)) { item } else { old });
-                    Offered::Known
-                }
-                Some(old) if old.sequence() < item.sequence() => {
-                    item.supersede(&old);
-                    slot.waiting = Some(item);
-                    Offered::Supersedes(old)
-                }
-                Some(mut newer) => {
-                    newer.supersede(&item);
-                    slot.waiting = Some(newer);
-                    Offered::SupersededBy(item)
-                }
-            };
-        }
+    /// Of a key of which nothing is here.
+    fn offer_new(&mut self, item: T) -> Offered<T> {
         if self.slots.len() >= self.capacity {
             let from = item.sequence() - 1;
             self.refill_from = Some(self.refill_from.map_or(from, |old| old.min(from)));
@@ -245,7 +187,10 @@ impl<T: Item> Lane<T> {
 
     /// Ends a claim. True: a newer item of the key became ready.
     pub(super) fn release(&mut self, key: &ObjectKey) -> bool {
-        let over = self.unclaim(key);
+        let Some(slot) = self.slots.get_mut(key) else { return false };
+        let over = slot.claimed.take();
+        let lines_up = slot.waiting.is_some();
+        self.background_claimed -= usize::from(slot.background && over.is_some());
         if T::ORDERED && over.is_some() && (self.refill_from.is_some() || self.released.is_some()) {
             self.done.get_or_insert_with(Overtaken::new).insert(key);
         }
@@ -253,16 +198,12 @@ impl<T: Item> Lane<T> {
             let newest = released.entry(key.clone()).or_insert(over);
             *newest = over.max(*newest);
         }
-        let Some(slot) = self.slots.get(key) else {
-            return false;
-        };
-        if slot.waiting.is_some() {
+        if lines_up {
             self.line_up(key.clone());
-            true
         } else {
             self.slots.remove(key);
-            false
         }
+        lines_up
     }
 
     /// Gives a claimed item back, to be claimed again.

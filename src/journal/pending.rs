@@ -59,12 +59,12 @@ pub(super) struct Written {
 #[derive(Debug, Default)]
 pub(super) struct Fate {
     /// `(unknown, facts)`
-    pub(super) settled: Option<(bool, Facts)>,
+    pub(super) settled: Option<(bool, Arc<Facts>)>,
     /// `(since_ms, unknown, facts)`
-    pub(super) merged: Option<(i64, bool, Facts)>,
+    pub(super) merged: Option<(i64, bool, Arc<Facts>)>,
     pub(super) trouble: Option<Trouble>,
     /// `(is it a bucket?, facts)`
-    pub(super) mirrored: Option<(bool, Facts)>,
+    pub(super) mirrored: Option<(bool, Arc<Facts>)>,
     /// The highest level counts.
     pub(super) written: Option<Written>,
     pub(super) closed: bool,
@@ -254,7 +254,7 @@ impl Pending {
                 self.trouble(sequence, trouble);
             }
             Command::Hold { sequence, aside } => {
-                let Aside { object, attempts, due_ms, error, row_anew } = aside;
+                let Aside { object, attempts, due_ms, error, row_anew } = *aside;
                 self.trouble(sequence, Trouble { level: HELD, attempts, due_ms, error, row_anew });
                 // What was written before is not what is to be written anew.
                 let written = &mut self.fate(sequence).written;
@@ -320,6 +320,8 @@ impl Later {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
     use crate::s3::operation::Change;
 
@@ -328,7 +330,7 @@ mod tests {
     }
 
     fn mirrored(sequence: Sequence) -> Command {
-        Command::Mirrored { sequence, object: object(), facts: Facts::default() }
+        Command::Mirrored { sequence, object: object(), facts: Arc::default() }
     }
 
     fn written(sequence: Sequence, level: i64) -> Command {
@@ -374,9 +376,9 @@ mod tests {
             change: Change::Put,
             request_id: "R".into(),
             accepted_ms: 1,
-            facts: Facts::default(),
+            facts: None,
         };
-        let rows = vec![(1, Arc::new(intent))];
+        let rows = smallvec![(1, Arc::new(intent))];
         pending.refuse(&Command::Append { rows, done: None });
         pending.take(Command::Close { sequence: 1 });
         assert!(pending.is_empty() && pending.refused.is_empty());
@@ -389,7 +391,7 @@ mod tests {
     fn a_bucket_has_no_row_to_wait_for() {
         let mut pending = Pending::default();
         let object = ObjectKey::new("bucket", "");
-        pending.take(Command::Mirrored { sequence: 1, object, facts: Facts::default() });
+        pending.take(Command::Mirrored { sequence: 1, object, facts: Arc::default() });
         assert!(pending.later.fates[&1].over(true));
     }
 }

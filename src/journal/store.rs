@@ -7,6 +7,7 @@
 //! All SQL of the journal is here, in `batch`, which writes, in `held`, `events`, `uploads` and `operator::sql`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
@@ -14,7 +15,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Row as _};
 
 use super::batch::{INSERT, LINES_TAKEN};
-use super::entry::{Entry, Facts, ObjectKey, Sequence};
+use super::entry::{Entry, ObjectKey, Sequence};
 use super::held::HELD;
 use super::log::Line;
 use super::{events, uploads};
@@ -265,7 +266,7 @@ pub(super) fn entry(row: &SqliteRow) -> Result<(Entry, bool), sqlx::Error> {
         overlapped: true,
         since_ms: row.try_get("accepted_ms")?,
         request_id: row.try_get::<String, _>("request_id")?.into(),
-        facts: serde_json::from_str(&facts).unwrap_or_else(|_| Facts::default()),
+        facts: Arc::new(serde_json::from_str(&facts).unwrap_or_default()),
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
         ripe: mirror == HELD,
     };

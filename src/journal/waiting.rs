@@ -90,8 +90,10 @@ fn answer(done: Done, result: Result<(), AppendError>) {
 mod tests {
     use std::sync::Arc;
 
+    use smallvec::smallvec;
+
     use super::*;
-    use crate::journal::entry::{Facts, NewIntent, ObjectKey};
+    use crate::journal::entry::{NewIntent, ObjectKey};
     use crate::s3::operation::Change;
 
     fn append(sequence: i64, done: Option<Done>) -> Command {
@@ -100,9 +102,9 @@ mod tests {
             change: Change::Put,
             request_id: "r".into(),
             accepted_ms: 1,
-            facts: Facts::default(),
+            facts: None,
         };
-        Command::Append { rows: vec![(sequence, Arc::new(intent))], done }
+        Command::Append { rows: smallvec![(sequence, Arc::new(intent))], done }
     }
 
     #[test]

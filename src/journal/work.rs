@@ -1,5 +1,7 @@
 //! What the workers of the two lanes are handed: an entry to be mirrored, a row to be written.
 
+use std::sync::Arc;
+
 use super::SECOND_LOOK;
 use super::entry::{Entry, Facts, ObjectKey, Sequence};
 use super::lane::Item;
@@ -45,7 +47,7 @@ pub struct RowWork {
     /// How it changed.
     pub change: Change,
     /// What is known of the state; incomplete facts mean that main has to be asked.
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
     /// Can it be written as the facts say?
     pub trust: Trust,
     /// Has the mirror confirmed exactly this state?

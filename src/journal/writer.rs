@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
@@ -72,18 +73,21 @@ pub(super) struct Aside {
     pub(super) row_anew: bool,
 }
 
-/// One change to the journal.
+/// Intents that came together; most requests change one key.
+pub(super) type Appended = SmallVec<[(Sequence, Arc<NewIntent>); 1]>;
+
+/// One change to the journal. Small, as it is moved several times on its way: what is rare is boxed.
 #[derive(Debug)]
 pub(super) enum Command {
-    Append { rows: Vec<(Sequence, Arc<NewIntent>)>, done: Option<Done> },
-    Settle { sequence: Sequence, unknown: bool, facts: Facts },
+    Append { rows: Appended, done: Option<Done> },
+    Settle { sequence: Sequence, unknown: bool, facts: Arc<Facts> },
     Close { sequence: Sequence },
-    Merge { sequence: Sequence, since_ms: i64, unknown: bool, facts: Facts },
+    Merge { sequence: Sequence, since_ms: i64, unknown: bool, facts: Arc<Facts> },
     Retry { sequence: Sequence, attempts: u32, due_ms: i64, error: String },
     Park { sequence: Sequence, attempts: u32, error: String },
-    Hold { sequence: Sequence, aside: Aside },
+    Hold { sequence: Sequence, aside: Box<Aside> },
     Unhold { bucket: String, delay_ms: i64 },
-    Mirrored { sequence: Sequence, object: ObjectKey, facts: Facts },
+    Mirrored { sequence: Sequence, object: ObjectKey, facts: Arc<Facts> },
     Written { sequence: Sequence, level: i64, error: Option<String>, reasoned: bool },
     RowRelieved { sequence: Sequence, object: ObjectKey },
     Recheck { object: ObjectKey, due_ms: i64 },

@@ -34,7 +34,7 @@ use super::pending::Fate;
 /// a crash repeats little.
 pub(super) const AGE: Duration = Duration::from_secs(1);
 /// Entries kept without a row, some 8 MiB with what has been said of them.
-const YOUNG_MAX: usize = 4096;
+const YOUNG_MAX: usize = 8192;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -169,7 +169,7 @@ impl Young {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::{Facts, ObjectKey};
+    use super::super::entry::ObjectKey;
     use super::super::pending::Written;
     use super::*;
     use crate::s3::operation::Change;
@@ -180,7 +180,7 @@ mod tests {
             change: Change::Put,
             request_id: "R".into(),
             accepted_ms: 1,
-            facts: Facts::default(),
+            facts: None,
         })
     }
 
@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn mirrored(young: &mut Young, sequence: Sequence) {
-        young.fate(sequence).unwrap().mirrored = Some((false, Facts::default()));
+        young.fate(sequence).unwrap().mirrored = Some((false, Arc::default()));
     }
 
     #[test]
@@ -244,8 +244,8 @@ mod tests {
     fn what_a_crash_must_not_take_becomes_a_row_at_once() {
         let now = Instant::now();
         let mut young = young(now, &[3]);
-        young.fate(1).unwrap().settled = Some((false, Facts::default()));
-        young.fate(2).unwrap().merged = Some((1, false, Facts::default()));
+        young.fate(1).unwrap().settled = Some((false, Arc::default()));
+        young.fate(2).unwrap().merged = Some((1, false, Arc::default()));
         let grown = young.ripen(now, false, false);
         assert_eq!(sequences(&grown), [2]);
         assert!(grown[0].2.as_ref().unwrap().merged.is_some(), "with what was said of it");

@@ -5,6 +5,7 @@
 //! the change is parked with the reason. The AWS SDK makes and removes buckets, where it knows the
 //! vendors' ways.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -18,7 +19,6 @@ use super::retry::Failure;
 use super::write::{ANSWER_TIMEOUT, Writer, bucket_missing};
 use crate::config::{Fence, Quirk};
 use crate::journal::Work;
-use crate::journal::entry::Facts;
 use crate::upstream::{Upstream, describe, sdk_http_client};
 
 /// Tries to remove a bucket that is not empty yet although no key of it is on its way any more. Other
@@ -64,7 +64,7 @@ impl Replicator {
                 }
             }
             if self.main(work).bucket_exists().await? == exists {
-                let facts = Facts::default();
+                let facts = Arc::default();
                 return Ok(Done::Replicated(Replicated { facts, bytes: 0 }));
             }
         }

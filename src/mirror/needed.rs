@@ -66,7 +66,7 @@ mod tests {
             overlapped: false,
             since_ms: second * 1000,
             request_id: "r".into(),
-            facts,
+            facts: facts.into(),
             attempts: 0,
             ripe: false,
         };

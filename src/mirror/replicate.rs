@@ -130,7 +130,7 @@ impl Done {
 #[derive(Debug)]
 pub(super) struct Replicated {
     /// Main's state, as far as known.
-    pub(super) facts: Facts,
+    pub(super) facts: Arc<Facts>,
     /// Bytes that were sent.
     pub(super) bytes: u64,
 }
@@ -183,12 +183,7 @@ impl Replicator {
             };
             let alone = self.fence == Fence::Overlap && !work.entry.overlapped;
             if alone && trusted && round == 0 {
-                let mut facts = work.entry.facts.clone();
-                facts.versions = None;
-                if let Some(state) = &state {
-                    // The client may have named no type; what main stores then is known here.
-                    facts.content_type.get_or_insert_with(|| state.content_type().to_owned());
-                }
+                let facts = told(&work.entry.facts, state.as_ref());
                 return Ok(Done::Replicated(Replicated { facts, bytes }));
             }
             let now = self.main(work).head().await?;
@@ -205,7 +200,7 @@ impl Replicator {
                 _ => false,
             };
             if still {
-                let facts = Facts::observed(now.as_ref());
+                let facts = Arc::new(Facts::observed(now.as_ref()));
                 return Ok(Done::Replicated(Replicated { facts, bytes }));
             }
             assumed = Some(now);
@@ -224,7 +219,7 @@ impl Replicator {
             Judgement::Hold { due_ms, reason } => Some(Done::Held { due_ms, reason }),
             Judgement::Keep => {
                 let facts = Facts { absent: true, kept_on_mirror: true, ..Facts::default() };
-                Some(Done::Replicated(Replicated { facts, bytes: 0 }))
+                Some(Done::Replicated(Replicated { facts: Arc::new(facts), bytes: 0 }))
             }
         }
     }
@@ -304,4 +299,19 @@ impl Replicator {
     ) -> Result<bool, Failure> {
         Ok(now.tag_count == 0 || self.main(work).tags().await? == copied)
     }
+}
+
+/// What a write was told to be, and nobody else has written since.
+fn told(told: &Arc<Facts>, state: Option<&ObjectState>) -> Arc<Facts> {
+    let mut facts = told.clone();
+    if facts.versions.is_some() {
+        Arc::make_mut(&mut facts).versions = None;
+    }
+    if let Some(state) = state
+        && facts.content_type.is_none()
+    {
+        // The client named no type; what main stores then is known here.
+        Arc::make_mut(&mut facts).content_type = Some(state.content_type().to_owned());
+    }
+    facts
 }

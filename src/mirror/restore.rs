@@ -13,7 +13,7 @@ use super::replicate::{Done, Naming, Replicator};
 use super::uploads::Uploads;
 use super::write::Writer;
 use crate::config::{Fence, StorageClasses};
-use crate::journal::entry::{Entry, Facts, ObjectKey};
+use crate::journal::entry::{Entry, ObjectKey};
 use crate::journal::{Work, now_ms};
 use crate::s3::operation::Change;
 use crate::upstream::Upstream;
@@ -74,7 +74,7 @@ impl Restorer {
             overlapped: true,
             since_ms: now_ms(),
             request_id: "restore".into(),
-            facts: Facts::default(),
+            facts: Arc::default(),
             attempts: 0,
             ripe: false,
         };

@@ -43,9 +43,6 @@ impl Mirror {
         if let Some((spans, begun)) = span {
             end_span(&spans, begun, &work, &result);
         }
-        let object = work.entry.object.clone();
-        let request_id = work.entry.request_id.clone();
-        let (bucket, key) = (&*object.bucket, &*object.key);
         if matches!(result, Err(Failure::Large)) {
             return Some((work, pass));
         }
@@ -59,12 +56,12 @@ impl Mirror {
             Ok(Done::Spared { done, condemned, due_ms, reason }) => {
                 self.report(&work, &done);
                 tracing::info!(
-                    bucket,
-                    key,
+                    bucket = &*work.entry.object.bucket,
+                    key = &*work.entry.object.key,
                     mirror_status = "held",
                     versions = condemned.len(),
                     reason,
-                    request_id = &*request_id,
+                    request_id = &*work.entry.request_id,
                     message = "versions were deleted on main, not yet on the mirror",
                 );
                 let until = (due_ms, reason);
@@ -72,11 +69,11 @@ impl Mirror {
             }
             Ok(Done::Held { due_ms, reason }) => {
                 tracing::info!(
-                    bucket,
-                    key,
+                    bucket = &*work.entry.object.bucket,
+                    key = &*work.entry.object.key,
                     mirror_status = "held",
                     reason,
-                    request_id = &*request_id,
+                    request_id = &*work.entry.request_id,
                     message = "deleted on main, not yet on the mirror",
                 );
                 self.journal.hold(work, due_ms, reason).await;

@@ -22,6 +22,8 @@
 //! mirror's own ID, now or, remembered in the entry, when its time has come. Nothing else ever
 //! deletes a version.
 
+use std::sync::Arc;
+
 use super::condemned::Spared;
 use super::lineage::{missing_from, surplus};
 use super::needed::first_needed;
@@ -146,7 +148,7 @@ impl Replicator {
             if let Some(refused) = refused {
                 return Err(refused);
             }
-            let done = Replicated { facts, bytes: bytes + more };
+            let done = Replicated { facts: Arc::new(facts), bytes: bytes + more };
             if spared.ids.is_empty() {
                 return Ok(Done::Replicated(done));
             }
@@ -190,7 +192,7 @@ impl Replicator {
             Err(Failure::Moved) => return Ok(None),
             Err(failure) => return Err(failure),
         };
-        let mut facts = entry.facts.clone();
+        let mut facts = Facts::clone(&entry.facts);
         if let Some(state) = &appended.state {
             if state.last_modified.is_some() {
                 facts = Facts::observed(Some(state));
@@ -198,6 +200,7 @@ impl Replicator {
             facts.version_id = Some(version.id);
             facts.content_type.get_or_insert_with(|| state.content_type().to_owned());
         }
+        let facts = Arc::new(facts);
         Ok(Some(Done::Replicated(Replicated { facts, bytes: appended.bytes })))
     }
 

@@ -11,7 +11,7 @@ use super::record::Record;
 use super::response::{Judge, ResponseBody};
 use super::source::Source;
 use super::{Admitted, Proxy};
-use crate::journal::Intent;
+use crate::journal::Intents;
 use crate::journal::entry::{Facts, ObjectKey, Outcome, VersionFacts};
 use crate::outcome::{Reached, judge};
 use crate::s3::operation::Change;
@@ -52,13 +52,11 @@ impl Proxy {
             }
         }
         let bucket = admitted.address.bucket.clone().unwrap_or_default();
-        let changes = keys
-            .iter()
-            .map(|named| {
-                let change = if named.version { Change::Other } else { Change::Delete };
-                (ObjectKey::new(&bucket, &named.key), change)
-            })
-            .collect();
+        let changes = keys.iter().map(|named| {
+            let change = if named.version { Change::Other } else { Change::Delete };
+            (ObjectKey::new(&bucket, &named.key), change)
+        });
+        let changes = changes.collect();
         let appended = self.append(changes, Facts::default(), &admitted, &record).await;
         let (intents, gate) = match appended {
             Ok(appended) => appended,
@@ -71,7 +69,7 @@ impl Proxy {
             Err(error) => {
                 let withheld = error_before_sending(&error) || transfer.withhold();
                 let reached = if withheld { Reached::Withheld } else { Reached::NoResponse };
-                self.settle_all(intents, &judge(operation, reached), &Facts::default()).await;
+                self.settle_all(intents, judge(operation, reached)).await;
                 return Err((failed(&error), record));
             }
         };
@@ -80,11 +78,11 @@ impl Proxy {
             return Ok(self.answer(response, record, Some(judge)).await);
         }
         let reached = Reached::Response { status: response.status(), document: None };
-        self.settle_all(intents, &judge(operation, reached), &Facts::default()).await;
+        self.settle_all(intents, judge(operation, reached)).await;
         Ok(self.answer(response, record, None).await)
     }
 
-    pub(super) fn judge_deletes(&self, intents: Vec<Intent>) -> Judge {
+    pub(super) fn judge_deletes(&self, intents: Intents) -> Judge {
         let journal = self.journal.clone();
         let spawner = journal.clone();
         Box::new(move |document| {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Response;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{error_before_sending, failed};
@@ -19,7 +20,7 @@ use super::source::Source;
 use super::upload::{Framing, Gate, Plan, Transfer, UploadBody};
 use super::{Admitted, INLINE_BODY_BYTES, Proxy, form, pass_on, refuse};
 use crate::journal::entry::{Facts, NewIntent, ObjectKey, Outcome, VersionFacts};
-use crate::journal::{AppendError, Durable, Intent, now_ms};
+use crate::journal::{AppendError, Durable, Intents, now_ms};
 use crate::outcome::{Reached, judge};
 use crate::s3::address::Address;
 use crate::s3::event::EventName;
@@ -28,6 +29,9 @@ use crate::s3::operation::{Change, Effect};
 use crate::tee::TeeWriter;
 use crate::upstream::credentials::Credentials;
 use crate::upstream::{self, Body, Outgoing};
+
+/// Keys and how a request may change them; nearly always it is one.
+pub(super) type Changes = SmallVec<[(ObjectKey, Change); 1]>;
 
 impl Proxy {
     /// Forwards a request that changes nothing.
@@ -131,8 +135,7 @@ impl Proxy {
         } else {
             UploadSource::Stream(body)
         };
-        let objects = changed_objects(&admitted);
-        let changes = objects.into_iter().map(|object| (object, change)).collect();
+        let changes = changes(&admitted, change);
         let (intents, gate) = match self.append(changes, facts, &admitted, &record).await {
             Ok(appended) => appended,
             Err(error) => return Err((error, record)),
@@ -151,7 +154,7 @@ impl Proxy {
                     Reached::NoResponse
                 };
                 let outcome = judge(operation, reached);
-                self.settle_all(intents, &outcome, &Facts::default()).await;
+                self.settle_all(intents, outcome).await;
                 let error = transfer.fault().unwrap_or_else(|| failed(&error));
                 return Err((error, record));
             }
@@ -168,12 +171,13 @@ impl Proxy {
         };
         let outcome = judge(operation, reached);
         let facts = facts_of(change, response.headers(), &transfer, sent_type.as_ref());
+        let facts = Arc::new(facts);
         let mut body = transfer.take_teed().filter(|_| outcome == Outcome::Changed);
         if let Some(body) = &mut body {
             body.learn(response.headers());
         }
         for intent in intents {
-            self.journal.settle(intent, outcome.clone(), facts.clone(), body.take()).await;
+            self.journal.settle(intent, outcome, facts.clone(), body.take()).await;
         }
         Ok(pin!(self.answer(response, record, None)).await)
     }
@@ -181,28 +185,30 @@ impl Proxy {
     /// Writes intents. Small requests wait here; the body of large ones waits with its tail.
     pub(super) async fn append(
         &self,
-        changes: Vec<(ObjectKey, Change)>,
+        changes: Changes,
         facts: Facts,
         admitted: &Admitted,
         record: &Record,
-    ) -> Result<(Vec<Intent>, Option<Gate>), S3Error> {
+    ) -> Result<(Intents, Option<Gate>), S3Error> {
         let accepted_ms = now_ms();
         let operation = record.operation.map_or("", |operation| operation.name);
         let trace: Option<Box<str>> = record.traceparent().map(|own| own.to_string().into());
-        let new = changes
-            .into_iter()
-            .map(|(object, change)| {
-                let mut facts = facts.clone();
-                // `DeleteObjects` names a version of this key.
-                if admitted.operation.effect == Effect::Keys && change == Change::Other {
-                    facts.versions = Some(Box::new(version_deleted()));
-                }
-                facts.event = self.event(operation, change);
-                facts.trace.clone_from(&trace);
-                let request_id = record.id.clone();
-                NewIntent { object, change, request_id, accepted_ms, facts }
-            })
-            .collect();
+        let nothing = Facts::default();
+        let new = changes.into_iter().map(|(object, change)| {
+            let mut facts = Facts {
+                event: self.event(operation, change),
+                trace: trace.clone(),
+                ..facts.clone()
+            };
+            // `DeleteObjects` names a version of this key.
+            if admitted.operation.effect == Effect::Keys && change == Change::Other {
+                facts.versions = Some(Box::new(version_deleted()));
+            }
+            let facts = (facts != nothing).then(|| Box::new(facts));
+            let request_id = record.id.clone();
+            NewIntent { object, change, request_id, accepted_ms, facts }
+        });
+        let new: SmallVec<[_; 1]> = new.collect();
         let (intents, durable) = self.journal.append(new).await;
         let streams = admitted.operation.name == "PutObject"
             && admitted.length.is_none_or(|length| length > INLINE_BODY_BYTES);
@@ -212,7 +218,7 @@ impl Proxy {
         match self.wait(durable).await {
             Ok(()) => Ok((intents, None)),
             Err(error) => {
-                self.settle_all(intents, &Outcome::NoEffect, &Facts::default()).await;
+                self.settle_all(intents, Outcome::NoEffect).await;
                 Err(error)
             }
         }
@@ -234,9 +240,10 @@ impl Proxy {
         }
     }
 
-    pub(super) async fn settle_all(&self, intents: Vec<Intent>, outcome: &Outcome, facts: &Facts) {
+    /// Main has told no more than this of what became of them.
+    pub(super) async fn settle_all(&self, intents: Intents, outcome: Outcome) {
         for intent in intents {
-            self.journal.settle(intent, outcome.clone(), facts.clone(), None).await;
+            self.journal.settle(intent, outcome, Arc::default(), None).await;
         }
     }
 
@@ -342,15 +349,16 @@ fn released() -> Arc<Transfer> {
 }
 
 /// The keys a request on one key changes.
-fn changed_objects(admitted: &Admitted) -> Vec<ObjectKey> {
+fn changes(admitted: &Admitted, change: Change) -> Changes {
     let address = &admitted.address;
     let bucket = address.bucket.as_deref().unwrap_or_default();
-    let mut objects = vec![ObjectKey::new(bucket, address.key.as_deref().unwrap_or_default())];
+    let object = ObjectKey::new(bucket, address.key.as_deref().unwrap_or_default());
+    let mut changes = smallvec![(object, change)];
     let source = find(&admitted.parts.headers, "x-amz-rename-source");
     if let Some(source) = source.and_then(|value| value.to_str().ok())
         && let Some(source) = crate::s3::encode::decode(source, false)
     {
-        objects.push(ObjectKey::new(bucket, source.trim_start_matches('/')));
+        changes.push((ObjectKey::new(bucket, source.trim_start_matches('/')), change));
     }
-    objects
+    changes
 }

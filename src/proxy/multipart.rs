@@ -2,6 +2,8 @@
 //! with the same `ETag`, and main may not tell them once the upload is complete; and keeping the
 //! parts, so that mirroring the object need not read them back.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use http::header::HeaderMap;
 use time::OffsetDateTime;
@@ -16,7 +18,7 @@ use super::source::Source;
 use super::upload::Transfer;
 use super::{Admitted, Proxy};
 use crate::journal::entry::{Facts, Outcome};
-use crate::journal::{Intent, PartSizes, layout};
+use crate::journal::{Intents, PartSizes, layout};
 use crate::outcome::{Reached, judge};
 use crate::s3::xml;
 use crate::tee::{NewUpload, TeeWriter};
@@ -174,7 +176,7 @@ impl Proxy {
     pub(super) fn judge_document(
         &self,
         operation: crate::s3::operation::Operation,
-        intents: Vec<Intent>,
+        intents: Intents,
         response: &HeaderMap,
         finished: Option<Finished>,
     ) -> Judge {
@@ -208,12 +210,13 @@ impl Proxy {
                     content_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
                 facts.last_modified = facts.last_modified.or(date);
             }
+            let facts = Arc::new(facts);
             spawner.spawn(async move {
                 if let Some(Finished { upload_id, .. }) = ended {
                     journal.upload_ended(&upload_id).await;
                 }
                 for intent in intents {
-                    journal.settle(intent, outcome.clone(), facts.clone(), body.take()).await;
+                    journal.settle(intent, outcome, facts.clone(), body.take()).await;
                 }
             });
         })

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::s3::headers::replicated;
+use crate::s3::headers::{find, replicated};
 use crate::s3::state::replicated_headers;
 
 /// What was sent beside a body and belongs to the object.
@@ -31,7 +31,7 @@ impl KeptHeaders {
             *name =
                 HeaderName::from_bytes(name.as_str().as_bytes()).unwrap_or_else(|_| name.clone());
         }
-        let text = |name: &str| request.get(name)?.to_str().ok().map(str::to_owned);
+        let text = |name| find(request, name)?.to_str().ok().map(str::to_owned);
         let (tagging, storage_class) = (text("x-amz-tagging"), text("x-amz-storage-class"));
         Self { replicated, tagging, storage_class, checksum: None }
     }
@@ -40,7 +40,7 @@ impl KeptHeaders {
     pub(super) fn weight(request: &HeaderMap) -> u64 {
         let kept = request.iter().filter(|(name, _)| replicated(name));
         let sizes = kept.map(|(name, value)| name.as_str().len() + value.len() + 80);
-        let length = |name: &str| request.get(name).map_or(0, HeaderValue::len);
+        let length = |name| find(request, name).map_or(0, HeaderValue::len);
         let others = length("x-amz-tagging") + length("x-amz-storage-class");
         u64::try_from(sizes.sum::<usize>() + others).unwrap_or(u64::MAX)
     }

@@ -23,7 +23,7 @@ async fn put(journal: &Journal, bucket: &str, key: &str) {
         change: Change::Put,
         request_id: "R".into(),
         accepted_ms: now_ms(),
-        facts: Facts::default(),
+        facts: None,
     };
     let (mut intents, durable) = journal.append(vec![intent]).await;
     durable.wait().await.unwrap();
