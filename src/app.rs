@@ -4,6 +4,8 @@
 //! Stop: not ready, no new connections, requests under way end, the backlog drains as long as
 //! time allows, workers stop, the journal is flushed. What is left stays in the journal.
 
+pub(crate) mod inventory;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +19,12 @@ use tokio::time::Instant;
 use crate::admin::guard::{Guard, TokenFileError};
 use crate::admin::{self, Admin};
 use crate::auth::{Authenticator, CredentialsError, CredentialsFile, POLL_INTERVAL};
-use crate::config::{Config, Fence, InventoryConfig, PostgresConfig};
+use crate::config::{Config, InventoryConfig};
 use crate::events::{Courier, Receiver};
-use crate::inventory::browse::Browser;
-use crate::inventory::postgres::{PasswordSource, PostgresSettings, SslMode};
-use crate::inventory::retention;
 use crate::inventory::store::{Store, StoreError};
-use crate::inventory::{ExactTime, Inventory};
 use crate::journal::{self, Figures, Journal, OpenError};
 use crate::metrics::Metrics;
-use crate::mirror::{self, KnownKeys, Mirror};
+use crate::mirror::{self, Mirror};
 use crate::proxy::fallback::Fallback;
 use crate::proxy::tls::Tls;
 use crate::proxy::{self, AccessRules, Proxy};
@@ -34,7 +32,7 @@ use crate::reconcile::World;
 use crate::reconcile::jobs::Jobs;
 use crate::spans::Spans;
 use crate::tee::Tee;
-use crate::upstream::{Upstream, credentials};
+use crate::upstream::Upstream;
 
 /// Keys the mirror could not be brought up to date for while stopping are looked for this often.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
@@ -78,7 +76,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let spans = spans(&config, &metrics)?;
     let main = Arc::new(Upstream::new(&config.main).await?);
     let mirror_service = Arc::new(Upstream::new(&config.mirror).await?);
-    let store = inventory_store(&config).await?.map(Arc::new);
+    let store = inventory::store(&config).await?.map(Arc::new);
     let mirror = Mirror::new(
         journal.clone(),
         metrics.clone(),
@@ -91,7 +89,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         jobs(&config, &journal, [&main, &mirror_service], store.clone()).await?;
     let mut workers = JoinSet::new();
     if let Some(store) = store {
-        keep_inventory(&config, &mut workers, (&journal, &metrics, &main), store).await;
+        inventory::keep(&config, &mut workers, (&journal, &metrics, &main), store).await;
     }
     let receiver = events(&config, &journal, &metrics, &main, &mut workers)?;
     for _ in 0..config.mirror_concurrency {
@@ -107,7 +105,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         main: main.clone(),
         mirror_service: mirror_service.clone(),
         mirror_bucket_prefix: config.mirror_bucket_prefix.clone(),
-        browser: inventory_browser(&config).await?.map(Arc::new),
+        browser: inventory::browser(&config).await?.map(Arc::new),
         metrics: metrics.clone(),
         registry,
         journal_required: config.journal_required,
@@ -211,7 +209,7 @@ fn mirror_settings(
         fence: config.fence,
         mirroring: config.mirroring.clone(),
         workers: config.mirror_concurrency,
-        known_keys: store.map(known_keys),
+        known_keys: store.map(inventory::known_keys),
         spans,
     }
 }
@@ -353,99 +351,4 @@ async fn access_rules(
         .await;
     });
     Ok(AccessRules { authenticator: Some(authenticator), allowed_buckets })
-}
-
-/// The inventory's knowledge of buckets, for the mass-delete brake; the mirror does not know the
-/// inventory itself.
-fn known_keys(store: Arc<Store>) -> KnownKeys {
-    Arc::new(move |bucket, limit, window| {
-        let store = store.clone();
-        Box::pin(async move {
-            match store.known_keys(&bucket, limit, window).await {
-                Ok(known) => known,
-                Err(error) => {
-                    tracing::warn!(%error, bucket = &*bucket, "the bucket's keys are not counted");
-                    None
-                }
-            }
-        })
-    })
-}
-
-/// Writes rows, and removes old ones where that is asked for.
-async fn keep_inventory(
-    config: &Config,
-    workers: &mut JoinSet<()>,
-    (journal, metrics, main): (&Journal, &Metrics, &Arc<Upstream>),
-    store: Arc<Store>,
-) {
-    if let Some(time) = config.keeping.retain_deleted {
-        workers.spawn(retention::keep(store.clone(), time));
-    }
-    let (journal, metrics, main) = (journal.clone(), metrics.clone(), main.clone());
-    let inventory = Inventory::new(journal, metrics, main, store, exact_time(config)).await;
-    workers.spawn(inventory.work());
-}
-
-/// Which rows need a question about their time.
-fn exact_time(config: &Config) -> ExactTime {
-    let accepted = config.keeping.exact_time;
-    ExactTime { accepted, mirrored: accepted && config.fence == Fence::Overlap }
-}
-
-pub(crate) async fn inventory_store(config: &Config) -> Result<Option<Store>, StartError> {
-    let store = match &config.inventory {
-        InventoryConfig::Disabled => return Ok(None),
-        InventoryConfig::Sqlite => Store::sqlite(&config.data_dir.join("inventory.sqlite")).await?,
-        InventoryConfig::Postgres(postgres) => {
-            Store::postgres(postgres_settings(postgres).await?).await?
-        }
-    };
-    Ok(Some(store))
-}
-
-/// The inventory for people to read, over a connection of its own.
-async fn inventory_browser(config: &Config) -> Result<Option<Browser>, StartError> {
-    Ok(match &config.inventory {
-        InventoryConfig::Disabled => None,
-        InventoryConfig::Sqlite => Some(Browser::sqlite(&config.data_dir.join("inventory.sqlite"))),
-        InventoryConfig::Postgres(postgres) => {
-            Some(Browser::postgres(postgres_settings(postgres).await?)?)
-        }
-    })
-}
-
-/// The settings of a `PostgreSQL` inventory.
-pub(crate) async fn postgres_settings(
-    config: &PostgresConfig,
-) -> Result<PostgresSettings, StoreError> {
-    let sslmode: Option<SslMode> = config.sslmode.as_deref().map(str::parse).transpose()?;
-    let mut settings = match &config.url {
-        Some(url) => PostgresSettings::from_url(url.expose())?,
-        None => PostgresSettings::from_parts(
-            &config.host,
-            config.port,
-            &config.user,
-            config.password.as_ref().map(crate::config::Secret::expose),
-            &config.database,
-            SslMode::Disable,
-        ),
-    };
-    if let Some(sslmode) = sslmode {
-        settings.sslmode = sslmode;
-    }
-    if let Some(file) = &config.ca_file {
-        settings.ca_file = Some(file.clone());
-    }
-    if let Some(file) = &config.password_file {
-        settings.password = PasswordSource::File(file.clone());
-    }
-    settings.notify.clone_from(&config.notify);
-    if let Some(iam) = &config.iam {
-        let region = iam.region.clone().or_else(|| settings.rds_region());
-        let region = region.unwrap_or_else(|| iam.fallback.clone());
-        // The database is no S3 service: the chain's keys, whatever main is reached with.
-        settings = settings.with_rds_iam(credentials::chain(&region).await, &region)?;
-    }
-    Ok(settings)
 }

@@ -8,12 +8,13 @@
 //!
 //! # Layout
 //! `call` sends one request and remembers what it may have made; `probes` are the questions;
-//! `cleanup` takes everything back; `finding` and `outlook` (pure) put it in words.
+//! `cleanup` takes everything back; `judge` and `outlook` (pure) put it in words.
 
 mod call;
 mod cleanup;
 mod database;
 pub mod finding;
+mod judge;
 pub mod outlook;
 mod probes;
 mod stop;
@@ -96,5 +97,5 @@ pub async fn versions(
     let mirror = Reader { upstream: mirror, who: "mirror", bucket: copy, key: None, version: None };
     main.versioning().await.ok()??;
     let kept = mirror.versioning().await.ok()?;
-    Some(finding::versions_kept(enabled, kept.as_deref()))
+    Some(judge::versions_kept(enabled, kept.as_deref()))
 }

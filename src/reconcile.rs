@@ -31,6 +31,7 @@ pub mod report;
 pub mod report_files;
 pub mod restore;
 mod run;
+mod running;
 mod schedule;
 mod sieve;
 mod verify;

@@ -144,7 +144,7 @@ async fn database(config: &Config, json: bool) -> Finding {
         }
         InventoryConfig::Postgres(postgres) => {
             title(Side::Database, "PostgreSQL", json);
-            let store = match app::postgres_settings(postgres).await {
+            let store = match app::inventory::postgres_settings(postgres).await {
                 Ok(settings) => Store::postgres(settings).await,
                 Err(error) => Err(error),
             };

@@ -115,7 +115,7 @@ async fn parts(write: bool) -> Result<Parts, u8> {
             let file = config.data_dir.join("inventory.sqlite");
             Store::sqlite_read_only(&file).await.map(Some).map_err(|e| e.to_string())
         }
-        _ => app::inventory_store(&config).await.map_err(|error| error.to_string()),
+        _ => app::inventory::store(&config).await.map_err(|error| error.to_string()),
     };
     match store {
         Ok(Some(store)) => Ok(Parts { config, store: Arc::new(store) }),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::call::{Call, Patient, Seen, success};
-use super::finding::{self, Finding};
+use super::finding::Finding;
+use super::judge;
 use crate::s3::listing;
 
 /// Tries of each request.
@@ -28,7 +29,7 @@ impl Patient<'_> {
         } else {
             format!("bucket `{}` below `{}`", self.bucket, self.place.prefix)
         };
-        tell(finding::cleanup(self.side, &place, self.in_doubt, &outcome));
+        tell(judge::cleanup(self.side, &place, self.in_doubt, &outcome));
     }
 
     async fn remove(&mut self) -> Result<(), Seen> {

@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::call::{Call, Patient, Seen, success, text};
-use super::finding::{self, Finding, Probe};
+use super::finding::{Finding, Level, Probe};
+use super::judge;
 use crate::config::Quirk;
 use crate::s3::address::path_style;
 use crate::s3::checksum::ChecksumAlgorithm;
@@ -46,11 +47,11 @@ impl Patient<'_> {
             let now = OffsetDateTime::now_utc();
             let ours: OffsetDateTime = before + (now - before) / 2;
             let skew: time::Duration = theirs - ours;
-            tell(finding::clock(self.side, skew.whole_seconds()));
+            tell(judge::clock(self.side, skew.whole_seconds()));
         }
-        match finding::credentials(self.side, &answer.and_then(success).map(|_| ())) {
+        match judge::credentials(self.side, &answer.and_then(success).map(|_| ())) {
             Some(found) => {
-                let goes_on = found.level != finding::Level::Fails;
+                let goes_on = found.level != Level::Fails;
                 tell(found);
                 goes_on
             }
@@ -66,7 +67,7 @@ impl Patient<'_> {
             let missing = matches!(there, Err(Seen::Refused { status: 404, .. }));
             if !missing || self.place.bucket_required {
                 let well = there.is_ok();
-                tell_if(tell, finding::named_bucket(self.side, &named, &there.map(|_| ())));
+                tell_if(tell, judge::named_bucket(self.side, &named, &there.map(|_| ())));
                 return well;
             }
         }
@@ -79,7 +80,7 @@ impl Patient<'_> {
         // Refused: there is none to remove. A lost answer: there may be.
         self.own_bucket = !matches!(made, Err(Seen::Refused { .. }));
         let well = made.is_ok();
-        tell_if(tell, finding::own_bucket(self.side, &self.bucket, &made.map(|_| ())));
+        tell_if(tell, judge::own_bucket(self.side, &self.bucket, &made.map(|_| ())));
         well
     }
 
@@ -104,9 +105,9 @@ impl Patient<'_> {
         let seen = self.tagging().await;
         self.tell(tell, Probe::Tagging, seen);
         let seen = self.versioning().await;
-        tell_if(tell, finding::versioning(self.side, self.own_bucket, &seen));
+        tell_if(tell, judge::versioning(self.side, self.own_bucket, &seen));
         if self.upstream.endpoint().quirks.has(Quirk::NoChecksums) {
-            tell(finding::checksums_off(self.side));
+            tell(judge::checksums_off(self.side));
         } else {
             let seen = self.checksums().await;
             self.tell(tell, Probe::Checksums, seen);
@@ -116,13 +117,13 @@ impl Patient<'_> {
         let seen = self.delete().await;
         self.tell(tell, Probe::Delete, seen);
         match self.latency().await {
-            Ok((put, get)) => tell(finding::latency(self.side, put, get)),
+            Ok((put, get)) => tell(judge::latency(self.side, put, get)),
             Err(seen) => self.tell(tell, Probe::Latency, Err(seen)),
         }
     }
 
     fn tell(&self, tell: Told<'_>, probe: Probe, seen: Result<(), Seen>) {
-        tell_if(tell, finding::judge(self.side, probe, seen));
+        tell_if(tell, judge::outcome(self.side, probe, seen));
     }
 
     async fn put(

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::World;
-use super::job::{Counts, Kind, Progress, Spec, State, View};
+use super::job::{Kind, Progress, Spec, State, View};
 use super::report;
 use super::run::Runner;
+use super::running::Running;
 use crate::journal::{AppendError, now_ms};
 
 /// Jobs at a time.
@@ -38,14 +39,6 @@ pub enum StartError {
     /// The journal cannot be written.
     #[error("the journal cannot be written")]
     Unavailable,
-}
-
-/// A job that runs.
-pub(super) struct Running {
-    pub(super) id: String,
-    pub(super) spec: Spec,
-    view: Mutex<View>,
-    cancel: Notify,
 }
 
 /// What a restart must know of a job.
@@ -82,60 +75,6 @@ struct Inner {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Running {
-    fn new(id: String, spec: Spec, started_ms: i64) -> Arc<Self> {
-        let view = View {
-            id: id.clone(),
-            spec: spec.clone(),
-            state: State::Running,
-            started_ms,
-            finished_ms: None,
-            scanned: 0,
-            total: None,
-            queued: 0,
-            bytes: 0,
-            differences: 0,
-            errors: 0,
-            eta_seconds: None,
-            message: "starting".into(),
-            counts: Counts::default(),
-            report: None,
-        };
-        Arc::new(Self { id, spec, view: Mutex::new(view), cancel: Notify::new() })
-    }
-
-    /// Tells how far the job is.
-    pub(super) fn publish(
-        &self,
-        progress: &Progress,
-        total: Option<u64>,
-        eta_seconds: Option<u64>,
-        message: String,
-        stuck: usize,
-    ) {
-        let counts = progress.counts.clone();
-        let mut view = lock(&self.view);
-        view.scanned = counts.scanned;
-        view.total = total;
-        view.queued = counts.queued;
-        view.bytes = counts.bytes;
-        view.differences = counts.differences();
-        view.errors = counts.errors + counts.parked + u64::try_from(stuck).unwrap_or(0);
-        view.eta_seconds = eta_seconds;
-        view.message = message;
-        view.counts = counts;
-    }
-
-    /// Keeps the progress for a restart.
-    pub(super) async fn save(&self, world: &World, progress: &Progress) {
-        let text = serde_json::to_string(progress).unwrap_or_default();
-        let name = format!("job/{}", self.id);
-        if let Err(error) = world.journal.set_note(&name, Some(&text)).await {
-            tracing::warn!(job = self.id, %error, "the progress of a job was not kept");
-        }
-    }
 }
 
 impl Jobs {
@@ -222,7 +161,7 @@ impl Jobs {
     /// Every job that is known, the newest first.
     pub fn list(&self) -> Vec<View> {
         let mut views: Vec<View> =
-            lock(&self.inner.running).values().map(|job| lock(&job.view).clone()).collect();
+            lock(&self.inner.running).values().map(|job| job.view()).collect();
         views.extend(lock(&self.inner.ended).iter().cloned());
         views.sort_by_key(|view| std::cmp::Reverse(view.started_ms));
         views
@@ -236,7 +175,7 @@ impl Jobs {
     /// Ends a job; false: it does not run. What it has handed to the journal stays there.
     pub fn cancel(&self, id: &str) -> bool {
         let job = lock(&self.inner.running).get(id).cloned();
-        job.inspect(|job| job.cancel.notify_one()).is_some()
+        job.inspect(|job| job.cancel()).is_some()
     }
 
     pub(super) async fn note(&self, name: &str) -> Result<Option<String>, sqlx::Error> {
@@ -264,9 +203,9 @@ impl Jobs {
         };
         let result = tokio::select! {
             result = Runner::new(world, &job, progress).run() => Some(result),
-            () = job.cancel.notified() => None,
+            () = job.cancelled() => None,
         };
-        let mut view = lock(&job.view).clone();
+        let mut view = job.view();
         view.finished_ms = Some(now_ms());
         view.eta_seconds = None;
         match result {
@@ -321,7 +260,7 @@ impl Jobs {
             .map(|job| Started {
                 id: job.id.clone(),
                 spec: job.spec.clone(),
-                since_ms: lock(&job.view).started_ms,
+                since_ms: job.view().started_ms,
             })
             .collect();
         let index = Index { running, ended: lock(&self.inner.ended).clone() };
@@ -386,6 +325,7 @@ fn summary(view: &View) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconcile::job::Counts;
 
     fn spec(kind: Kind, bucket: Option<&str>, prefix: &str) -> Spec {
         Spec {
@@ -424,6 +364,6 @@ mod tests {
         let counts = Counts { scanned: 5, only_main: 2, ..Counts::default() };
         let progress = Progress { counts, ..Progress::default() };
         running.publish(&progress, None, None, String::new(), 0);
-        assert_eq!(summary(&lock(&running.view)), "5 keys: 2 only on main");
+        assert_eq!(summary(&running.view()), "5 keys: 2 only on main");
     }
 }

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::World;
 use super::job::{Kind, Progress, Spec};
-use super::jobs::Running;
 use super::listing::{Lister, Place};
 use super::merge::{Merge, Pair};
 use super::pace::Pace;
+use super::running::Running;
 use super::sieve::Sieve;
 use crate::journal::Window;
 use crate::journal::entry::ObjectKey;
