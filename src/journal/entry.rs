@@ -279,11 +279,12 @@ impl Entry {
         self.unknown |= older.unknown;
         self.overlapped |= older.overlapped;
         self.attempts = self.attempts.max(older.attempts);
-        let facts = Arc::make_mut(&mut self.facts);
-        if facts.layout.is_none() {
-            facts.layout.clone_from(&older.facts.layout);
+        if self.facts.layout.is_none() && older.facts.layout.is_some() {
+            Arc::make_mut(&mut self.facts).layout.clone_from(&older.facts.layout);
         }
-        facts.follow(&older.facts);
+        if self.facts.has_versions() || older.facts.has_versions() {
+            Arc::make_mut(&mut self.facts).follow(&older.facts);
+        }
         // Of several versions each has to be on the mirror: main is asked which there are.
         self.overlapped |= self.facts.has_versions();
     }

@@ -75,6 +75,7 @@ impl Journal {
         self.record_event(&entry).await;
         self.send(Command::Settle { sequence, unknown, facts: entry.facts.clone() }).await;
         let (row_offered, work_offered) = {
+            // Whoever takes off or lands waits until all of this is done.
             let mut flights = lock(&self.shared.flights);
             entry.overlapped = overlapped.load(Ordering::Relaxed);
             let has_row = self.has_row(&entry.object);

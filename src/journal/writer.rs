@@ -76,7 +76,7 @@ pub(super) struct Aside {
 /// Intents that came together; most requests change one key.
 pub(super) type Appended = SmallVec<[(Sequence, Arc<NewIntent>); 1]>;
 
-/// One change to the journal. Small, as it is moved several times on its way: what is rare is boxed.
+/// One change to the journal. Small, as it is moved several times on its way: what is rare and large is boxed.
 #[derive(Debug)]
 pub(super) enum Command {
     Append { rows: Appended, done: Option<Done> },

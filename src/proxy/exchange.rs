@@ -240,7 +240,7 @@ impl Proxy {
         }
     }
 
-    /// Main has told no more than this of what became of them.
+    /// Settles all alike, with nothing told of any.
     pub(super) async fn settle_all(&self, intents: Intents, outcome: Outcome) {
         for intent in intents {
             self.journal.settle(intent, outcome, Arc::default(), None).await;

@@ -1,13 +1,15 @@
 """Fixtures: two stores and one PostgreSQL cluster for the whole run, a laboratory per test."""
 
+import functools
 import shutil
 
 import pytest
 
-from support import process
+from support import preload, process
 from support.lab import Lab
 from support.postgres import Cluster, version_banner
 from support.stores import Store
+from support.sync import Syncs
 
 
 def pytest_report_header(config):
@@ -55,6 +57,13 @@ def cluster(logs):
     running.process.forget()
 
 
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory):
+    """A library of `support`, by its name, compiled once."""
+    directory = tmp_path_factory.mktemp("preloaded")
+    return functools.cache(lambda name: preload.build(name, directory))
+
+
 def _lab(stores, cluster, directory):
     laboratory = Lab(*stores, cluster, directory)
     yield laboratory
@@ -64,6 +73,14 @@ def _lab(stores, cluster, directory):
 @pytest.fixture
 def lab(stores, cluster, tmp_path):
     yield from _lab(stores, cluster, tmp_path)
+
+
+@pytest.fixture
+def syncs(lab, preloaded, tmp_path):
+    syncs = lab.closing(Syncs(preloaded("sync"), tmp_path))
+    yield syncs
+    # Whatever the test has come to: a proxy that hangs at its disk does not end.
+    syncs.go_on()
 
 
 @pytest.fixture(scope="module")

@@ -4,32 +4,24 @@ The disk takes every write, and its syncs fail, or return no more. That is what 
 like from here, and what a full one does not show: the bytes are there, and may be gone tomorrow.
 """
 
+import os
 import sys
 import threading
 import time
 
 import pytest
 
-from support import preload, raw
+from support import raw
+from support.lab import seeded_random
 from support.poll import until
-from support.sync import Syncs
+from support.tcp import FaultProxy
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="which file is synced is told by what only Linux has"
 )
 
-#: More than are served by one thread, on any machine.
-READERS = 32
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    return preload.build("sync", tmp_path_factory.mktemp("sync"))
-
-
-@pytest.fixture
-def syncs(lab, library, tmp_path):
-    return lab.closing(Syncs(library, tmp_path))
+#: Connections are dealt out to a thread per core: each thread has several of these.
+READERS = max(32, 4 * (os.cpu_count() or 1))
 
 
 def failing(proxy):
@@ -45,6 +37,12 @@ def put(proxy, bucket, key, body=b"x"):
     with raw.Connection(proxy.address) as connection:
         connection.send(request("PUT", bucket, key, body))
         return connection.read_response()
+
+
+def get(connection, bucket, key):
+    connection.send(request("GET", bucket, key))
+    answer = connection.read_response()
+    return answer.status, answer.body
 
 
 def keys_on_main(lab, bucket):
@@ -63,9 +61,7 @@ def test_a_sync_that_fails_is_no_promise(lab, syncs):
     assert all(count > 0 for count in syncs.failed()), "nobody asked the disk"
     until(lambda: failing(proxy), "the alarm")
     with raw.Connection(proxy.address) as connection:
-        connection.send(request("GET", bucket, "before"))
-        answer = connection.read_response()
-        assert (answer.status, answer.body) == (200, b"x")
+        assert get(connection, bucket, "before") == (200, b"x")
     assert keys_on_main(lab, bucket) == ["before"], "a refused write took effect"
     syncs.go_on()
     until(lambda: put(proxy, bucket, "after").status == 200, "writes to be taken again")
@@ -73,31 +69,44 @@ def test_a_sync_that_fails_is_no_promise(lab, syncs):
     lab.assert_converged(proxy, bucket)
 
 
-def test_a_log_that_cannot_be_synced_makes_rows_and_a_crash_loses_none(lab, syncs):
-    proxy = lab.proxy(JOURNAL_REQUIRED="true", **syncs.settings())
+def test_a_log_that_cannot_be_synced_makes_rows_and_none_is_lost_when_the_power_goes(lab, syncs):
+    rng = seeded_random("rows")
+    relay = lab.closing(FaultProxy(lab.mirror.address))
+    settings = {"JOURNAL_REQUIRED": "true", "mirror_endpoint": relay.endpoint, **syncs.settings()}
+    proxy = lab.proxy(**settings)
     bucket = lab.bucket("rows")
     assert put(proxy, bucket, "before").status == 200
     proxy.wait_drained()
+    # From here on nothing but the database's disk knows of them.
+    relay.refuse()
     syncs.fail(others=False)
     keys = [f"during-{number}" for number in range(20)]
     for key in keys:
         assert put(proxy, bucket, key).status == 200
     assert syncs.failed()[0] > 0, "nobody asked the log's disk"
     assert not failing(proxy), "the database takes them"
-    proxy.kill()
+    syncs.power_goes(proxy, rng)
     syncs.go_on()
     proxy.start()
+    assert proxy.status()["mirror"]["pending_operations"] >= len(keys)
+    relay.forward()
     assert put(proxy, bucket, "after").status == 200
     lab.assert_converged(proxy, bucket)
     assert lab.keys_on_mirror(bucket) == {"before", *keys, "after"}
 
 
-def test_while_the_disk_hangs_writes_wait_and_reads_go_on(lab, syncs):
+def hanging(lab, syncs, label):
+    """A proxy with one object, whose next intent hangs at the disk."""
     proxy = lab.proxy(**syncs.settings())
-    bucket = lab.bucket("hangs")
+    bucket = lab.bucket(label)
     assert put(proxy, bucket, "before").status == 200
     proxy.wait_drained()
     syncs.hang()
+    return proxy, bucket
+
+
+def test_while_the_disk_hangs_writes_wait_and_reads_go_on(lab, syncs):
+    proxy, bucket = hanging(lab, syncs, "hangs")
     bodies = {"small": b"x", "large": bytes(3_000_000), "empty": b""}
     answers = {}
 
@@ -109,14 +118,9 @@ def test_while_the_disk_hangs_writes_wait_and_reads_go_on(lab, syncs):
         writer.start()
     syncs.wait_hanging()
     connections = [raw.Connection(proxy.address) for _ in range(READERS)]
-    for _ in range(3):
-        for connection in connections:
-            connection.send(request("GET", bucket, "before"))
-        for connection in connections:
-            answer = connection.read_response()
-            assert (answer.status, answer.body) == (200, b"x")
     for connection in connections:
-        connection.socket.close()
+        with connection:
+            assert get(connection, bucket, "before") == (200, b"x")
     assert proxy.is_ready(), "reads are served"
     # A writer that did not wait would have been answered long ago.
     time.sleep(0.5)
@@ -130,11 +134,7 @@ def test_while_the_disk_hangs_writes_wait_and_reads_go_on(lab, syncs):
 
 
 def test_a_crash_while_the_disk_hangs_leaves_nothing_that_was_not_asked_for(lab, syncs):
-    proxy = lab.proxy(**syncs.settings())
-    bucket = lab.bucket("hangcrash")
-    assert put(proxy, bucket, "before").status == 200
-    proxy.wait_drained()
-    syncs.hang()
+    proxy, bucket = hanging(lab, syncs, "hangcrash")
     with raw.Connection(proxy.address) as connection:
         connection.send(request("PUT", bucket, "never"))
         syncs.wait_hanging()

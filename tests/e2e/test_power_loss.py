@@ -10,11 +10,10 @@ import threading
 
 import pytest
 
-from support import preload, raw, s3
+from support import raw, s3
 from support.crash import fail_on_loss, keys_of_writers, write_until
 from support.lab import seeded_random
 from support.poll import until
-from support.sync import Syncs
 from support.tcp import FaultProxy
 
 pytestmark = pytest.mark.skipif(
@@ -23,20 +22,14 @@ pytestmark = pytest.mark.skipif(
 
 ROUNDS = 16
 CONNECTIONS = 24
-#: Some seconds of them, so that the log is written over.
-WRITES = 5000
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    return preload.build("sync", tmp_path_factory.mktemp("sync"))
+#: With such keys twice as much as a file of the log holds.
+WRITES, KEY_BYTES = 2500, 900
 
 
 @pytest.mark.timeout(400)
-def test_nothing_acknowledged_is_lost_when_the_power_goes(lab, library, tmp_path):
+def test_nothing_acknowledged_is_lost_when_the_power_goes(lab, syncs):
     rng = seeded_random("power")
     relay = lab.closing(FaultProxy(lab.mirror.address))
-    syncs = lab.closing(Syncs(library, tmp_path))
     proxy = lab.proxy(mirror_endpoint=relay.endpoint, **syncs.settings())
     buckets = [lab.bucket("power"), lab.bucket("power")]
     owned = keys_of_writers(buckets)
@@ -63,7 +56,7 @@ class Stream(threading.Thread):
 
     def __init__(self, proxy, bucket, number):
         super().__init__(daemon=True)
-        self._proxy, self._target = proxy, f"/{bucket}/{number:02}-"
+        self._proxy, self._target = proxy, f"/{bucket}/{number:02}-".ljust(KEY_BYTES, "k")
         self.acknowledged = []
 
     def run(self):
@@ -79,11 +72,10 @@ class Stream(threading.Thread):
             pass
 
 
-@pytest.mark.timeout(200)
-def test_many_writers_lose_nothing_when_the_power_goes(lab, library, tmp_path):
+@pytest.mark.timeout(300)
+def test_many_writers_lose_nothing_when_the_power_goes(lab, syncs):
     rng = seeded_random("power")
     relay = lab.closing(FaultProxy(lab.mirror.address))
-    syncs = lab.closing(Syncs(library, tmp_path))
     proxy = lab.proxy(mirror_endpoint=relay.endpoint, **syncs.settings())
     bucket = lab.bucket("streams")
     relay.refuse()

@@ -10,7 +10,6 @@ import threading
 
 import pytest
 
-from support import preload
 from support.http_fault import HttpFaultProxy
 from support.leap import LeapingClock
 from support.poll import until
@@ -26,14 +25,9 @@ pytestmark = pytest.mark.skipif(
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    return preload.build("leap", tmp_path_factory.mktemp("leap"))
-
-
 @pytest.fixture
-def clock(lab, library, tmp_path):
-    return lab.closing(LeapingClock(library, tmp_path))
+def clock(lab, preloaded, tmp_path):
+    return lab.closing(LeapingClock(preloaded("leap"), tmp_path))
 
 
 class Silence:

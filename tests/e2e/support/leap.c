@@ -5,14 +5,12 @@
  * time again. How often each has waited since the last leap is written down, for whoever wants to
  * know that all of them have lived through it. The time of day, which signatures tell, stays. */
 
-#include <fcntl.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "shared.h"
 
 enum { LOOPS = 1024, WAIT_MS_MAX = 10 };
 
@@ -28,13 +26,7 @@ struct shared {
 static struct shared *shared;
 
 __attribute__((constructor)) static void begin(void) {
-  const char *path = getenv("LEAP_FILE");
-  int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-  if (file < 0) abort();
-  void *mapped = mmap(0, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-  if (mapped == MAP_FAILED) abort();
-  close(file);
-  shared = mapped;
+  shared = map_shared("LEAP_FILE", sizeof *shared);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *time) {

@@ -6,16 +6,14 @@
  * file the directory SYNC_KEPT, if there is one, holds what the last sync has promised. */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "shared.h"
 
 enum { PASS, FAIL, HANG };
 
@@ -31,13 +29,7 @@ static struct shared {
 } *shared;
 
 __attribute__((constructor)) static void begin(void) {
-  const char *path = getenv("SYNC_FILE");
-  int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-  if (file < 0) abort();
-  void *mapped = mmap(0, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-  if (mapped == MAP_FAILED) abort();
-  close(file);
-  shared = mapped;
+  shared = map_shared("SYNC_FILE", sizeof *shared);
 }
 
 /* Keeps a copy, whole or not at all, whenever the program is killed. */

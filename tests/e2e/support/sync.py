@@ -60,7 +60,10 @@ class Syncs:
         for path in filter(Path.is_file, proxy.data_dir.iterdir()):
             kept = self._kept / path.name
             if kept.exists():
-                path.write_bytes(_torn(kept.read_bytes(), path.read_bytes(), chance, rng))
+                left = _torn(kept.read_bytes(), path.read_bytes(), chance, rng)
+                path.write_bytes(left)
+                # It is there now, and the next loss does not take it back.
+                kept.write_bytes(left)
             else:
                 # Neither the file nor its name was promised.
                 path.unlink()
