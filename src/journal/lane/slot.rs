@@ -14,7 +14,7 @@ pub(in crate::journal) trait Item {
     fn supersede(&mut self, older: &Self);
     /// Does this tell more than an item of the same sequence that is already here?
     fn tells_more(&self, known: Option<&Self>) -> bool;
-    /// A newer item of the same key may have been done already.
+    /// A newer item of the same key is being done, or may have been already.
     fn doubt(&mut self);
 }
 

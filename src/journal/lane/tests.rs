@@ -68,6 +68,25 @@ fn a_full_lane_remembers_where_to_read_on_disk() {
 }
 
 #[test]
+fn what_comes_from_disk_while_a_newer_item_of_its_key_is_claimed_is_doubted() {
+    let mut lane = Lane::new(8);
+    lane.offer(work(5, "a"));
+    let newer = lane.claim().unwrap();
+    lane.watch_releases();
+    assert_eq!(lane.offer_from_disk(work(5, "a")), Offered::Known);
+    assert_eq!(lane.offer_from_disk(work(4, "a")), Offered::Ready);
+    assert!(lane.release(&newer.1));
+    assert_eq!(lane.claim().unwrap().2, DOUBTED);
+    // One that is newer than what is claimed comes in its turn.
+    let mut lane = Lane::new(8);
+    lane.offer(work(5, "a"));
+    let older = lane.claim().unwrap();
+    assert_eq!(lane.offer_from_disk(work(6, "a")), Offered::Ready);
+    lane.release(&older.1);
+    assert_eq!(lane.claim().unwrap().2, 6);
+}
+
+#[test]
 fn what_comes_from_disk_behind_a_newer_item_of_its_key_is_doubted() {
     let mut lane: Lane<Work> = Lane::new(2);
     lane.refill_begun();
