@@ -174,11 +174,9 @@ impl Facts {
         self.event = self.event.or(known.event);
     }
 
-    /// Takes over what an older entry says about versions, which this one now stands for.
+    /// Takes over what an older entry says about versions, which this one now stands for; only where either
+    /// has any.
     fn follow(&mut self, older: &Self) {
-        if !self.has_versions() && !older.has_versions() {
-            return;
-        }
         let since = older.versions.as_ref().and_then(|versions| versions.since.clone());
         let since = since.or_else(|| older.version_id.clone());
         let own_told = self.version_id.is_some();
@@ -282,6 +280,7 @@ impl Entry {
         if self.facts.layout.is_none() && older.facts.layout.is_some() {
             Arc::make_mut(&mut self.facts).layout.clone_from(&older.facts.layout);
         }
+        // Most keys have none, and shared facts are not copied for nothing.
         if self.facts.has_versions() || older.facts.has_versions() {
             Arc::make_mut(&mut self.facts).follow(&older.facts);
         }
@@ -320,6 +319,9 @@ mod tests {
         newer.supersede(&older);
         assert_eq!(newer.since_ms, 100);
         assert_eq!(newer.facts.versions, None);
+        let (plain, mut next) = (entry(3, 300, None), entry(4, 400, None));
+        next.supersede(&plain);
+        assert_eq!(*next.facts, Facts::default(), "nothing is made up of nothing");
         assert_eq!(newer.facts.layout.as_ref().unwrap().total(), 8);
     }
 
@@ -352,8 +354,5 @@ mod tests {
         let mut fourth = facts(Some("4"), None);
         fourth.follow(&facts(None, None));
         assert!(fourth.versions.unwrap().untold);
-        let mut plain = facts(None, None);
-        plain.follow(&facts(None, None));
-        assert_eq!(plain, Facts::default());
     }
 }

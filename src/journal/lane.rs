@@ -335,11 +335,7 @@ impl<T: Item> Lane<T> {
             }
             _ => {}
         }
-        // A newer item of the key may be over, or on its way: this one would come behind it.
-        let claimed = self.slots.get(item.object()).and_then(|slot| slot.claimed);
-        if claimed.is_some_and(|claimed| claimed > item.sequence())
-            || self.done.as_ref().is_some_and(|done| done.may_hold(item.object()))
-        {
+        if self.done.as_ref().is_some_and(|done| done.may_hold(item.object())) {
             item.doubt();
         }
         self.offer(item)

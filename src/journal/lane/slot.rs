@@ -49,6 +49,10 @@ impl<T: Item> Slot<T> {
         if self.claimed == Some(item.sequence()) && !item.tells_more(None) {
             return Offered::Known;
         }
+        if self.claimed.is_some_and(|claimed| claimed > item.sequence()) {
+            // It comes behind newer news.
+            item.doubt();
+        }
         match self.waiting.take() {
             None => {
                 self.waiting = Some(item);
