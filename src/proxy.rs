@@ -55,8 +55,8 @@ use crate::s3::checksum::ChecksumAlgorithm;
 use crate::s3::chunked::{
     ChunkedDecoder, PayloadMode, announced_trailers, decoded_content_length, strip_framing_headers,
 };
-use crate::s3::headers::find;
-use crate::s3::operation::{Effect, Operation};
+use crate::s3::headers::{find, find_all};
+use crate::s3::operation::{self, Effect, Operation};
 use crate::s3::trace::TRACEPARENT;
 use crate::spans::Spans;
 use crate::tee::Tee;
@@ -305,12 +305,30 @@ fn refuse_unsupported(address: &Address, parts: &Parts) -> Result<(), S3Error> {
             "A key that holds NUL cannot be recorded.",
         ));
     }
-    // Extensions whose one request changes keys that only main knows.
+    // Extensions whose one request changes keys that only main knows. What counts as yes is up to main.
     for name in ["x-minio-force-delete", "x-amz-meta-snowball-auto-extract"] {
-        if find(&parts.headers, name)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
-        {
+        if find_all(&parts.headers, name).any(|value| value != "false") {
             return Err(S3Error::not_implemented(format!("{name} is not supported.")));
+        }
+    }
+    refuse_ambiguous(address, parts)
+}
+
+/// What services read differently could do something else than was allowed and noted here.
+fn refuse_ambiguous(address: &Address, parts: &Parts) -> Result<(), S3Error> {
+    let invalid = |message| S3Error::new(StatusCode::BAD_REQUEST, "InvalidArgument", message);
+    let reads = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if !reads && operation::is_ambiguous(address) {
+        return Err(invalid("Conflicting query string parameters."));
+    }
+    // Where the path counts for nothing it deletes other keys.
+    if parts.method == Method::POST && address.key.is_some() && address.query.has("delete") {
+        let message = "The specified method is not allowed against this resource.";
+        return Err(S3Error::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message));
+    }
+    for name in ["x-amz-copy-source", "x-amz-rename-source"] {
+        if find_all(&parts.headers, name).nth(1).is_some() {
+            return Err(invalid("There can be one source only."));
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ pub mod form;
 pub mod headers;
 pub mod listing;
 pub mod operation;
+pub mod refusal;
 pub mod report;
 pub mod state;
 pub mod trace;

@@ -139,6 +139,10 @@ where
                 match self.poll_piece(context) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    // Announced as empty it is whole with its head, and may yet turn out to be faulty.
+                    Poll::Pending if self.left == Length::Exact(0) && self.last.is_none() => {
+                        return Poll::Pending;
+                    }
                     Poll::Pending => {
                         ready!(self.poll_write(io, context))?;
                         return Poll::Pending;

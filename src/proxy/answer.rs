@@ -1,29 +1,20 @@
 //! Main's answers on their way out, and what is answered when there is none.
 
-use http::{Response, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::BodyExt as _;
 
-use super::document::collect;
 use super::error::S3Error;
 use super::facts::content_length;
 use super::record::Record;
 use super::response::{Judge, ResponseBody};
 use super::{Proxy, pass_on, refuse};
-use crate::s3::xml;
+use crate::s3::{refusal, xml};
 use crate::upstream::redirect::Learnt;
-use crate::upstream::{Received, SendError};
+use crate::upstream::{Received, SendError, WireError};
 
 /// Longest error document that is looked into.
 const ERROR_BYTES_MAX: u64 = 64 * 1024;
-/// Codes by which main refuses *our* signature, which the client must not take for its own.
-const OUR_FAULT: &[&str] = &[
-    "SignatureDoesNotMatch",
-    "InvalidAccessKeyId",
-    "RequestTimeTooSkewed",
-    "ExpiredToken",
-    "InvalidToken",
-    "TokenRefreshRequired",
-    "AuthorizationHeaderMalformed",
-];
 
 impl Proxy {
     /// Passes main's response on, unless it speaks of our credentials or of another region.
@@ -45,10 +36,7 @@ impl Proxy {
             return refuse(&S3Error::internal(message), record);
         }
         let failed = status.is_client_error() || status.is_server_error();
-        if !failed
-            || record.method == http::Method::HEAD
-            || content_length(response.headers()).is_none_or(|length| length > ERROR_BYTES_MAX)
-        {
+        if !failed || record.method == http::Method::HEAD || is_long(response.headers()) {
             return pass_on(response, record, judge);
         }
         Box::pin(self.look_into(response, record)).await
@@ -60,18 +48,28 @@ impl Proxy {
         response: Response<Received>,
         record: Box<Record>,
     ) -> Response<ResponseBody> {
-        let (parts, body) = response.into_parts();
-        let Ok(document) = collect(body).await else {
-            // Main may answer early and close while the request is still being sent; what its
-            // answer was about is lost, that it refused is not.
-            let error = S3Error::new(parts.status, "InternalError", "The storage closed early.");
-            return refuse(&error, record);
+        let (parts, mut body) = response.into_parts();
+        let document = match gather(&mut body).await {
+            Ok(Gathered::Whole(document)) => document,
+            Ok(Gathered::Begun(beginning)) => {
+                let response = Response::from_parts(parts, body);
+                return pass_on(response, record, None).map(|body| body.behind(beginning));
+            }
+            Err(error) => {
+                // Main may answer early and close while the request is still being sent; what its
+                // answer was about is lost, that it refused is not.
+                tracing::debug!(%error, "an error document broke off");
+                let error =
+                    S3Error::new(parts.status, "InternalError", "The storage closed early.");
+                return refuse(&error, record);
+            }
         };
         if self.main.learn(&record.resource(), &document) {
             return refuse(&sent_to_the_wrong_place(), record);
         }
         let code = xml::result_document(&document).ok().and_then(|document| document.code);
-        if let Some(code) = code.filter(|code| OUR_FAULT.contains(&code.as_str())) {
+        // The client must not take it for its own signature.
+        if let Some(code) = code.filter(|code| refusal::is_about_signature(code)) {
             tracing::error!(code, "main refuses the credentials of this proxy");
             let message = "This proxy cannot authenticate with its storage; see its log.";
             return refuse(&S3Error::unavailable(message), record);
@@ -80,6 +78,30 @@ impl Proxy {
         record.status = parts.status;
         Response::from_parts(parts, ResponseBody::fixed(document, record))
     }
+}
+
+/// Is it no document of S3? AWS sends those in chunks, without a length.
+fn is_long(headers: &HeaderMap) -> bool {
+    content_length(headers).is_some_and(|length| length > ERROR_BYTES_MAX)
+}
+
+/// What there is of an error document.
+enum Gathered {
+    Whole(Bytes),
+    /// It is longer than any that is looked into; this is its beginning.
+    Begun(Bytes),
+}
+
+async fn gather(body: &mut Received) -> Result<Gathered, WireError> {
+    let mut document = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        document.extend_from_slice(&data);
+        if u64::try_from(document.len()).is_ok_and(|length| length > ERROR_BYTES_MAX) {
+            return Ok(Gathered::Begun(document.freeze()));
+        }
+    }
+    Ok(Gathered::Whole(document.freeze()))
 }
 
 /// Main wants the request elsewhere, and its body is on its way already. The next try goes right.

@@ -142,13 +142,16 @@ impl Proxy {
         };
         let sent_type = admitted.parts.headers.get(CONTENT_TYPE).cloned();
         let tee = self.tee_for(&admitted, change);
+        // Of other requests that have a body some services need no more than the head.
+        let needs_body = operation.name == "PutObject";
         let (outgoing, transfer) = outgoing(admitted, source, gate, tee);
         let sent = pin!(self.main.send(outgoing)).await;
         record.bytes = transfer.bytes();
         let response = match sent {
             Ok(response) => response,
             Err(error) => {
-                let reached = if error_before_sending(&error) || transfer.withhold() {
+                let withheld = needs_body && transfer.withhold();
+                let reached = if error_before_sending(&error) || withheld {
                     Reached::Withheld
                 } else {
                     Reached::NoResponse
@@ -164,7 +167,7 @@ impl Proxy {
             let judge = self.judge_document(operation, intents, response.headers(), finished);
             return Ok(pin!(self.answer(response, record, Some(judge))).await);
         }
-        let reached = if !status.is_success() && transfer.withhold() {
+        let reached = if !status.is_success() && needs_body && transfer.withhold() {
             Reached::Withheld
         } else {
             Reached::Response { status, document: None }

@@ -33,7 +33,7 @@ use crate::auth::{Access, PostForm};
 use crate::s3::address::{Address, AddressError, KEY_BYTES_MAX, Query};
 use crate::s3::chunked::PayloadMode;
 use crate::s3::form::{FormEvent, FormHead, FormReader};
-use crate::s3::operation::{Change, Effect, Operation};
+use crate::s3::operation::{self, Change, Effect, Operation};
 
 /// The S3 name of a form upload.
 pub(super) const OPERATION: &str = "PostObject";
@@ -46,9 +46,7 @@ pub(super) fn is_form(parts: &Parts, address: &Address) -> bool {
     if parts.method != Method::POST {
         return false;
     }
-    let content_type = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
-    kind.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data")
+    operation::is_form(&parts.headers)
         && Operation::of(&parts.method, address, &parts.headers).name == OPERATION
 }
 

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 
 use super::Proxy;
 use super::incoming::Incoming;
+use super::patience::Patience;
 use super::response::ResponseBody;
 use super::source::Expectation;
 use crate::s3::headers::hop_by_hop;
@@ -199,6 +200,7 @@ async fn answer(
     if is_empty {
         return Ok(());
     }
+    let mut patience = Patience::new(patience);
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,
@@ -208,7 +210,7 @@ async fn answer(
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
                 let is_last = body.is_end_stream();
-                send(&mut stream, data, is_last, patience).await?;
+                send(&mut stream, data, is_last, &mut patience).await?;
                 if is_last {
                     return Ok(());
                 }
@@ -228,23 +230,27 @@ async fn send(
     stream: &mut SendStream<Bytes>,
     mut data: Bytes,
     is_last: bool,
-    patience: Duration,
+    patience: &mut Patience,
 ) -> Result<(), h2::Error> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         if stream.capacity() == 0 {
-            let room = poll_fn(|context| stream.poll_capacity(context));
-            match tokio::time::timeout(patience, room).await {
+            let room = poll_fn(|context| match stream.poll_capacity(context) {
+                Poll::Ready(room) => Poll::Ready(Ok(room)),
+                Poll::Pending => patience.poll_lost(context).map(Err),
+            });
+            match room.await {
                 Ok(Some(Ok(_))) => continue,
                 Ok(Some(Err(error))) => return Err(error),
                 Ok(None) => return Err(Reason::CANCEL.into()),
-                Err(_) => {
+                Err(()) => {
                     stream.send_reset(Reason::CANCEL);
                     return Err(Reason::CANCEL.into());
                 }
             }
         }
         let piece = data.split_to(stream.capacity().min(data.len()));
+        patience.received(piece.len());
         stream.send_data(piece, is_last && data.is_empty())?;
     }
     Ok(())

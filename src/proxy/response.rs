@@ -32,11 +32,13 @@ pub struct ResponseBody {
     source: Source,
     record: Option<Box<Record>>,
     counts: bool,
-    judge: Option<(Judge, BytesMut)>,
+    judge: Option<(Judge, Document)>,
 }
 
 enum Source {
     Fixed(Option<Bytes>),
+    /// What has been read of it already stands in front.
+    Begun(Bytes, Received),
     Main(Received),
     Gone,
 }
@@ -60,7 +62,7 @@ impl ResponseBody {
         counts: bool,
         judge: Option<Judge>,
     ) -> Self {
-        let judge = judge.map(|judge| (judge, BytesMut::new()));
+        let judge = judge.map(|judge| (judge, Document::default()));
         Self { source: Source::Main(body), record: Some(record), counts, judge }
     }
 
@@ -74,6 +76,15 @@ impl ResponseBody {
         Self { source: Source::Fixed(bytes), record, counts: false, judge: None }
     }
 
+    /// The same behind what has been read of it already. Its length must not be known.
+    pub(super) fn behind(mut self, beginning: Bytes) -> Self {
+        self.source = match std::mem::replace(&mut self.source, Source::Gone) {
+            Source::Main(body) => Source::Begun(beginning, body),
+            other => other,
+        };
+        self
+    }
+
     fn count(&mut self, bytes: usize) {
         if self.counts
             && let Some(record) = &mut self.record
@@ -84,10 +95,8 @@ impl ResponseBody {
 
     fn passed(&mut self, data: &Bytes) {
         self.count(data.len());
-        if let Some((_, document)) = &mut self.judge
-            && document.len() + data.len() <= DOCUMENT_BYTES_MAX
-        {
-            document.extend_from_slice(data);
+        if let Some((_, document)) = &mut self.judge {
+            document.add(data);
         }
     }
 
@@ -102,8 +111,29 @@ impl ResponseBody {
     fn ended(&mut self, whole: bool) {
         self.source = Source::Gone;
         if let Some((judge, document)) = self.judge.take() {
-            judge(whole.then(|| document.freeze()));
+            judge(document.end(whole));
         }
+    }
+}
+
+/// A bounded copy of a result document.
+#[derive(Default)]
+struct Document {
+    bytes: BytesMut,
+    is_too_long: bool,
+}
+
+impl Document {
+    fn add(&mut self, data: &Bytes) {
+        self.is_too_long |= self.bytes.len() + data.len() > DOCUMENT_BYTES_MAX;
+        if !self.is_too_long {
+            self.bytes.extend_from_slice(data);
+        }
+    }
+
+    /// All of it, if it has come to its end and was kept.
+    fn end(self, whole: bool) -> Option<Bytes> {
+        (whole && !self.is_too_long).then(|| self.bytes.freeze())
     }
 }
 
@@ -141,9 +171,17 @@ impl Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if matches!(this.source, Source::Begun(..))
+            && let Source::Begun(beginning, body) =
+                std::mem::replace(&mut this.source, Source::Gone)
+        {
+            this.source = Source::Main(body);
+            this.passed(&beginning);
+            return Poll::Ready(Some(Ok(Frame::data(beginning))));
+        }
         let frame = match &mut this.source {
             Source::Fixed(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Source::Gone => return Poll::Ready(None),
+            Source::Begun(..) | Source::Gone => return Poll::Ready(None),
             Source::Main(body) => ready!(Pin::new(body).poll_frame(context)),
         };
         match frame {
@@ -170,6 +208,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Fixed(bytes) => bytes.is_none(),
+            Source::Begun(..) => false,
             Source::Main(body) => body.is_end_stream() && self.judge.is_none(),
             Source::Gone => true,
         }
@@ -181,6 +220,7 @@ impl Body for ResponseBody {
                 let length = bytes.as_ref().map_or(0, Bytes::len);
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
+            Source::Begun(..) => SizeHint::default(),
             Source::Main(body) => body.size_hint(),
             Source::Gone => SizeHint::with_exact(0),
         }
@@ -202,16 +242,14 @@ impl Drop for ResponseBody {
             let whole = tokio::time::timeout(ORPHAN_TIMEOUT, async {
                 while let Some(frame) = body.frame().await {
                     let Ok(frame) = frame else { return false };
-                    if let Some(data) = frame.data_ref()
-                        && document.len() + data.len() <= DOCUMENT_BYTES_MAX
-                    {
-                        document.extend_from_slice(data);
+                    if let Some(data) = frame.data_ref() {
+                        document.add(data);
                     }
                 }
                 true
             });
             let whole = whole.await.unwrap_or(false);
-            judge(whole.then(|| document.freeze()));
+            judge(document.end(whole));
         });
     }
 }

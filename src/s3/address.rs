@@ -32,7 +32,7 @@ pub enum AddressError {
     /// Longer than [`KEY_BYTES_MAX`].
     #[error("Your key is too long")]
     KeyTooLong,
-    /// An empty bucket name followed by a key.
+    /// An empty bucket name followed by a key, or one that holds a slash.
     #[error("The specified bucket is not valid.")]
     InvalidBucketName,
 }
@@ -58,6 +58,10 @@ impl Address {
                 None => (Some(decoded(path)?), ""),
             }
         };
+        // No name has one, and where it stood in the path it would be taken for the key's beginning.
+        if bucket.as_ref().is_some_and(|bucket| bucket.contains('/')) {
+            return Err(AddressError::InvalidBucketName);
+        }
         let key = if raw_key.is_empty() { None } else { Some(decoded(raw_key)?) };
         if key.as_ref().is_some_and(|key| key.len() > KEY_BYTES_MAX) {
             return Err(AddressError::KeyTooLong);
@@ -225,6 +229,8 @@ mod tests {
         let bucket = parse("h", "/b/").unwrap();
         assert_eq!((bucket.bucket.as_deref(), bucket.key), (Some("b"), None));
         assert_eq!(parse("h", "//k"), Err(AddressError::InvalidBucketName));
+        assert_eq!(parse("h", "/b%2Fk"), Err(AddressError::InvalidBucketName));
+        assert_eq!(parse("a/b.localhost", "/k"), Err(AddressError::InvalidBucketName));
     }
 
     #[test]

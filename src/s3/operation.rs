@@ -4,6 +4,7 @@
 //! whether an intent is written. A mutating request that is not recognised but addresses a key
 //! counts as a change of that key, because replication copies main's current state anyway.
 
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 
 use super::address::Address;
@@ -92,7 +93,7 @@ impl Operation {
     pub fn of(method: &Method, address: &Address, headers: &HeaderMap) -> Self {
         match (address.bucket.is_some(), address.key.is_some()) {
             (true, true) => object(method, address, headers),
-            (true, false) => bucket(method, address),
+            (true, false) => bucket(method, address, headers),
             _ => service(method),
         }
     }
@@ -118,6 +119,8 @@ fn is_read(method: &Method) -> bool {
 fn object(method: &Method, address: &Address, headers: &HeaderMap) -> Operation {
     let query = &address.query;
     let has = |name: &str| query.has(name);
+    // An empty one is none to Ceph, which then deletes or writes the object itself.
+    let has_upload = query.get("uploadId").is_some_and(|id| !id.is_empty());
     let sub = |pairs: &[(&str, &'static str)]| {
         pairs.iter().find(|(flag, _)| query.has(flag)).map(|(_, name)| *name)
     };
@@ -137,10 +140,10 @@ fn object(method: &Method, address: &Address, headers: &HeaderMap) -> Operation 
             op(name.unwrap_or("GetObject"), Effect::Read)
         }
         // One without the other is a part to some services, and to Garage the object itself.
-        Method::PUT if has("uploadId") && !has("partNumber") => {
+        Method::PUT if has("uploadId") && !(has_upload && has("partNumber")) => {
             op("Unknown", Effect::Key(Change::Other))
         }
-        Method::PUT if has("uploadId") => {
+        Method::PUT if has_upload => {
             let copy = find(headers, "x-amz-copy-source").is_some();
             op(if copy { "UploadPartCopy" } else { "UploadPart" }, Effect::Upload)
         }
@@ -170,12 +173,13 @@ fn object(method: &Method, address: &Address, headers: &HeaderMap) -> Operation 
             }
         }
         Method::POST if has("uploads") => op("CreateMultipartUpload", Effect::Upload),
-        Method::POST if has("uploadId") => {
-            op("CompleteMultipartUpload", Effect::Key(Change::Complete))
+        Method::POST if has_upload => op("CompleteMultipartUpload", Effect::Key(Change::Complete)),
+        Method::POST if has("select") && query.get("select-type") == Some("2") => {
+            op("SelectObjectContent", Effect::Read)
         }
-        Method::POST if has("select") => op("SelectObjectContent", Effect::Read),
         Method::POST if has("restore") => op("RestoreObject", Effect::Settings),
-        Method::DELETE if has("uploadId") => op("AbortMultipartUpload", Effect::Upload),
+        Method::DELETE if has_upload => op("AbortMultipartUpload", Effect::Upload),
+        Method::DELETE if has("uploadId") => op("Unknown", Effect::Key(Change::Other)),
         Method::DELETE if has("tagging") => op("DeleteObjectTagging", Effect::Key(Change::Tagging)),
         Method::DELETE if has("annotation") => {
             op("DeleteObjectAnnotation", Effect::Key(Change::Other))
@@ -185,6 +189,39 @@ fn object(method: &Method, address: &Address, headers: &HeaderMap) -> Operation 
         Method::DELETE => op("DeleteObject", Effect::Key(Change::Delete)),
         _ => op("Unknown", Effect::Key(Change::Other)),
     }
+}
+
+/// Is the body a form with a file?
+pub fn is_form(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(b"multipart/form-data")
+}
+
+/// Parameters that make another operation of a request on a key.
+const SUBRESOURCES: &[&str] = &[
+    "acl",
+    "annotation",
+    "append",
+    "attributes",
+    "delete",
+    "encryption",
+    "legal-hold",
+    "renameObject",
+    "restore",
+    "retention",
+    "select",
+    "tagging",
+    "torrent",
+    "uploadId",
+    "uploads",
+];
+
+/// Does the query of a request on a key name two operations? Which of them is meant each service
+/// decides for itself, so that it could be another than the one that was allowed and noted here.
+pub fn is_ambiguous(address: &Address) -> bool {
+    let named = address.query.names().filter(|name| SUBRESOURCES.contains(name));
+    address.key.is_some() && named.count() > 1
 }
 
 /// Parameters of `PutObject` that name no subresource.
@@ -213,7 +250,7 @@ const BUCKET_READS: &[(&str, &str)] = &[
     ("object-lock", "GetObjectLockConfiguration"),
 ];
 
-fn bucket(method: &Method, address: &Address) -> Operation {
+fn bucket(method: &Method, address: &Address, headers: &HeaderMap) -> Operation {
     let query = &address.query;
     let settings = query.names().any(is_subresource);
     match *method {
@@ -228,8 +265,8 @@ fn bucket(method: &Method, address: &Address) -> Operation {
         Method::PUT => op("CreateBucket", Effect::Bucket),
         Method::DELETE if settings => op("DeleteBucketSetting", Effect::Settings),
         Method::DELETE => op("DeleteBucket", Effect::Bucket),
-        // A form upload; the form names the key.
-        Method::POST if !settings => op("PostObject", Effect::Key(Change::Put)),
+        // A form upload; the form names the key. Some services take it whatever the parameters.
+        Method::POST if !settings || is_form(headers) => op("PostObject", Effect::Key(Change::Put)),
         _ => op("Unknown", Effect::Settings),
     }
 }
@@ -258,6 +295,12 @@ mod tests {
             ("PUT", "/b/k", Some("x-amz-copy-source"), "CopyObject", Effect::Key(Change::Copy)),
             ("PUT", "/b/k?partNumber=1&uploadId=u", None, "UploadPart", Effect::Upload),
             ("PUT", "/b/k?uploadId=u", None, "Unknown", Effect::Key(Change::Other)),
+            ("PUT", "/b/k?partNumber=1&uploadId=", None, "Unknown", Effect::Key(Change::Other)),
+            ("POST", "/b/k?uploadId=", None, "Unknown", Effect::Key(Change::Other)),
+            ("DELETE", "/b/k?uploadId=", None, "Unknown", Effect::Key(Change::Other)),
+            ("POST", "/b/k?select&select-type=2", None, "SelectObjectContent", Effect::Read),
+            ("POST", "/b/k?select", None, "Unknown", Effect::Key(Change::Other)),
+            ("POST", "/b?invented", None, "Unknown", Effect::Settings),
             ("POST", "/b/k?uploads=", None, "CreateMultipartUpload", Effect::Upload),
             (
                 "POST",
@@ -280,6 +323,37 @@ mod tests {
             let operation = of(method, target, header);
             assert_eq!((operation.name, operation.effect), (name, effect), "{method} {target}");
         }
+    }
+
+    #[test]
+    fn a_form_is_an_upload_whatever_the_parameters_beside_it() {
+        let address = Address::parse("h", "/b", Some("invented"), &[]).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "Multipart/Form-Data; boundary=x".parse().unwrap());
+        let operation = Operation::of(&Method::POST, &address, &headers);
+        assert_eq!(operation.effect, Effect::Key(Change::Put));
+    }
+
+    #[test]
+    fn two_operations_in_one_request_are_ambiguous_and_parameters_of_one_are_not() {
+        let is =
+            |path: &str, query| is_ambiguous(&Address::parse("h", path, Some(query), &[]).unwrap());
+        for query in [
+            "select&select-type=2&delete",
+            "tagging&uploadId=u&partNumber=1",
+            "uploadId=a&uploadId=b",
+        ] {
+            assert!(is("/b/k", query), "{query}");
+        }
+        for query in [
+            "partNumber=1&uploadId=u&x-id=UploadPart",
+            "tagging&versionId=v",
+            "append&position=0",
+            "",
+        ] {
+            assert!(!is("/b/k", query), "{query}");
+        }
+        assert!(!is("/b", "acl&policy"));
     }
 
     #[test]

@@ -28,6 +28,22 @@ pub struct MalformedXml;
 /// being the local names from the root down.
 pub(super) fn walk(
     xml: &[u8],
+    visit: impl FnMut(&[String], &str) -> Result<(), MalformedXml>,
+) -> Result<String, MalformedXml> {
+    walk_through(xml, false, visit)
+}
+
+/// The same of a document in which nothing stands beside elements and text.
+fn walk_strictly(
+    xml: &[u8],
+    visit: impl FnMut(&[String], &str) -> Result<(), MalformedXml>,
+) -> Result<String, MalformedXml> {
+    walk_through(xml, true, visit)
+}
+
+fn walk_through(
+    xml: &[u8],
+    strictly: bool,
     mut visit: impl FnMut(&[String], &str) -> Result<(), MalformedXml>,
 ) -> Result<String, MalformedXml> {
     const DEPTH_MAX: usize = 16;
@@ -79,6 +95,9 @@ pub(super) fn walk(
                 }
             }
             Event::Eof => break,
+            Event::Comment(_) | Event::PI(_) | Event::DocType(_) if strictly => {
+                return Err(MalformedXml);
+            }
             _ => {}
         }
     }
@@ -104,16 +123,20 @@ pub fn delete_keys(xml: &[u8]) -> Result<Vec<NamedKey>, MalformedXml> {
     let mut keys: Vec<NamedKey> = Vec::new();
     let mut places = std::collections::HashMap::new();
     let mut count = 0usize;
-    let (mut name, mut version) = (None, false);
-    let root = walk(xml, |path, text| {
+    let (mut name, mut version) = (None, None);
+    let root = walk_strictly(xml, |path, text| {
+        // Of two keys, and of a key in pieces, services take one or the other.
         if ends_with(path, &["Delete", "Object", "Key"]) {
-            name = Some(text.to_owned()).filter(|name| !name.is_empty());
+            once(&mut name, text.to_owned())?;
         } else if ends_with(path, &["Delete", "Object", "VersionId"]) {
-            version = !text.trim().is_empty();
+            once(&mut version, !text.trim().is_empty())?;
+        } else if path.len() > 3 {
+            return Err(MalformedXml);
         } else if ends_with(path, &["Delete", "Object"]) {
             count += 1;
-            let key = name.take().filter(|_| count <= DELETE_KEYS_MAX).ok_or(MalformedXml)?;
-            let version = std::mem::take(&mut version);
+            let key = name.take().filter(|name| !name.is_empty() && count <= DELETE_KEYS_MAX);
+            let key = key.ok_or(MalformedXml)?;
+            let version = version.take().unwrap_or_default();
             if let Some(&place) = places.get(&key) {
                 let known: Option<&mut NamedKey> = keys.get_mut(place);
                 known.ok_or(MalformedXml)?.version |= version;
@@ -125,6 +148,11 @@ pub fn delete_keys(xml: &[u8]) -> Result<Vec<NamedKey>, MalformedXml> {
         Ok(())
     })?;
     if root == "Delete" && !keys.is_empty() { Ok(keys) } else { Err(MalformedXml) }
+}
+
+/// Takes the one value of an element.
+fn once<T>(place: &mut Option<T>, value: T) -> Result<(), MalformedXml> {
+    if place.replace(value).is_some() { Err(MalformedXml) } else { Ok(()) }
 }
 
 /// The keys of a `DeleteObjects` result that were *not* surely deleted.
@@ -309,6 +337,12 @@ mod tests {
             "<Delete>",
             "<Delete></Delete>",
             "<Delete><Object><Key>&x;</Key></Object></Delete>",
+            "<Delete><Object><Key>a</Key><Key>b</Key></Object></Delete>",
+            "<Delete><Object><Key>a<!-- -->b</Key></Object></Delete>",
+            "<Delete><Object><Key>a<Key>b</Key></Key></Object></Delete>",
+            "<Delete><Object><Key>a<x/></Key></Object></Delete>",
+            "<Delete><Object><Key>a</Key><VersionId/><VersionId>v</VersionId></Object></Delete>",
+            "<!DOCTYPE Delete><Delete><Object><Key>a</Key></Object></Delete>",
         ] {
             assert_eq!(delete_keys(xml.as_bytes()), Err(MalformedXml), "{xml}");
         }

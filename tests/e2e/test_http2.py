@@ -9,6 +9,7 @@ import socketserver
 import ssl
 import subprocess
 import threading
+import time
 
 import h2.errors
 import httpx
@@ -493,6 +494,24 @@ def test_a_response_that_is_not_taken_is_given_up(hasty, authority):
         stream = connection.request("GET", f"/{bucket}/big")
         answer = connection.answer(stream)
         assert answer.reset is not None and 0 < len(answer.body) < 100_000
+
+
+def test_a_response_that_is_taken_byte_by_byte_is_given_up(hasty, authority):
+    lab, proxy, bucket = hasty
+    lab.s3_main.put_object(Bucket=bucket, Key="big", Body=bytes(4 * MIB))
+    with Http2(proxy, authority, takes=False, timeout=0.2) as connection:
+        stream = connection.request("GET", f"/{bucket}/big")
+        answer = connection.answers[stream]
+        deadline = time.monotonic() + 20
+        while answer.reset is None:
+            assert time.monotonic() < deadline, "it goes on for ever"
+            try:
+                connection.read()
+            except TimeoutError:
+                connection.h2.increment_flow_control_window(1)
+                connection.h2.increment_flow_control_window(1, stream)
+                connection.flush()
+        assert len(answer.body) < 100_000
 
 
 def test_an_idle_connection_is_closed_with_a_word(hasty, authority):

@@ -17,17 +17,29 @@ class Request:
     headers: list  # (lower-case name, value)
 
 
-def s3_error(status, reason, code):
-    """The bytes of an S3 error answer."""
-    body = (
+def error_document(code):
+    return (
         f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code>'
         f"<Message>{code} from the test</Message><RequestId>test</RequestId></Error>"
     ).encode()
-    head = (
-        f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/xml\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+
+
+def s3_error(status, reason, code):
+    """The bytes of an S3 error answer."""
+    body = error_document(code)
+    return _head(status, reason, f"Content-Length: {len(body)}") + body
+
+
+def s3_error_in_chunks(status, reason, code, more=b""):
+    """The same as AWS sends it, and what follows in the document."""
+    body = error_document(code) + more
+    half = len(body) // 2
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:half], body[half:]))
+    return _head(status, reason, "Transfer-Encoding: chunked") + chunks + b"0\r\n\r\n"
+
+
+def _head(status, reason, framing):
+    return f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/xml\r\n{framing}\r\n\r\n".encode()
 
 
 class HttpFaultProxy:
