@@ -481,6 +481,120 @@ async fn a_second_look_that_cannot_be_struck_off_is_not_taken_again_and_again() 
     while &*claim(journal).await.entry.object.key != "k" {}
 }
 
+/// Nobody can tell which of those on disk are over: done once, they would be done again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_database_fails_what_is_on_disk_only_is_not_done_again_and_again() {
+    // More than is read at a time.
+    const KEYS: usize = 3000;
+    let directory = tempfile::tempdir().unwrap();
+    open(directory.path(), false).await.crash();
+    leave_backlog(directory.path(), 3000).await;
+    let (journal, _, writer) = Journal::open(&settings(directory.path(), false)).await.unwrap();
+    tokio::spawn(writer);
+    let other = hold_file(directory.path()).await;
+    drop(append_lazily(&journal, "other").await);
+    journal.flush().await;
+    assert!(journal.health().failing());
+    let feeder = journal.clone();
+    let feeder = tokio::spawn(async move { feeder.feed().await });
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let done = async |seen: &mut HashMap<String, usize>| {
+        let work = journal.claim().await;
+        *seen.entry(work.entry.object.key.to_string()).or_default() += 1;
+        journal.complete(work, Facts::default()).await;
+    };
+    let looked = async {
+        loop {
+            done(&mut seen).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(5), looked).await.is_err());
+    assert!(seen.values().all(|times| *times == 1), "{:?}", seen.values().max());
+    let_file_go(&journal, other).await;
+    let rest = async {
+        while seen.len() <= KEYS {
+            done(&mut seen).await;
+        }
+    };
+    let ended = timeout(Duration::from_secs(20), rest).await;
+    assert!(ended.is_ok(), "{} of {KEYS} keys and another one", seen.len());
+    feeder.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_the_previous_run_is_doubted_for_nobody_knows_what_was_written_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    put(&run.journal, "k").await;
+    let work = claim(&run.journal).await;
+    run.journal.complete(work, Facts::default()).await;
+    let row = claim_row(&run.journal).await;
+    assert!(row.mirrored && row.trust == Trust::Told);
+    run.journal.flush().await;
+    run.crash();
+    let run = open(directory.path(), true).await;
+    let row = claim_row(&run.journal).await;
+    assert!(row.mirrored && row.trust == Trust::Doubtful, "{row:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_row_of_a_parked_key_is_covered_by_that_of_a_newer_entry_which_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    put(&run.journal, "k").await;
+    let row = claim_row(&run.journal).await;
+    run.journal.row_written(&row).await;
+    for reason in ["first", "second"] {
+        let work = claim(&run.journal).await;
+        if reason == "first" {
+            put(&run.journal, "k").await;
+        }
+        run.journal.park(work, reason.into()).await;
+        let row = claim_row(&run.journal).await;
+        run.journal.row_written(&row).await;
+    }
+    let left = figures(&run.journal).await;
+    assert_eq!((left.pending_rows, left.pending_operations), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stopped_job_had_appended_is_settled_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let objects: Vec<_> = (0..64).map(|n| ObjectKey::new("b", &format!("k{n}"))).collect();
+    let window = Window::new(100);
+    // Stopped where it waits for the first time.
+    let appended = run.journal.append_background(&window, objects, "job");
+    assert!(timeout(Duration::ZERO, appended).await.is_err());
+    let settled = async {
+        loop {
+            // What is not settled is not pending.
+            if figures(&run.journal).await.pending_operations == 64 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), settled).await.expect("they are settled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_waits_for_no_key_that_a_live_change_has_settled_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), false).await;
+    let (journal, window) = (&run.journal, Window::new(100));
+    journal.append_background(&window, vec![ObjectKey::new("b", "k")], "job").await.unwrap();
+    let work = claim(journal).await;
+    journal.defer(work, Duration::from_hours(1), "waits behind others").await;
+    put(journal, "k").await;
+    let work = claim(journal).await;
+    journal.complete(work, Facts::default()).await;
+    timeout(Duration::from_secs(5), window.settled()).await.expect("nothing is left of it");
+    let tally = window.tally();
+    assert_eq!((tally.outstanding, tally.covered), (0, 1));
+    assert_eq!(figures(journal).await.pending_operations, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_finds_something_does_not_stand_behind_those_who_wait() {
     let directory = tempfile::tempdir().unwrap();

@@ -116,6 +116,7 @@ pub(super) type Tickets = Mutex<HashMap<Sequence, Ticket>>;
 
 /// One pending key of a window; gives its place back when dropped.
 pub(super) struct Ticket {
+    object: ObjectKey,
     tally: Arc<Tally>,
     stuck: bool,
     _permit: OwnedSemaphorePermit,
@@ -165,7 +166,14 @@ impl Journal {
                 let Ok(permit) = permit else { return Err(AppendError::Unavailable) };
                 together.push((object, permit));
             }
-            self.append_together(window, together, &reason).await?;
+            let (journal, window, reason) = (self.clone(), window.clone(), reason.clone());
+            // A task of its own: whoever waits may be stopped, and what is in the journal by then has to
+            // be settled.
+            let appended = self
+                .shared
+                .runtime
+                .spawn(async move { journal.append_together(&window, together, &reason).await });
+            appended.await.unwrap_or(Err(AppendError::Unavailable))?;
         }
         Ok(())
     }
@@ -207,7 +215,8 @@ impl Journal {
             let facts = Arc::new(Facts { contended, ..Facts::default() });
             self.send(Command::Settle { sequence, unknown: true, facts: facts.clone() }).await;
             window.tally.outstanding.fetch_add(1, Ordering::Relaxed);
-            let ticket = Ticket { tally: window.tally.clone(), stuck: false, _permit: permit };
+            let tally = window.tally.clone();
+            let ticket = Ticket { object: object.clone(), tally, stuck: false, _permit: permit };
             lock(&self.shared.tickets).insert(sequence, ticket);
             let entry = Entry {
                 sequence,
@@ -254,6 +263,19 @@ impl Journal {
         };
         count.fetch_add(1, Ordering::Relaxed);
         true
+    }
+
+    /// What was said of this entry has settled older ones of its key on disk too, where a job's key may
+    /// have been left that found no room in memory.
+    pub(super) fn background_covered(&self, object: &ObjectKey, by: Sequence) {
+        let covered: Vec<Sequence> = lock(&self.shared.tickets)
+            .iter()
+            .filter(|(sequence, ticket)| **sequence < by && ticket.object == *object)
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        for sequence in covered {
+            self.background_ended(sequence, End::Covered);
+        }
     }
 
     /// The entry of a job's key has failed once more.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::background::End;
-use super::entry::{Entry, Facts, ObjectKey};
+use super::entry::{Entry, Facts, ObjectKey, Sequence};
 use super::lane::Offered;
 use super::writer::{Aside, Command};
 use super::{Journal, RowWork, Work, lock, now_ms, row};
@@ -30,7 +30,7 @@ impl Journal {
 
     /// Does what is settled now stay in memory, with its body, until a worker takes it?
     pub fn has_room_for_bodies(&self) -> bool {
-        lock(&self.shared.mirror).room() > 0
+        lock(&self.shared.mirror).has_room()
     }
 
     pub(super) fn try_claim(&self) -> Option<Work> {
@@ -50,8 +50,7 @@ impl Journal {
         self.send(Command::Mirrored { sequence, object, facts: facts.clone() }).await;
         if has_row {
             if superseded {
-                self.send(Command::Written { sequence, level: 2, error: None, reasoned: false })
-                    .await;
+                self.row_covered(&entry.object, sequence).await;
             } else {
                 let mut done = row(&entry, true);
                 done.facts = facts;
@@ -60,6 +59,9 @@ impl Journal {
         }
         self.release(&entry.object);
         self.background_ended(sequence, End::Confirmed);
+        if let Some(object) = entry.settles_older() {
+            self.background_covered(&object, sequence);
+        }
     }
 
     /// A transient failure: the key is tried again after `pause`. Its body is kept, and a newer
@@ -126,14 +128,25 @@ impl Journal {
         let Entry { sequence, attempts, .. } = work.entry;
         let command = Command::Park { sequence, attempts: attempts + 1, error: error.clone() };
         self.send(command).await;
-        self.offer_reason(&work.entry, error).await;
+        if !self.offer_reason(&work.entry, error).await {
+            self.row_covered(&work.entry.object, sequence).await;
+        }
         self.release(&work.entry.object);
     }
 
-    /// Has the inventory say why the mirror does not have this state, unless a newer one waits.
-    async fn offer_reason(&self, entry: &Entry, error: String) {
-        if !lock(&self.shared.mirror).newer_waits(&entry.object, entry.sequence) {
-            self.offer_row(RowWork { error: Some(error), ..row(entry, false) }).await;
+    /// Has the inventory say why the mirror does not have this state. False: a newer one waits.
+    async fn offer_reason(&self, entry: &Entry, error: String) -> bool {
+        if lock(&self.shared.mirror).newer_waits(&entry.object, entry.sequence) {
+            return false;
+        }
+        self.offer_row(RowWork { error: Some(error), ..row(entry, false) }).await;
+        true
+    }
+
+    /// The row of a newer entry of the key, which waits, stands for that of this one.
+    pub(super) async fn row_covered(&self, object: &ObjectKey, sequence: Sequence) {
+        if self.has_row(object) {
+            self.send(Command::Written { sequence, level: 2, error: None, reasoned: false }).await;
         }
     }
 

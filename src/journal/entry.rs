@@ -181,6 +181,8 @@ impl Facts {
         let since = since.or_else(|| older.version_id.clone());
         let own_told = self.version_id.is_some();
         let versions = self.versions.get_or_insert_default();
+        // Of two that overlapped main may have made the later one's version first.
+        versions.untold |= self.contended || older.contended;
         versions.untold |= !own_told && !versions.deletes();
         versions.untold |=
             since.is_none() && !older.versions.as_deref().is_some_and(VersionFacts::deletes);
@@ -350,6 +352,10 @@ mod tests {
         let condemned = VersionFacts { condemned: vec!["m".into()], ..VersionFacts::default() };
         third.follow(&facts(None, Some(condemned)));
         assert_eq!(third.versions.unwrap().condemned, ["m"]);
+        // Of two that overlapped the older one's version may be the younger.
+        let mut sixth = Facts { contended: true, ..facts(Some("6"), None) };
+        sixth.follow(&Facts { contended: true, ..facts(Some("5"), None) });
+        assert!(sixth.versions.unwrap().untold);
         // A copy of which main told no version.
         let mut fourth = facts(Some("4"), None);
         fourth.follow(&facts(None, None));

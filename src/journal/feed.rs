@@ -8,6 +8,7 @@ use smallvec::smallvec;
 use tokio::time::Instant;
 
 use super::entry::{Entry, Facts, NewIntent, ObjectKey, Sequence};
+use super::lane::Item as _;
 use super::writer::Command;
 use super::{Journal, REFILL, SECOND_LOOK, Shared, Work, held, lock, now_ms, row, store};
 use crate::s3::operation::Change;
@@ -46,7 +47,12 @@ impl Journal {
             // what finds none from here on is noted anew.
             self.flush().await;
             if self.health().failing() {
-                lock(&self.shared.mirror).refill_continues(from);
+                // Nobody can tell which of those on disk are over, and they would be done again and
+                // again: they wait.
+                let mut lane = lock(&self.shared.mirror);
+                lane.refill_continues(from);
+                lane.refill_ended();
+                return Ok(());
             }
             let mut reader = self.shared.reader.lock().await;
             let found = store::pending(&mut reader, from, REFILL).await;
@@ -78,13 +84,10 @@ impl Journal {
             // that the mirror has not yet what it has.
             self.flush().await;
             if self.health().failing() {
-                // Nobody can tell which of those on disk are over.
-                {
-                    let mut rows = lock(&self.shared.rows);
-                    rows.refill_continues(from);
-                    rows.refill_ended();
-                }
-                return self.feed_due().await;
+                let mut rows = lock(&self.shared.rows);
+                rows.refill_continues(from);
+                rows.refill_ended();
+                return Ok(());
             }
             let mut reader = self.shared.reader.lock().await;
             let found = store::unwritten(&mut reader, from, REFILL).await;
@@ -104,6 +107,10 @@ impl Journal {
             for (entry, mirrored, error) in found {
                 let mut row = row(&entry, mirrored);
                 row.error = error.filter(|_| !mirrored);
+                if !self.is_of_this_run(row.sequence) {
+                    // What the previous run wrote behind it is not known any more.
+                    row.doubt();
+                }
                 if self.has_row(&row.object) {
                     let offered = lock(&self.shared.rows).offer_from_disk(row);
                     self.row_offered(offered).await;
@@ -129,18 +136,14 @@ impl Journal {
 
     pub(super) async fn feed_due(&self) -> Result<(), sqlx::Error> {
         let room = i64::try_from(lock(&self.shared.mirror).room()).unwrap_or(0).min(REFILL);
-        if room == 0 {
+        // What cannot be struck off would come again every time.
+        if room == 0 || self.health().failing() {
             return Ok(());
         }
         let mut reader = self.shared.reader.lock().await;
         let due = store::due(&mut reader, now_ms() - DUE_GRACE_MS, room).await?;
         let ripe = held::due(&mut reader, now_ms(), room).await?;
-        // What cannot be struck off would be looked at again every time, and each look is an entry.
-        let rechecks = if self.health().failing() {
-            Vec::new()
-        } else {
-            store::rechecks_due(&mut reader, now_ms(), room).await?
-        };
+        let rechecks = store::rechecks_due(&mut reader, now_ms(), room).await?;
         drop(reader);
         for entry in due.into_iter().chain(ripe) {
             self.offer_work(Work { entry, body: None }).await;

@@ -37,6 +37,9 @@ impl Journal {
         let held = work.entry.settles_older();
         let Entry { sequence, object, attempts, .. } = work.entry;
         let error = reason;
+        if let Some(object) = &held {
+            self.background_covered(object, sequence);
+        }
         let aside = Aside { object: held, attempts, due_ms, error, row_anew: false };
         self.send(Command::Hold { sequence, aside: Box::new(aside) }).await;
         self.release(&object);
@@ -72,7 +75,10 @@ impl Journal {
         let (error, row_anew) = (reason, true);
         let aside = Aside { object: None, attempts, due_ms, error, row_anew };
         self.send(Command::Hold { sequence, aside: Box::new(aside) }).await;
-        if !lock(&self.shared.mirror).newer_waits(&object, sequence) {
+        let newer_waits = lock(&self.shared.mirror).newer_waits(&object, sequence);
+        if newer_waits {
+            self.row_covered(&object, sequence).await;
+        } else {
             self.offer_row(RowWork { facts, ..row(&entry, true) }).await;
         }
         self.release(&object);

@@ -79,9 +79,10 @@ impl Journal {
             let mut flights = lock(&self.shared.flights);
             entry.overlapped = overlapped.load(Ordering::Relaxed);
             let has_row = self.has_row(&entry.object);
-            let row_offered = has_row.then(|| lock(&self.shared.rows).offer(row(&entry, false)));
+            let row_offered =
+                has_row.then(|| lock(&self.shared.rows).offer_live(row(&entry, false)));
             land(&mut flights, &entry.object);
-            let work_offered = lock(&self.shared.mirror).offer(Work { entry, body });
+            let work_offered = lock(&self.shared.mirror).offer_live(Work { entry, body });
             (row_offered, work_offered)
         };
         if let Some(offered) = row_offered {

@@ -125,12 +125,35 @@ impl<T: Item> Lane<T> {
         offered
     }
 
+    /// Offers what has just happened. While others wait on disk only, which have waited longer, a key
+    /// of which nothing is here joins them when the lane is filling up: it would take their place.
+    pub(super) fn offer_live(&mut self, item: T) -> Offered<T> {
+        if !self.has_room() && !self.slots.contains_key(item.object()) {
+            return self.left_to_disk(&item);
+        }
+        self.offer(item)
+    }
+
+    /// Does what is new find room?
+    pub(super) fn has_room(&self) -> bool {
+        let max = if self.refill_from.is_some() { self.mark() } else { self.capacity };
+        self.slots.len() < max
+    }
+
+    /// Up to here there is room for what is read from disk.
+    fn mark(&self) -> usize {
+        self.capacity * 3 / 4
+    }
+
+    fn left_to_disk(&mut self, item: &T) -> Offered<T> {
+        self.refill_continues(item.sequence() - 1);
+        Offered::Full
+    }
+
     /// Of a key of which nothing is here.
     fn offer_new(&mut self, item: T) -> Offered<T> {
         if self.slots.len() >= self.capacity {
-            let from = item.sequence() - 1;
-            self.refill_from = Some(self.refill_from.map_or(from, |old| old.min(from)));
-            return Offered::Full;
+            return self.left_to_disk(&item);
         }
         self.ready.push_back(item.object().clone());
         self.slots.insert(
@@ -218,7 +241,7 @@ impl<T: Item> Lane<T> {
 
     /// Is there so little room that what rests is better left to the disk?
     pub(super) fn is_crowded(&self) -> bool {
-        self.slots.len() > self.capacity / 4 * 3
+        self.slots.len() > self.mark()
     }
 
     /// Ends a claim that failed: whatever waits of the key rests `until`, so that a key that keeps
@@ -305,7 +328,7 @@ impl<T: Item> Lane<T> {
 
     /// Where to read on disk when there is room for more.
     pub(super) fn wants_refill(&self) -> Option<Sequence> {
-        self.refill_from.filter(|_| self.slots.len() <= self.capacity / 2)
+        self.refill_from.filter(|_| self.slots.len() <= self.mark())
     }
 
     /// Free slots.

@@ -88,7 +88,7 @@ impl Journal {
         if !self.has_row(&row.object) {
             return;
         }
-        let offered = lock(&self.shared.rows).offer(row);
+        let offered = lock(&self.shared.rows).offer_live(row);
         self.row_offered(offered).await;
     }
 

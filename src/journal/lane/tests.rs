@@ -68,6 +68,39 @@ fn a_full_lane_remembers_where_to_read_on_disk() {
 }
 
 #[test]
+fn while_some_wait_on_disk_only_what_is_new_leaves_them_room() {
+    let mut lane: Lane<Work> = Lane::new(8);
+    lane.refill_begun();
+    for sequence in 1..=8 {
+        assert_eq!(lane.offer_live(work(sequence, &sequence.to_string())), Offered::Ready);
+    }
+    assert_eq!(lane.offer_live(work(9, "9")), Offered::Full);
+    let done = |lane: &mut Lane<Work>| {
+        let item = lane.claim().unwrap();
+        lane.release(&item.1);
+    };
+    done(&mut lane);
+    // A place is free, and the one that has waited for it is on disk.
+    assert!(!lane.has_room());
+    assert_eq!(lane.offer_live(work(10, "10")), Offered::Full);
+    assert_eq!(lane.offer_live(work(11, "8")), Offered::Supersedes(work(8, "8")), "it is here");
+    assert_eq!(lane.wants_refill(), None);
+    done(&mut lane);
+    let from = lane.wants_refill().unwrap();
+    assert_eq!(from, 8);
+    lane.refill_begun();
+    lane.watch_releases();
+    for sequence in [9, 10] {
+        let key = sequence.to_string();
+        assert_eq!(lane.offer_from_disk(work(sequence, &key)), Offered::Ready);
+    }
+    lane.refill_ended();
+    done(&mut lane);
+    assert!(lane.has_room(), "nothing is on disk only");
+    assert_eq!(lane.offer_live(work(12, "12")), Offered::Ready);
+}
+
+#[test]
 fn what_comes_from_disk_while_a_newer_item_of_its_key_is_claimed_is_doubted() {
     let mut lane = Lane::new(8);
     lane.offer(work(5, "a"));
