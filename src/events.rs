@@ -273,6 +273,10 @@ impl Courier {
         match main.head().await {
             Ok(state) => Ok(Some(Facts::observed(state.as_ref()))),
             // Main does not tell us, and others must not wait for that: what is known has to do.
+            // But an answer about our own keys is none about this one.
+            Err(error @ ReadError::Refused { status: 400, .. }) if !error.is_permanent() => {
+                Err(error)
+            }
             Err(ReadError::Refused { status: 400..=499, .. } | ReadError::Unusable(_)) => Ok(None),
             Err(error) => Err(error),
         }

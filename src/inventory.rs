@@ -335,7 +335,7 @@ impl Inventory {
         let (bucket, key) = (&*work.object.bucket, &*work.object.key);
         let main =
             Reader { upstream: &self.main, who: "main", bucket, key: Some(key), version: None };
-        Ok(main.head().await?.map_or(RowState::Absent, |state| observed(state, known)))
+        Ok(main.head_surely().await?.map_or(RowState::Absent, |state| observed(state, known)))
     }
 }
 

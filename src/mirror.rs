@@ -152,7 +152,15 @@ impl Mirror {
             } else {
                 Some((work, pass))
             };
-            if let Some((work, pass)) = large {
+            let Some((work, pass)) = large else { continue };
+            let admitted = if pass.knocks() {
+                // It turned out to be large. Nobody else would be let through until all of it is copied.
+                self.knock(&work, pass).await;
+                self.admit(work).await
+            } else {
+                Some((work, pass))
+            };
+            if let Some((work, pass)) = admitted {
                 self.work_large(work, pass).await;
             }
         }

@@ -10,8 +10,10 @@ use futures_util::stream::TryStreamExt as _;
 use http::header::{HeaderName, HeaderValue};
 use http_body::Frame;
 use http_body_util::StreamBody;
+use time::OffsetDateTime;
 
 use super::large::LARGE_BYTES;
+use super::lock::lasting;
 use super::refusals::may_be_about_checksum;
 use super::replicate::{Replicator, Subject};
 use super::retry::Failure;
@@ -39,22 +41,22 @@ impl Replicator {
     /// Makes the mirror this state; returns how many bytes that took.
     pub(super) async fn apply(
         &self,
-        work: &Work,
+        from: Subject<'_>,
         body: Option<&TeedBody>,
         state: Option<&ObjectState>,
         large: bool,
     ) -> Result<Applied, Failure> {
-        let bucket = self.naming.of(&work.entry.object.bucket);
-        let key = &*work.entry.object.key;
+        let object = &from.work.entry.object;
+        let (bucket, key) = (self.naming.of(&object.bucket), &*object.key);
         let Some(state) = state else {
             self.writer.delete(Place { bucket: &bucket, key }).await?;
             return Ok(Applied::default());
         };
         let place = Place { bucket: &bucket, key };
-        match self.apply_present(work.into(), body, state, place, large).await {
+        match self.apply_present(from, body, state, place, large).await {
             Err(failure) if bucket_missing(&failure) => {
                 self.writer.create_bucket(&bucket).await?;
-                self.apply_present(work.into(), body, state, place, large).await
+                self.apply_present(from, body, state, place, large).await
             }
             result => result,
         }
@@ -74,7 +76,8 @@ impl Replicator {
         let tags = match kept {
             _ if state.tag_count == 0 && work.entry.change != Change::Tagging => Vec::new(),
             Some(body)
-                if sent_tags(body).len() == usize::try_from(state.tag_count).unwrap_or(0) =>
+                if from.is_first
+                    && sent_tags(body).len() == usize::try_from(state.tag_count).unwrap_or(0) =>
             {
                 sent_tags(body)
             }
@@ -89,10 +92,7 @@ impl Replicator {
             && there.headers == state.headers
             && self.class(state).is_none_or(|wanted| wanted == class(&there))
         {
-            // Where neither has tags there is nothing to write, and perhaps no tagging at all.
-            if there.tag_count > 0 || !tags.is_empty() {
-                self.writer.tag(place, &tags).await?;
-            }
+            self.copy_tags(work, place, &tags, &there).await?;
             self.copy_lock(place, state, &there).await?;
             return Ok(Applied { bytes: 0, written: false, tags });
         }
@@ -117,6 +117,26 @@ impl Replicator {
         Ok(Applied { bytes: state.size, written: true, tags })
     }
 
+    /// Gives the mirror's object, which is `there`, these tags.
+    async fn copy_tags(
+        &self,
+        work: &Work,
+        place: Place<'_>,
+        tags: &Tags,
+        there: &ObjectState,
+    ) -> Result<(), Failure> {
+        let is_told = there.tag_count > 0 || !tags.is_empty();
+        // Where neither tells of tags there is nothing to write, and perhaps no tagging at all. But a
+        // service does not tell their number to who may not read them.
+        if !is_told && work.entry.change != Change::Tagging {
+            return Ok(());
+        }
+        match self.writer.tag(place, tags).await {
+            Err(failure) if !is_told && failure.is_permanent() => Ok(()),
+            done => done,
+        }
+    }
+
     /// The storage class of the copy; `None` for the mirror's own choice.
     pub(super) fn class(&self, main: &ObjectState) -> Option<&str> {
         self.storage_classes.of(class(main))
@@ -135,7 +155,7 @@ impl Replicator {
             headers.push((HeaderName::from_static("x-amz-storage-class"), value));
         }
         if self.object_lock {
-            headers.extend(state.lock.iter().cloned());
+            headers.extend(lasting(state, OffsetDateTime::now_utc()).cloned());
         }
         Ok(Cow::Owned(headers))
     }
@@ -194,6 +214,12 @@ impl Replicator {
         let mirror = Reader { upstream, who: "mirror", bucket, key: None, version: None };
         mirror.bucket_exists().await?;
         Ok(())
+    }
+
+    /// Has the mirror this state already, as far as it tells?
+    pub(super) async fn is_there(&self, place: Place<'_>, state: &ObjectState) -> bool {
+        let there = self.mirror_state(place).await.ok().flatten();
+        there.is_some_and(|there| there.same_bytes(state) && there.headers == state.headers)
     }
 
     async fn mirror_state(

@@ -4,7 +4,7 @@ use http::Method;
 use http::header::HeaderMap;
 
 use super::retry::Failure;
-use super::write::{Call, Headers, Place, Tags, Writer, object_headers};
+use super::write::{COMPLETE, Call, Headers, Place, Tags, Writer, object_headers};
 use crate::s3::state::unquoted;
 use crate::s3::xml;
 use crate::upstream::Body;
@@ -66,7 +66,7 @@ impl Writer {
         upload_id: &str,
         parts: &[Part],
     ) -> Result<(), Failure> {
-        let what = "CompleteMultipartUpload";
+        let what = COMPLETE;
         let parts = parts.iter().map(|part| (part.number, part.etag.as_str()));
         let document = xml::complete_document(parts);
         let query = [("uploadId", upload_id)];

@@ -29,7 +29,7 @@ use crate::s3::operation::Change;
 use crate::s3::state::ObjectState;
 use crate::tee::TeedBody;
 use crate::upstream::Upstream;
-use crate::upstream::read::Reader;
+use crate::upstream::read::{ReadError, Reader};
 
 /// Copies in a row of a key that keeps changing, before others get their turn.
 pub(super) const ROUNDS: u32 = 4;
@@ -65,11 +65,14 @@ pub(super) struct Replicator {
 pub(super) struct Subject<'a> {
     pub(super) work: &'a Work,
     pub(super) version: Option<&'a str>,
+    /// Has nothing been tried yet? Then the tags are those that came with the kept body, if their
+    /// number is that; later others may have changed them, and their values are asked for.
+    pub(super) is_first: bool,
 }
 
 impl<'a> From<&'a Work> for Subject<'a> {
     fn from(work: &'a Work) -> Self {
-        Self { work, version: None }
+        Self { work, version: None, is_first: work.entry.attempts == 0 }
     }
 }
 
@@ -162,12 +165,19 @@ impl Replicator {
                 }
                 state
             };
-            if state.is_none()
-                && let Some(done) = self.spare(work).await
-            {
-                return Ok(done);
+            if state.is_none() {
+                if !(trusted && round == 0) {
+                    match self.main(work).is_surely_absent().await {
+                        Err(ReadError::Moved) => continue,
+                        surely => surely?,
+                    }
+                }
+                if let Some(done) = self.spare(work).await {
+                    return Ok(done);
+                }
             }
-            let applied = match self.apply(work, body, state.as_ref(), large).await {
+            let from = Subject { is_first: round == 0 && work.entry.attempts == 0, ..work.into() };
+            let applied = match self.apply(from, body, state.as_ref(), large).await {
                 Ok(applied) => applied,
                 Err(Failure::Moved) => continue,
                 Err(failure) => return Err(failure),
@@ -225,7 +235,7 @@ impl Replicator {
     }
 
     pub(super) fn main<'a>(&'a self, from: impl Into<Subject<'a>>) -> Reader<'a> {
-        let Subject { work, version } = from.into();
+        let Subject { work, version, .. } = from.into();
         let object = &work.entry.object;
         let (bucket, key) = (&*object.bucket, Some(&*object.key));
         Reader { upstream: &self.main, who: "main", bucket, key, version }
@@ -235,8 +245,13 @@ impl Replicator {
     /// for a write whose body was kept.
     pub(super) fn assume(&self, work: &Work, body: Option<&TeedBody>) -> Option<Presence> {
         let entry = &work.entry;
-        // What was set aside is too old to act on without a question.
-        if entry.unknown || entry.ripe {
+        // What was set aside is too old to act on without a question, and so is a delete that was read
+        // from disk or raced another write: a newer write of the key may be on the mirror already.
+        if entry.unknown || entry.ripe || (entry.overlapped && entry.change == Change::Delete) {
+            return None;
+        }
+        // Others may have changed the tags while it was tried.
+        if entry.attempts > 0 && body.is_some_and(|body| body.headers().tagging.is_some()) {
             return None;
         }
         // A bucket may lock what its client did not.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::s3::refusal;
 use crate::upstream::read::ReadError;
 
 /// First pause.
@@ -119,17 +120,7 @@ impl Failure {
     /// Judges an error answer. `who` and `what` make the reason readable.
     pub(super) fn from_status(who: &str, what: &str, status: u16, code: &str) -> Self {
         let reason = format!("{who} refused {what}: {status} {code}");
-        let permanent = match (status, code) {
-            // The object is in an archive class and cannot be read before it is restored.
-            (_, "InvalidObjectState") => true,
-            // Credentials and policies get mended, conflicts pass; then every key must go through
-            // by itself.
-            (401 | 403 | 404 | 408 | 409 | 412 | 425 | 429, _)
-            | (_, "RequestTimeout" | "RequestTimeTooSkewed" | "IncompleteBody" | "BadDigest") => {
-                false
-            }
-            _ => matches!(status, 400..=499 | 501 | 505),
-        };
+        let permanent = refusal::is_permanent(status, code);
         Self::Refused { reason, code: code.to_owned(), permanent, by_mirror: who == "mirror" }
     }
 }

@@ -40,6 +40,24 @@ impl Known {
         known.insert(bucket.into(), (has_versions, Instant::now()));
     }
 
+    /// Takes in what a service has just said. Whoever may not ask takes a bucket for one without
+    /// versions, but not for longer than that lasts, and not one that is known to have them: a refusal
+    /// of everything passes, and versions that are left out cannot be appended later.
+    fn asked(&self, bucket: &str, told: Result<bool, ReadError>) -> Result<bool, ReadError> {
+        match told {
+            Ok(has_versions) => {
+                self.note(bucket, has_versions);
+                Ok(has_versions)
+            }
+            Err(ReadError::Refused { status: 403, .. })
+                if !matches!(self.told(bucket), Some((true, _))) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// What was said of a bucket last, and whether that was lately.
     fn told(&self, bucket: &str) -> Option<(bool, bool)> {
         let known = self.lock();
@@ -109,9 +127,7 @@ impl Versioning {
             return Ok(told);
         }
         let reader = Reader { upstream: main, who: "main", bucket, key: None, version: None };
-        let has_versions = reader.versioning().await?.is_some();
-        self.main.note(bucket, has_versions);
-        Ok(has_versions)
+        self.main.asked(bucket, reader.versioning().await.map(|told| told.is_some()))
     }
 
     /// Does a bucket of the mirror keep versions?
@@ -124,9 +140,8 @@ impl Versioning {
             return Ok(told);
         }
         let reader = Reader { upstream: mirror, who: "mirror", bucket, key: None, version: None };
-        let keeps = reader.versioning().await?.as_deref() == Some("Enabled");
-        self.mirror.note(bucket, keeps);
-        Ok(keeps)
+        let told = reader.versioning().await;
+        self.mirror.asked(bucket, told.map(|told| told.as_deref() == Some("Enabled")))
     }
 }
 
@@ -134,4 +149,27 @@ fn hash(object: &ObjectKey) -> u64 {
     let mut hasher = DefaultHasher::new();
     object.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16) -> Result<bool, ReadError> {
+        let (who, what, code) = ("mirror", "GetBucketVersioning", String::new());
+        Err(ReadError::Refused { who, what, status, code })
+    }
+
+    #[test]
+    fn a_refusal_is_no_word_about_versions_and_is_not_remembered() {
+        let known = Known::default();
+        assert_eq!(known.asked("b", refused(403)), Ok(false));
+        assert_eq!(known.told("b"), None, "the next key asks again");
+        assert_eq!(known.asked("b", Ok(true)), Ok(true));
+        assert!(known.asked("b", refused(403)).is_err(), "it has some: the key waits");
+        assert_eq!(known.told("b"), Some((true, true)));
+        assert!(known.asked("other", refused(500)).is_err());
+        assert_eq!(known.asked("other", Ok(false)), Ok(false));
+        assert_eq!(known.asked("other", refused(403)), Ok(false));
+    }
 }

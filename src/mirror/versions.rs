@@ -217,7 +217,7 @@ impl Replicator {
             self.writer.delete(place).await?;
             return Ok(Appended { state: None, tags: Vec::new(), bytes: 0 });
         }
-        let from = Subject { work, version: Some(&version.id) };
+        let from = Subject { version: Some(&version.id), ..work.into() };
         let own = work.entry.facts.version_id.as_ref() == Some(&version.id)
             && work.entry.facts.etag.as_ref().is_none_or(|etag| *etag == version.etag);
         let body = body.filter(|_| own);
@@ -263,7 +263,7 @@ impl Replicator {
             } else {
                 let state = self.main(work).head().await?.filter(|state| is(newest, state));
                 let Some(state) = state else { return Ok(None) };
-                let applied = self.apply(work, None, Some(&state), large).await?;
+                let applied = self.apply(work.into(), None, Some(&state), large).await?;
                 (state, applied.tags, applied.bytes, applied.written)
             };
         let acl = self.copy_acl(work, written).await?;

@@ -29,6 +29,11 @@ use crate::upstream::{Body, Outgoing, Received, SendError, Upstream, describe, e
 
 /// Time for an answer, on top of what the bytes need.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+/// Time for an upload to be completed: "could take several minutes", says S3, and other services copy
+/// all parts together then.
+const COMPLETE_TIMEOUT: Duration = Duration::from_mins(15);
+/// The operation that takes it.
+pub(super) const COMPLETE: &str = "CompleteMultipartUpload";
 /// Slowest transfer that is waited for, in bytes per second.
 const RATE_MIN: u64 = 128 * 1024;
 /// Longest answer that is read.
@@ -113,7 +118,8 @@ impl Writer {
     /// Removes an object; one that is not there is removed.
     pub(super) async fn delete(&self, place: Place<'_>) -> Result<(), Failure> {
         match self.call(place, Call::bare("DeleteObject", Method::DELETE, &[])).await {
-            Err(failure) if bucket_missing(&failure) => Ok(()),
+            // Not every service takes the delete of nothing for a success.
+            Err(failure) if matches!(failure.code(), "NoSuchKey" | "NoSuchBucket") => Ok(()),
             result => result.map(drop),
         }
     }
@@ -178,7 +184,8 @@ impl Writer {
             })?;
             answer(what, response).await
         };
-        let limit = (ANSWER_TIMEOUT + Duration::from_secs(length / RATE_MIN))
+        let answer_timeout = if what == COMPLETE { COMPLETE_TIMEOUT } else { ANSWER_TIMEOUT };
+        let limit = (answer_timeout + Duration::from_secs(length / RATE_MIN))
             .saturating_add(self.pace.longest(length, self.bodies_max));
         tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
             Err(Failure::Down(format!("mirror: no answer to {what} in time")).late())

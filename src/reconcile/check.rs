@@ -251,7 +251,7 @@ impl<T: FnMut(Event<'_>)> Run<'_, T> {
                     let (key_of, version) = (Some(&*key), None);
                     let reader =
                         Reader { upstream: main, who: "main", bucket, key: key_of, version };
-                    let state = tried(|| reader.head(), |error| !error.is_permanent()).await;
+                    let state = tried(|| reader.head_surely(), |error| !error.is_permanent()).await;
                     (key, state)
                 })
                 .buffer_unordered(AT_ONCE)

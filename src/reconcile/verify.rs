@@ -16,7 +16,7 @@ use super::merge::Pair;
 use super::report::What;
 use super::run::Runner;
 use super::sieve::Sieve;
-use crate::upstream::ask::Question;
+use crate::upstream::ask::{AskError, Question};
 
 /// Keys asked about at a time.
 const AT_ONCE: usize = 16;
@@ -185,7 +185,12 @@ impl Runner<'_> {
         let there = self.world.mirror_bucket(bucket);
         let question = Question::bare(what, Method::DELETE, Some(&there), Some(key));
         let answer = self.world.mirror.ask(question).await;
-        if let Err(error) = answer.and_then(|answer| answer.success(what)) {
+        let removed = answer.and_then(|answer| answer.success(what));
+        let is_gone =
+            matches!(&removed, Err(AskError::Refused { code, .. }) if code == "NoSuchKey");
+        if let Err(error) = removed
+            && !is_gone
+        {
             self.error(bucket, key, &format!("the false copy cannot be removed: {error}"));
         }
     }

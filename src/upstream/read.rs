@@ -13,7 +13,7 @@ use crate::config::Quirk;
 use crate::s3::acl::CannedAcl;
 use crate::s3::address::{Query, path_style};
 use crate::s3::state::ObjectState;
-use crate::s3::{uploads, versions, xml};
+use crate::s3::{refusal, uploads, versions, xml};
 
 /// How long an answer may take to begin.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,6 +21,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 /// Longest page of versions: a thousand times a key of 1 KiB, escaped, and what stands beside it.
 const LISTING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The least that can be asked of a bucket.
+const LIST_ONE: [(&str, &str); 2] = [("list-type", "2"), ("max-keys", "1")];
 
 /// Why a question was not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,10 +55,7 @@ impl ReadError {
     /// refused as such stays so (an object under a key that only its client has, for one).
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Refused { status, .. } => {
-                matches!(status, 400..=499 | 501)
-                    && !matches!(status, 401 | 403 | 404 | 408 | 409 | 412 | 425 | 429)
-            }
+            Self::Refused { status, code, .. } => refusal::is_permanent(*status, code),
             Self::Unusable(_) => true,
             Self::Unreachable(_) | Self::Moved => false,
         }
@@ -77,6 +76,11 @@ pub struct Reader<'a> {
     pub version: Option<&'a str>,
 }
 
+/// Of an object as little as can be.
+fn first_byte() -> HeaderMap {
+    HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-0"))])
+}
+
 impl Reader<'_> {
     /// Is there such a bucket? The key does not matter.
     pub async fn bucket_exists(&self) -> Result<bool, ReadError> {
@@ -84,8 +88,43 @@ impl Reader<'_> {
         let response = bucket.request(Method::HEAD, &[], HeaderMap::new()).await?;
         match response.status() {
             StatusCode::OK => Ok(true),
-            StatusCode::NOT_FOUND => Ok(false),
+            StatusCode::NOT_FOUND => {
+                bucket.is_told_missing("ListObjectsV2", &LIST_ONE).await.map(|()| false)
+            }
             status => Err(self.refused("HeadBucket", status.as_u16(), "")),
+        }
+    }
+
+    /// The object now, or `None` where there surely is none: before something is removed because of it.
+    pub async fn head_surely(&self) -> Result<Option<ObjectState>, ReadError> {
+        let state = self.head().await?;
+        if state.is_none() {
+            self.is_surely_absent().await?;
+        }
+        Ok(state)
+    }
+
+    /// Makes sure that it was an S3 that has said there is no such object, with a question whose
+    /// answer has a document: a gateway without a store behind it may answer 404 to everything.
+    pub async fn is_surely_absent(&self) -> Result<(), ReadError> {
+        self.is_told_missing("GetObject", &[]).await
+    }
+
+    async fn is_told_missing(
+        &self,
+        what: &'static str,
+        query: &[(&str, &str)],
+    ) -> Result<(), ReadError> {
+        let response = self.request(Method::GET, query, first_byte()).await?;
+        let status = response.status();
+        if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Err(ReadError::Moved);
+        }
+        let code = self.code(response).await?;
+        match status {
+            StatusCode::NOT_FOUND if code.is_empty() => Err(self.no_word()),
+            StatusCode::NOT_FOUND => Ok(()),
+            status => Err(self.refused(what, status.as_u16(), &code)),
         }
     }
 
@@ -103,6 +142,16 @@ impl Reader<'_> {
                 })
             }
             StatusCode::NOT_FOUND => Ok(None),
+            // Why, only a question whose answer has a document tells: a token that has expired, or a
+            // key that only the object's client has.
+            StatusCode::BAD_REQUEST => {
+                let response = self.request(Method::GET, &[], first_byte()).await?;
+                let code = match response.status() {
+                    StatusCode::BAD_REQUEST => self.code(response).await?,
+                    _ => String::new(),
+                };
+                Err(self.refused("HeadObject", 400, &code))
+            }
             status => Err(self.refused("HeadObject", status.as_u16(), "")),
         }
     }
@@ -142,9 +191,7 @@ impl Reader<'_> {
             | StatusCode::PRECONDITION_FAILED
             | StatusCode::RANGE_NOT_SATISFIABLE => Err(ReadError::Moved),
             status => {
-                let code = self.document(response).await.ok();
-                let code = code.and_then(|document| xml::result_document(&document).ok()?.code);
-                let code = code.unwrap_or_default();
+                let code = self.code(response).await.unwrap_or_default();
                 Err(self.refused("GetObject", status.as_u16(), &code))
             }
         }
@@ -158,8 +205,15 @@ impl Reader<'_> {
                 let document = self.document(response).await?;
                 xml::tags(&document).map_err(|error| ReadError::Unreachable(error.to_string()))
             }
-            StatusCode::NOT_FOUND => Ok(Vec::new()),
-            status => Err(self.refused("GetObjectTagging", status.as_u16(), "")),
+            status => {
+                let code = self.code(response).await?;
+                match status {
+                    StatusCode::NOT_FOUND if code.is_empty() => Err(self.no_word()),
+                    // Some have no empty list.
+                    StatusCode::NOT_FOUND => Ok(Vec::new()),
+                    status => Err(self.refused("GetObjectTagging", status.as_u16(), &code)),
+                }
+            }
         }
     }
 
@@ -193,8 +247,10 @@ impl Reader<'_> {
                 versions::page(&document, key)
                     .map_err(|error| ReadError::Unreachable(error.to_string()))
             }
-            StatusCode::NOT_FOUND => Ok(versions::Page::default()),
-            status => Err(self.refused("ListObjectVersions", status.as_u16(), "")),
+            status => {
+                self.without_bucket("ListObjectVersions", status, response).await?;
+                Ok(versions::Page::default())
+            }
         }
     }
 
@@ -209,13 +265,15 @@ impl Reader<'_> {
                 uploads::page(&document, key)
                     .map_err(|error| ReadError::Unreachable(error.to_string()))
             }
-            StatusCode::NOT_FOUND => Ok(Vec::new()),
-            status => Err(self.refused("ListMultipartUploads", status.as_u16(), "")),
+            status => {
+                self.without_bucket("ListMultipartUploads", status, response).await?;
+                Ok(Vec::new())
+            }
         }
     }
 
-    /// The bucket's versioning: `Enabled`, `Suspended`, or `None` where it was never switched on, is
-    /// not known to the service or not told.
+    /// The bucket's versioning: `Enabled`, `Suspended`, or `None` where it was never switched on or is
+    /// not known to the service.
     pub async fn versioning(&self) -> Result<Option<String>, ReadError> {
         let mut query = Query::default();
         query.push("versioning", "");
@@ -226,12 +284,38 @@ impl Reader<'_> {
                 xml::versioning(&document)
                     .map_err(|error| ReadError::Unreachable(error.to_string()))
             }
-            StatusCode::FORBIDDEN
-            | StatusCode::NOT_FOUND
+            StatusCode::NOT_FOUND
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::NOT_IMPLEMENTED => Ok(None),
             status => Err(self.refused("GetBucketVersioning", status.as_u16(), "")),
         }
+    }
+
+    /// Takes an answer that is no success for the word that there is no such bucket, if it is one.
+    async fn without_bucket(
+        &self,
+        what: &'static str,
+        status: StatusCode,
+        response: Response<Received>,
+    ) -> Result<(), ReadError> {
+        let code = self.code(response).await?;
+        match status {
+            StatusCode::NOT_FOUND if code.is_empty() => Err(self.no_word()),
+            StatusCode::NOT_FOUND => Ok(()),
+            status => Err(self.refused(what, status.as_u16(), &code)),
+        }
+    }
+
+    /// The S3 error code of an answer; empty if it has none.
+    async fn code(&self, response: Response<Received>) -> Result<String, ReadError> {
+        let document = self.document(response).await?;
+        let code = xml::result_document(&document).ok().and_then(|document| document.code);
+        Ok(code.unwrap_or_default())
+    }
+
+    /// What is not of an S3 counts for nothing.
+    fn no_word(&self) -> ReadError {
+        ReadError::Unreachable(format!("{} answered 404 without a word of S3", self.who))
     }
 
     fn refused(&self, what: &'static str, status: u16, code: &str) -> ReadError {

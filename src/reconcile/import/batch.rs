@@ -68,7 +68,7 @@ impl<T: FnMut(Event<'_>)> Run<'_, T> {
             .map(|row| async move {
                 let key = Some(row.key.as_str());
                 let reader = Reader { upstream: main, who: "main", bucket, key, version: None };
-                let state = tried(|| reader.head(), |error| !error.is_permanent()).await;
+                let state = tried(|| reader.head_surely(), |error| !error.is_permanent()).await;
                 let told = state.map(|state| state.map(|state| asked(row.clone(), state)));
                 (row, told)
             })
