@@ -25,6 +25,7 @@ mod verified;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::extract::{DefaultBodyLimit, State};
@@ -53,6 +54,8 @@ use saved::Saved;
 
 /// Requests answered at a time; more wait.
 const CONCURRENCY: usize = 32;
+/// How long the journal may take to tell what it holds. Its disk may hang.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(3);
 /// What the admin port tells about.
 #[derive(Clone)]
 pub struct Admin {
@@ -172,13 +175,41 @@ impl Admin {
 
     /// What the journal holds now; cheap, however much that is.
     async fn figures(&self) -> Result<Counted, Unavailable> {
-        let (figures, events) = self.inner.parts.journal.counted().await.map_err(|error| {
+        let journal = &self.inner.parts.journal;
+        if journal.health().hangs() {
+            return Err(Unavailable);
+        }
+        let counted = tokio::time::timeout(COUNT_TIMEOUT, journal.counted()).await;
+        let Ok(counted) = counted else {
+            tracing::error!("the journal does not tell what it holds");
+            return Err(Unavailable);
+        };
+        let (figures, events) = counted.map_err(|error| {
             tracing::error!(%error, "cannot count the journal");
             Unavailable
         })?;
         // Where nobody is told of events any more, those of before are nobody's matter.
         let told = self.inner.parts.events.is_some();
         Ok((figures, if told { events } else { EventFigures::default() }))
+    }
+
+    /// The gauges of what the journal holds.
+    fn set_gauges(&self, (figures, events): &Counted) {
+        let parts = &self.inner.parts;
+        let gauges = &parts.metrics.journal;
+        gauges.pending_operations.set(figures.pending_operations);
+        gauges.pending_bytes.set(figures.pending_bytes);
+        gauges.oldest_pending_seconds.set(age_seconds(figures.oldest_pending_ms));
+        gauges.parked.set(figures.parked);
+        gauges.held_deletes.set(figures.held_deletes);
+        let brakes = parts.mirror.brakes().len();
+        gauges.delete_brakes.set(i64::try_from(brakes).unwrap_or(i64::MAX));
+        gauges.events_pending.set(events.pending);
+        gauges.events_oldest_seconds.set(age_seconds(events.oldest_pending_ms));
+        gauges.events_refused.set(events.refused);
+        gauges.pending_rows.set(figures.pending_rows);
+        gauges.parked_rows.set(figures.parked_rows);
+        gauges.unsettled_intents.set(figures.unsettled_intents);
     }
 
     async fn room(&self) -> Option<Room> {
@@ -201,7 +232,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     if !admin.is_ready() {
         return (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n").into_response();
     }
-    if parts.journal_required && parts.journal.health().failing() {
+    if parts.journal_required && parts.journal.health().ails() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the journal cannot be written\n")
             .into_response();
     }
@@ -213,22 +244,14 @@ fn age_seconds(oldest_ms: Option<i64>) -> f64 {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
-    let (figures, events) = admin.figures().await?;
     let parts = &admin.inner.parts;
+    match admin.figures().await {
+        Ok(counted) => admin.set_gauges(&counted),
+        // That it cannot be counted must be told, and with it all that is no matter of the journal.
+        Err(Unavailable) if parts.journal.health().ails() => {}
+        Err(unavailable) => return Err(unavailable),
+    }
     let gauges = &parts.metrics.journal;
-    gauges.pending_operations.set(figures.pending_operations);
-    gauges.pending_bytes.set(figures.pending_bytes);
-    gauges.oldest_pending_seconds.set(age_seconds(figures.oldest_pending_ms));
-    gauges.parked.set(figures.parked);
-    gauges.held_deletes.set(figures.held_deletes);
-    let brakes = admin.inner.parts.mirror.brakes().len();
-    gauges.delete_brakes.set(i64::try_from(brakes).unwrap_or(i64::MAX));
-    gauges.events_pending.set(events.pending);
-    gauges.events_oldest_seconds.set(age_seconds(events.oldest_pending_ms));
-    gauges.events_refused.set(events.refused);
-    gauges.pending_rows.set(figures.pending_rows);
-    gauges.parked_rows.set(figures.parked_rows);
-    gauges.unsettled_intents.set(figures.unsettled_intents);
     if let Some(room) = admin.room().await {
         parts.metrics.disk.free.set(i64::try_from(room.free_bytes).unwrap_or(i64::MAX));
         parts.metrics.disk.size.set(i64::try_from(room.size_bytes).unwrap_or(i64::MAX));
@@ -237,7 +260,7 @@ async fn metrics(State(admin): State<Admin>) -> Result<Response, Unavailable> {
         let (end, failing) = upstream.provider().prospects();
         parts.metrics.set_credentials(service, end, failing);
     }
-    gauges.failing.set(i64::from(parts.journal.health().failing()));
+    gauges.failing.set(i64::from(parts.journal.health().ails()));
     gauges.paused.set(i64::from(parts.mirror.paused().is_some()));
     gauges.unreachable.set(i64::from(parts.mirror.unreachable()));
     if let Some((finished_ms, left)) = verified::last_of_everything(&parts.jobs.list()) {

@@ -36,6 +36,8 @@ use crate::upstream::Upstream;
 
 /// Keys the mirror could not be brought up to date for while stopping are looked for this often.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// How long a stop waits for a disk beyond that.
+const DISK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -160,8 +162,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let told = config.events.is_some();
     let left = drain(&journal, &mirror, told, deadline.unwrap_or_else(Instant::now)).await;
     workers.shutdown().await;
-    mirror.keep().await;
-    journal.flush().await;
+    keep(&journal, &mirror).await;
     drop((journal, admin, mirror));
     if let Some(spans) = spans {
         spans.finish().await;
@@ -294,9 +295,17 @@ fn announced(admin: &Admin, stop: impl Future<Output = ()>) -> impl Future<Outpu
 /// Waits until the journal is empty or time is up; yields what is left. While mirroring is paused
 /// only rows are waited for, and events.
 async fn drain(journal: &Journal, mirror: &Mirror, told: bool, deadline: Instant) -> Figures {
+    let last = deadline.max(Instant::now()) + DISK_TIMEOUT;
     loop {
-        journal.flush().await;
-        let figures = journal.figures().await.unwrap_or_else(|error| {
+        let counted = async {
+            journal.flush().await;
+            journal.figures().await
+        };
+        let Ok(counted) = tokio::time::timeout_at(last, counted).await else {
+            tracing::error!("stopped without the journal's disk, which does not answer");
+            return Figures::default();
+        };
+        let figures = counted.unwrap_or_else(|error| {
             tracing::error!(%error, "cannot count the journal");
             Figures::default()
         });
@@ -315,6 +324,17 @@ async fn drain(journal: &Journal, mirror: &Mirror, told: bool, deadline: Instant
             return figures;
         }
         tokio::time::sleep(DRAIN_POLL).await;
+    }
+}
+
+/// Writes what is only in memory, unless the disk hangs.
+async fn keep(journal: &Journal, mirror: &Mirror) {
+    let kept = async {
+        mirror.keep().await;
+        journal.flush().await;
+    };
+    if tokio::time::timeout(DISK_TIMEOUT, kept).await.is_err() {
+        tracing::error!("the last notes could not be written");
     }
 }
 

@@ -216,7 +216,7 @@ impl Journal {
         tally.read(&mut db).await.map_err(unreadable)?;
         let reader = store::open_reader(&path).await.map_err(unreadable)?;
         let (commands, receiver) = mpsc::channel(writer::QUEUE);
-        let health = Arc::new(Health::default());
+        let health = Arc::new(Health::new());
         let urgent = Arc::new(Notify::new());
         // Microseconds of the clock, so that sequences grow over restarts even when the file has
         // been emptied meanwhile; the maximum guards against a clock that went back.

@@ -64,7 +64,7 @@ pub(super) async fn status(State(admin): State<Admin>) -> Result<Json<Value>, Fa
             "last_delivered_ms": parts.events.as_ref().and_then(Receiver::last_delivered_ms),
         },
         "unsettled_intents": figures.unsettled_intents,
-        "journal": { "failing": parts.journal.health().failing() },
+        "journal": { "failing": parts.journal.health().ails() },
         "disk": admin.room().await,
         "changes_allowed": parts.guard.allows_changes(),
         "pace": admin.pace().await,
@@ -176,7 +176,7 @@ impl Admin {
         Ok(Known {
             short_of_room: room.filter(|room| room.is_short()).map(|room| room.free_bytes),
             ready: self.is_ready(),
-            journal_failing: parts.journal.health().failing(),
+            journal_failing: parts.journal.health().ails(),
             paused: parts.mirror.paused().map(|p| (age_seconds(Some(p.since_ms)), p.reason)),
             brakes: brakes.map(|brake| (brake.bucket, brake.reason)).collect(),
             pending: figures.pending_operations,

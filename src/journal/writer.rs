@@ -216,7 +216,8 @@ impl Writer {
             return true;
         }
         let line = batch::line(&pending.appends, self.inventory).map_err(std::io::Error::other);
-        let logged = line.and_then(|line| self.log.append(&line));
+        let (health, log) = (&self.health, &mut self.log);
+        let logged = line.and_then(|line| health.watched(|| log.append(&line)));
         let was_failing = std::mem::replace(&mut self.log_fails, logged.is_err());
         match logged {
             Ok(number) => {
@@ -246,7 +247,10 @@ impl Writer {
     async fn write(&mut self, pending: &mut Pending, now: Instant, everything: bool) {
         pending.ripen(now, everything, self.inventory);
         if pending.is_due(now, everything) {
-            if let Err(error) = self.try_write(pending).await {
+            self.health.begin();
+            let written = self.try_write(pending).await;
+            self.health.end();
+            if let Err(error) = written {
                 self.reopen();
                 self.failed = Some(Instant::now());
                 return self.health.failed(&error);

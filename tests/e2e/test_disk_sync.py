@@ -95,9 +95,9 @@ def test_a_log_that_cannot_be_synced_makes_rows_and_none_is_lost_when_the_power_
     assert lab.keys_on_mirror(bucket) == {"before", *keys, "after"}
 
 
-def hanging(lab, syncs, label):
+def hanging(lab, syncs, label, **settings):
     """A proxy with one object, whose next intent hangs at the disk."""
-    proxy = lab.proxy(**syncs.settings())
+    proxy = lab.proxy(**syncs.settings(), **settings)
     bucket = lab.bucket(label)
     assert put(proxy, bucket, "before").status == 200
     proxy.wait_drained()
@@ -146,3 +146,25 @@ def test_a_crash_while_the_disk_hangs_leaves_nothing_that_was_not_asked_for(lab,
     lab.assert_converged(proxy, bucket)
     assert keys_on_main(lab, bucket) == ["before"]
     assert lab.keys_on_mirror(bucket) == {"before"}
+
+
+def test_a_disk_that_hangs_for_good_is_told_and_keeps_no_process_from_ending(lab, syncs):
+    settings = {"JOURNAL_REQUIRED": "true", "DRAIN_TIMEOUT_SECONDS": 1}
+    proxy, bucket = hanging(lab, syncs, "hangsforgood", **settings)
+    with raw.Connection(proxy.address) as connection:
+        connection.send(request("PUT", bucket, "never"))
+        syncs.wait_hanging()
+        until(
+            lambda: "\ns3_proxy_journal_failing 1\n" in proxy.admin("/metrics", timeout=10)[2],
+            lambda: f"it is told: {proxy.admin('/metrics', timeout=10)}",
+            60,
+        )
+        assert not proxy.is_ready(), "what is not to be written without a journal goes elsewhere"
+        with raw.Connection(proxy.address) as reader:
+            assert get(reader, bucket, "before") == (200, b"x")
+        proxy.process.terminate()
+        proxy.process.wait(40)
+    syncs.go_on()
+    proxy.start()
+    lab.assert_converged(proxy, bucket)
+    assert keys_on_main(lab, bucket) == ["before"]
