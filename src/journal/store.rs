@@ -379,7 +379,11 @@ pub(super) async fn index_keys(db: &mut SqliteConnection, wanted: bool) -> Resul
     } else {
         "DROP INDEX IF EXISTS entry_key"
     };
-    sqlx::query(sql).execute(db).await.map(drop)
+    // A connection for reading syncs nothing, having nothing else to write.
+    sqlx::query("PRAGMA synchronous = FULL").execute(&mut *db).await?;
+    let made = sqlx::query(sql).execute(&mut *db).await;
+    sqlx::query("PRAGMA synchronous = OFF").execute(db).await?;
+    made.map(drop)
 }
 
 /// Is there no entry of the key that the mirror has not confirmed?

@@ -358,6 +358,10 @@ impl Deletes {
         self.ask().await;
         self.write_note().await;
         for _ in 0..CHUNKS {
+            // What cannot be written yet would be said again and again, and kept in memory.
+            if self.journal.health().failing() {
+                break;
+            }
             let held = self.journal.buckets_held().await?;
             let free: Vec<String> = {
                 let state = self.lock();
