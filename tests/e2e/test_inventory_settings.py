@@ -62,7 +62,7 @@ def test_a_copy_that_main_is_not_asked_about_leaves_the_time_to_the_setting(lab,
 
 def test_an_object_that_main_tells_nothing_about_has_a_row_all_the_same(lab):
     store, proxy = timed_proxy(lab, INVENTORY_EXACT_TIME="true")
-    store.head_status = 400
+    store.is_secret = True
     lab.client(proxy).put_object(Bucket="timed", Key="k", Body=b"x", ContentType="a/b")
     inventory = lab.sqlite(proxy)
     until(lambda: inventory.rows("timed"), "the row of an object that cannot be asked about")

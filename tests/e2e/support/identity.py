@@ -164,14 +164,14 @@ class CheckingStore(_Server):
 
     `keys` finds (secret, token or None, end) by access key ID. `used` lists the keys in order of
     their first use, `refused` why requests were refused.
-    `head_status` is what a HEAD is answered with, if anything else than the truth.
+    `is_secret`: objects are under a key that only their client has, so that nothing is told of them.
     """
 
     def __init__(self, keys):
         owner = self
         self.keys, self.objects = keys, {}
         self.used, self.refused = [], []
-        self.head_status = None
+        self.is_secret = False
 
         class Handler(_Handler):
             def handle_any(self):
@@ -181,8 +181,8 @@ class CheckingStore(_Server):
                     owner.refused.append(fault)
                     return self.answer(403, "<Error><Code>SignatureDoesNotMatch</Code></Error>")
                 path = unquote(self.path.partition("?")[0])
-                if self.command == "HEAD" and owner.head_status is not None:
-                    return self.answer(owner.head_status)
+                if self.command in ("HEAD", "GET") and owner.is_secret:
+                    return self.answer(400, "<Error><Code>InvalidRequest</Code></Error>")
                 if self.command == "PUT":
                     owner.objects[path] = (body, self.headers.get("Content-Type"))
                     return self.answer(200, ETag=_etag(body), Date=formatdate(usegmt=True))
@@ -192,7 +192,7 @@ class CheckingStore(_Server):
                 if path.count("/") == 1:
                     return self.answer(200)
                 if path not in owner.objects:
-                    return self.answer(404)
+                    return self.answer(404, "<Error><Code>NoSuchKey</Code></Error>")
                 body, kind = owner.objects[path]
                 return self.answer(
                     200,
