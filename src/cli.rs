@@ -12,6 +12,7 @@ mod stopped;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
@@ -180,6 +181,9 @@ struct StoreArgs {
     fsync: bool,
 }
 
+/// How long calls that block are waited for at the end.
+const BLOCKED_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Threads for everything but requests, which have one per core of their own: as many. With half as
 /// many, copies get less of the processor than the writes they follow when there is not enough of it,
 /// and the mirror falls behind.
@@ -195,7 +199,7 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return cannot_start(&error),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         match command {
             Command::Serve => serve().await,
             Command::Dev(args) => Box::pin(develop(args)).await,
@@ -221,7 +225,10 @@ pub fn run() -> ExitCode {
             Command::Doctor(args) => doctor::doctor(args).await,
             Command::Jobs(args) => told(jobs::jobs(args).await),
         }
-    })
+    });
+    // Not for ever on a file system that hangs.
+    runtime.shutdown_timeout(BLOCKED_TIMEOUT);
+    code
 }
 
 fn cannot_start(error: &dyn std::error::Error) -> ExitCode {

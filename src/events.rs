@@ -33,6 +33,7 @@ use crate::journal::entry::{Facts, ObjectKey};
 use crate::journal::events::Event;
 use crate::journal::{Journal, now_ms};
 use crate::metrics::Metrics;
+use crate::s3::refusal;
 use crate::upstream::Upstream;
 use crate::upstream::post::Poster;
 use crate::upstream::read::{ReadError, Reader};
@@ -135,7 +136,9 @@ impl Courier {
                 }
                 Round::Failed { reason, pause: asked } => {
                     self.metrics.event_errors.inc();
-                    let wait = asked.unwrap_or_else(|| pause.mul_f64(0.5 + fastrand::f64() / 2.0));
+                    // Who says "at once" is asked no sooner all the same.
+                    let wait = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+                    let wait = asked.map_or(wait, |asked| asked.max(wait));
                     tracing::warn!(
                         error = reason,
                         retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
@@ -274,8 +277,10 @@ impl Courier {
             Ok(state) => Ok(Some(Facts::observed(state.as_ref()))),
             // Main does not tell us, and others must not wait for that: what is known has to do.
             // But an answer about our own keys is none about this one.
-            Err(error @ ReadError::Refused { status: 400, .. }) if !error.is_permanent() => {
-                Err(error)
+            Err(ReadError::Refused { who, what, status, code })
+                if refusal::is_about_signature(&code) =>
+            {
+                Err(ReadError::Refused { who, what, status, code })
             }
             Err(ReadError::Refused { status: 400..=499, .. } | ReadError::Unusable(_)) => Ok(None),
             Err(error) => Err(error),

@@ -146,17 +146,15 @@ impl Mirror {
                     work = self.journal.claim() => break work,
                 }
             };
-            let Some((work, pass)) = self.admit(work).await else { continue };
-            let large = if expected_bytes(&work) < LARGE_BYTES {
-                self.settle(work, pass, false).await
-            } else {
-                Some((work, pass))
-            };
+            let is_large = expected_bytes(&work) >= LARGE_BYTES;
+            let Some((work, pass)) = self.admit(work, is_large).await else { continue };
+            let large =
+                if is_large { Some((work, pass)) } else { self.settle(work, pass, false).await };
             let Some((work, pass)) = large else { continue };
             let admitted = if pass.knocks() {
-                // It turned out to be large. Nobody else would be let through until all of it is copied.
+                // It turned out to be large.
                 self.knock(&work, pass).await;
-                self.admit(work).await
+                self.admit(work, true).await
             } else {
                 Some((work, pass))
             };
@@ -167,11 +165,12 @@ impl Mirror {
     }
 
     /// Leave to try this key now. `None`: the mirror is away, and the key rests, so that those behind
-    /// it which can do without the mirror get their turn.
-    async fn admit(&self, mut work: Work) -> Option<(Work, Pass<'_>)> {
+    /// it which can do without the mirror get their turn. A large object knocks with a question, not with
+    /// itself: nobody else would be let through until all of it is copied.
+    async fn admit(&self, mut work: Work, is_large: bool) -> Option<(Work, Pass<'_>)> {
         loop {
             let until = match self.breaker.pass(Instant::now()) {
-                Ok(pass) if pass.knocks() && expected_bytes(&work) >= LARGE_BYTES => {
+                Ok(pass) if pass.knocks() && is_large => {
                     self.knock(&work, pass).await;
                     continue;
                 }
@@ -209,7 +208,7 @@ impl Mirror {
             large = loop {
                 let Some(next) = self.large.leave() else { return };
                 self.gate.pass().await;
-                if let Some(next) = self.admit(next).await {
+                if let Some(next) = self.admit(next, true).await {
                     break next;
                 }
             };

@@ -73,13 +73,13 @@ fn write(lines: &Receiver<String>) {
         let mut out = std::io::stdout().lock();
         // More lines may wait: take them along before flushing.
         for line in std::iter::once(line).chain(lines.try_iter().take(LINES)) {
-            if line.is_empty() || out.write_all(line.as_bytes()).is_err() {
+            if line.is_empty() {
                 return drop(out.flush());
             }
+            // A disk that is full has room again some day: the next line is tried anew.
+            out.write_all(line.as_bytes()).ok();
         }
-        if out.flush().is_err() {
-            return;
-        }
+        out.flush().ok();
         drop(out);
         std::thread::sleep(GATHERING);
     }

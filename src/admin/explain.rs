@@ -243,6 +243,12 @@ fn summary(entries: &[Told], row: &RowFound, compared: Option<&Compared>) -> Str
     if of("waiting").is_some() {
         return "it waits for its first copy to the mirror".to_owned();
     }
+    if let Some(entry) = of("held") {
+        return format!("deleted on main, and kept on the mirror for now ({})", error(entry));
+    }
+    if of("done").is_some() {
+        return "the mirror has confirmed it; its row of the inventory waits".to_owned();
+    }
     if let Some(compared) = compared {
         return match compared.equal {
             Some(true) => "nothing waits; main and mirror are equal now".to_owned(),

@@ -140,7 +140,12 @@ pub(super) async fn health(
     query: Result<Query<Late>, QueryRejection>,
 ) -> Result<Json<Value>, Fault> {
     let late_seconds = query?.late_seconds.unwrap_or(LATE_SECONDS);
-    let reasons = admin.inner.reasons.or(admin.inner.parts.journal.reasons(REASONS_MAX)).await?;
+    let journal = &admin.inner.parts.journal;
+    let reasons = if journal.health().hangs() {
+        Vec::new()
+    } else {
+        admin.inner.reasons.or(journal.reasons(REASONS_MAX)).await?
+    };
     let knocked = admin.knock().await;
     let known = admin.known(&knocked, &reasons).await?;
     let findings = verdict::findings(&known, late_seconds);
@@ -164,8 +169,13 @@ pub(super) struct Late {
 
 impl Admin {
     async fn known(&self, knocked: &Knocked, reasons: &[Reason]) -> Result<Known, Fault> {
-        let (figures, events) = self.figures().await.map_err(|_| unreadable())?;
         let parts = &self.inner.parts;
+        let (figures, events) = match self.figures().await {
+            Ok(figures) => figures,
+            // That is what is to be told.
+            Err(_) if parts.journal.health().ails() => Default::default(),
+            Err(_) => return Err(unreadable()),
+        };
         let error = |reach: &Reach| reach.error.as_ref().map(|e| format!("{}: {e}", reach.address));
         let most = |state: &str| {
             let first = reasons.iter().find(|reason| reason.state == state)?;

@@ -76,6 +76,8 @@ fn covers(view: &View, bucket: &str, key: &str, since_ms: Option<i64>) -> bool {
         && view.state == State::Done
         && view.errors == 0
         && view.counts.in_flight == 0
+        // Of those only the sizes were compared.
+        && (view.spec.deep || view.counts.incomparable == 0)
         && view.spec.bucket.as_deref().is_none_or(|only| only == bucket)
         && key.starts_with(&view.spec.prefix)
         && since_ms.is_none_or(|since| since < view.started_ms)

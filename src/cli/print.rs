@@ -25,10 +25,12 @@ pub(super) fn status(status: &Value, health: &Value) {
 }
 
 fn status_lines(status: &Value, health: &Value) -> Vec<String> {
-    let uptime = seconds_between(&status["started_ms"], &status["now_ms"]);
-    let mut lines =
-        vec![format!("s3-mirror {}, up {}", plain(&status["version"]), duration(uptime))];
-    lines.push(String::new());
+    let mut lines = Vec::new();
+    if !status.is_null() {
+        let uptime = seconds_between(&status["started_ms"], &status["now_ms"]);
+        lines.push(format!("s3-mirror {}, up {}", plain(&status["version"]), duration(uptime)));
+        lines.push(String::new());
+    }
     let findings = health["findings"].as_array().map_or(&[][..], Vec::as_slice);
     if findings.is_empty() {
         lines.push("  IN STEP   the mirror has everything that main has accepted".to_owned());
@@ -43,6 +45,9 @@ fn status_lines(status: &Value, health: &Value) -> Vec<String> {
         lines.push(format!("  {word:<9} {}", plain(&finding["what"])));
         lines.push(format!("      why   {}", plain(&finding["why"])));
         lines.push(format!("       do   {}", plain(&finding["todo"])));
+    }
+    if status.is_null() {
+        return lines;
     }
     lines.push(String::new());
     let (mirror, inventory, pace) = (&status["mirror"], &status["inventory"], &status["pace"]);

@@ -61,7 +61,8 @@ impl ServiceError {
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Settings(_) => super::CONFIG_FAULT,
-            Self::Unreachable(..) => super::CANNOT_START,
+            // Nobody is there, or somebody who cannot answer now.
+            Self::Unreachable(..) | Self::Refused(500.., _) => super::CANNOT_START,
             Self::Forbidden(_) => super::FORBIDDEN,
             Self::Refused(..) => super::FAILED,
         }

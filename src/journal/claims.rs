@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::background::End;
 use super::entry::{Entry, Facts, ObjectKey, Sequence};
-use super::lane::Offered;
+use super::lane::{Lane, Offered};
 use super::writer::{Aside, Command};
 use super::{Journal, RowWork, Work, lock, now_ms, row};
 
@@ -39,7 +39,20 @@ impl Journal {
 
     /// The mirror has confirmed main's state of the key, which `facts` describe.
     pub async fn complete(&self, work: Work, facts: impl Into<Arc<Facts>>) {
-        let (entry, mut facts) = (work.entry, facts.into());
+        let facts = facts.into();
+        // Where there are versions a newer one does not stand for an older one that failed.
+        let relieves = !facts.has_versions();
+        self.completed(work, facts, relieves).await;
+    }
+
+    /// The same where the mirror keeps no versions of the key, so that its state is all there is to it,
+    /// whatever main says of versions.
+    pub async fn complete_current(&self, work: Work, facts: impl Into<Arc<Facts>>) {
+        self.completed(work, facts.into(), true).await;
+    }
+
+    async fn completed(&self, work: Work, mut facts: Arc<Facts>, relieves: bool) {
+        let entry = work.entry;
         if facts.contended != entry.facts.contended {
             Arc::make_mut(&mut facts).contended = entry.facts.contended;
         }
@@ -47,7 +60,8 @@ impl Journal {
         let has_row = self.has_row(&object);
         let superseded = has_row && lock(&self.shared.mirror).newer_waits(&object, sequence);
         self.recheck_if_landing_late(&object).await;
-        self.send(Command::Mirrored { sequence, object, facts: facts.clone() }).await;
+        let (mirrored, told) = (facts.clone(), object.clone());
+        self.send(Command::Mirrored { sequence, object: told, facts: mirrored, relieves }).await;
         if has_row {
             if superseded {
                 self.row_covered(&entry.object, sequence).await;
@@ -59,7 +73,7 @@ impl Journal {
         }
         self.release(&entry.object);
         self.background_ended(sequence, End::Confirmed);
-        if let Some(object) = entry.settles_older() {
+        if relieves {
             self.background_covered(&object, sequence);
         }
     }
@@ -84,9 +98,14 @@ impl Journal {
             // Not at every try: the table is for people, and they look at it less often.
             self.offer_reason(&work.entry, error).await;
         }
-        let offered = lock(&self.shared.mirror).rest(work, Instant::now() + pause);
+        let offered = self.offered(|lane| lane.rest(work, Instant::now() + pause));
+        self.rested(offered).await;
+    }
+
+    /// A key rests; what it stands for now is written.
+    async fn rested(&self, (offered, newest): OfferedWork) {
         if let Offered::SupersededBy(old) | Offered::Supersedes(old) = offered {
-            self.superseded(&old.entry).await;
+            self.superseded(&old.entry, newest).await;
         }
     }
 
@@ -98,11 +117,9 @@ impl Journal {
             if lane.is_crowded() {
                 return Some(work);
             }
-            lane.rest(work, until)
+            with_newest(&mut lane, |lane| lane.rest(work, until))
         };
-        if let Offered::SupersededBy(old) | Offered::Supersedes(old) = offered {
-            self.superseded(&old.entry).await;
-        }
+        self.rested(offered).await;
         None
     }
 
@@ -180,16 +197,24 @@ impl Journal {
     }
 
     pub(super) async fn offer_work(&self, work: Work) {
-        let offered = lock(&self.shared.mirror).offer(work);
+        let offered = self.offered(|lane| lane.offer(work));
         self.work_offered(offered).await;
     }
 
-    pub(super) async fn work_offered(&self, offered: Offered<Work>) {
+    /// Offers a key to the mirror's workers.
+    pub(super) fn offered(
+        &self,
+        offer: impl FnOnce(&mut Lane<Work>) -> Offered<Work>,
+    ) -> OfferedWork {
+        with_newest(&mut lock(&self.shared.mirror), offer)
+    }
+
+    pub(super) async fn work_offered(&self, (offered, newest): OfferedWork) {
         match offered {
             Offered::Ready if self.shared.doze.is_on() => {}
             Offered::Ready => self.shared.mirror_ready.notify_one(),
             Offered::Supersedes(old) | Offered::SupersededBy(old) => {
-                self.superseded(&old.entry).await;
+                self.superseded(&old.entry, newest).await;
             }
             Offered::Known | Offered::Full => {}
         }
@@ -197,10 +222,7 @@ impl Journal {
 
     /// An older entry is covered by the newer one that waits: the newer takes over its age and
     /// facts on disk too, and the older goes.
-    pub(super) async fn superseded(&self, old: &Entry) {
-        let newest = lock(&self.shared.mirror).waiting(&old.object).map(|work| work.entry.clone());
-        // If it has just been claimed it stands for both in memory already, and after a crash
-        // main is asked about it anyway.
+    async fn superseded(&self, old: &Entry, newest: Option<Entry>) {
         if let Some(newest) = newest {
             self.send(Command::Merge {
                 sequence: newest.sequence,
@@ -213,4 +235,21 @@ impl Journal {
         self.send(Command::Close { sequence: old.sequence }).await;
         self.background_ended(old.sequence, End::Covered);
     }
+}
+
+/// What became of an offer, and what waits of the key, where that stands for an older entry now: as it is
+/// before anybody can claim it.
+pub(super) type OfferedWork = (Offered<Work>, Option<Entry>);
+
+fn with_newest(
+    lane: &mut Lane<Work>,
+    offer: impl FnOnce(&mut Lane<Work>) -> Offered<Work>,
+) -> OfferedWork {
+    let offered = offer(lane);
+    let newest = match &offered {
+        Offered::Supersedes(old) | Offered::SupersededBy(old) => lane.waiting(&old.entry.object),
+        Offered::Ready | Offered::Known | Offered::Full => None,
+    };
+    let newest = newest.map(|work| work.entry.clone());
+    (offered, newest)
 }

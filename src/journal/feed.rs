@@ -67,7 +67,7 @@ impl Journal {
             });
             for entry in found {
                 let work = Work { entry, body: None };
-                let offered = lock(&self.shared.mirror).offer_from_disk(work);
+                let offered = self.offered(|lane| lane.offer_from_disk(work));
                 self.work_offered(offered).await;
             }
             lock(&self.shared.mirror).refill_ended();

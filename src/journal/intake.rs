@@ -82,7 +82,7 @@ impl Journal {
             let row_offered =
                 has_row.then(|| lock(&self.shared.rows).offer_live(row(&entry, false)));
             land(&mut flights, &entry.object);
-            let work_offered = lock(&self.shared.mirror).offer_live(Work { entry, body });
+            let work_offered = self.offered(|lane| lane.offer_live(Work { entry, body }));
             (row_offered, work_offered)
         };
         if let Some(offered) = row_offered {

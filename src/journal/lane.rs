@@ -140,9 +140,9 @@ impl<T: Item> Lane<T> {
         self.slots.len() < max
     }
 
-    /// Up to here there is room for what is read from disk.
+    /// Up to here there is room for what is read from disk, with some left for what is due.
     fn mark(&self) -> usize {
-        self.capacity * 3 / 4
+        self.capacity * 5 / 8
     }
 
     fn left_to_disk(&mut self, item: &T) -> Offered<T> {
@@ -241,7 +241,7 @@ impl<T: Item> Lane<T> {
 
     /// Is there so little room that what rests is better left to the disk?
     pub(super) fn is_crowded(&self) -> bool {
-        self.slots.len() > self.mark()
+        self.slots.len() > self.capacity * 7 / 8
     }
 
     /// Ends a claim that failed: whatever waits of the key rests `until`, so that a key that keeps

@@ -265,11 +265,9 @@ impl Pending {
                     self.relieve(sequence, object);
                 }
             }
-            Command::Mirrored { sequence, object, facts } => {
-                let (is_bucket, has_versions) = (object.is_bucket(), facts.has_versions());
-                self.fate(sequence).mirrored = Some((is_bucket, facts));
-                // Where there are versions a newer one does not stand for an older one that failed.
-                if !has_versions {
+            Command::Mirrored { sequence, object, facts, relieves } => {
+                self.fate(sequence).mirrored = Some((object.is_bucket(), facts));
+                if relieves {
                     self.relieve(sequence, object);
                 }
             }
@@ -330,7 +328,7 @@ mod tests {
     }
 
     fn mirrored(sequence: Sequence) -> Command {
-        Command::Mirrored { sequence, object: object(), facts: Arc::default() }
+        Command::Mirrored { sequence, object: object(), facts: Arc::default(), relieves: true }
     }
 
     fn written(sequence: Sequence, level: i64) -> Command {
@@ -391,7 +389,12 @@ mod tests {
     fn a_bucket_has_no_row_to_wait_for() {
         let mut pending = Pending::default();
         let object = ObjectKey::new("bucket", "");
-        pending.take(Command::Mirrored { sequence: 1, object, facts: Arc::default() });
+        pending.take(Command::Mirrored {
+            sequence: 1,
+            object,
+            facts: Arc::default(),
+            relieves: true,
+        });
         assert!(pending.later.fates[&1].over(true));
     }
 }

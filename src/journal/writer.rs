@@ -79,29 +79,98 @@ pub(super) type Appended = SmallVec<[(Sequence, Arc<NewIntent>); 1]>;
 /// One change to the journal. Small, as it is moved several times on its way: what is rare and large is boxed.
 #[derive(Debug)]
 pub(super) enum Command {
-    Append { rows: Appended, done: Option<Done> },
-    Settle { sequence: Sequence, unknown: bool, facts: Arc<Facts> },
-    Close { sequence: Sequence },
-    Merge { sequence: Sequence, since_ms: i64, unknown: bool, facts: Arc<Facts> },
-    Retry { sequence: Sequence, attempts: u32, due_ms: i64, error: String },
-    Park { sequence: Sequence, attempts: u32, error: String },
-    Hold { sequence: Sequence, aside: Box<Aside> },
-    Unhold { bucket: String, delay_ms: i64 },
-    Mirrored { sequence: Sequence, object: ObjectKey, facts: Arc<Facts> },
-    Written { sequence: Sequence, level: i64, error: Option<String>, reasoned: bool },
-    RowRelieved { sequence: Sequence, object: ObjectKey },
-    Recheck { object: ObjectKey, due_ms: i64 },
-    Rechecked { object: ObjectKey, due_ms: i64 },
-    Part { upload_id: String, number: u32, etag: String, size: u64, at_ms: i64 },
-    UploadEnded { upload_id: String },
-    MirrorUpload { number: i64, upload: Option<Box<MirrorUpload>> },
+    Append {
+        rows: Appended,
+        done: Option<Done>,
+    },
+    Settle {
+        sequence: Sequence,
+        unknown: bool,
+        facts: Arc<Facts>,
+    },
+    Close {
+        sequence: Sequence,
+    },
+    Merge {
+        sequence: Sequence,
+        since_ms: i64,
+        unknown: bool,
+        facts: Arc<Facts>,
+    },
+    Retry {
+        sequence: Sequence,
+        attempts: u32,
+        due_ms: i64,
+        error: String,
+    },
+    Park {
+        sequence: Sequence,
+        attempts: u32,
+        error: String,
+    },
+    Hold {
+        sequence: Sequence,
+        aside: Box<Aside>,
+    },
+    Unhold {
+        bucket: String,
+        delay_ms: i64,
+    },
+    /// `relieves`: older entries of the key that failed are settled with it.
+    Mirrored {
+        sequence: Sequence,
+        object: ObjectKey,
+        facts: Arc<Facts>,
+        relieves: bool,
+    },
+    Written {
+        sequence: Sequence,
+        level: i64,
+        error: Option<String>,
+        reasoned: bool,
+    },
+    RowRelieved {
+        sequence: Sequence,
+        object: ObjectKey,
+    },
+    Recheck {
+        object: ObjectKey,
+        due_ms: i64,
+    },
+    Rechecked {
+        object: ObjectKey,
+        due_ms: i64,
+    },
+    Part {
+        upload_id: String,
+        number: u32,
+        etag: String,
+        size: u64,
+        at_ms: i64,
+    },
+    UploadEnded {
+        upload_id: String,
+    },
+    MirrorUpload {
+        number: i64,
+        upload: Option<Box<MirrorUpload>>,
+    },
     Hasten,
     Event(Box<Event>),
     EventAftermath(Box<Aftermath>),
-    EventsDelivered { ids: Vec<Sequence> },
-    Operate { operation: Operation, done: Option<Done> },
-    Flush { done: Done },
-    Count { done: oneshot::Sender<Option<Counted>> },
+    EventsDelivered {
+        ids: Vec<Sequence>,
+    },
+    Operate {
+        operation: Operation,
+        done: Option<Done>,
+    },
+    Flush {
+        done: Done,
+    },
+    Count {
+        done: oneshot::Sender<Option<Counted>>,
+    },
 }
 
 pub(super) struct Writer {
@@ -245,12 +314,15 @@ impl Writer {
 
     /// Writes what is due into the database: with `everything` all that there is.
     async fn write(&mut self, pending: &mut Pending, now: Instant, everything: bool) {
+        self.health.begin();
+        self.write_due(pending, now, everything).await;
+        self.health.end();
+    }
+
+    async fn write_due(&mut self, pending: &mut Pending, now: Instant, everything: bool) {
         pending.ripen(now, everything, self.inventory);
         if pending.is_due(now, everything) {
-            self.health.begin();
-            let written = self.try_write(pending).await;
-            self.health.end();
-            if let Err(error) = written {
+            if let Err(error) = self.try_write(pending).await {
                 self.reopen();
                 self.failed = Some(Instant::now());
                 return self.health.failed(&error);
@@ -285,7 +357,9 @@ impl Writer {
         if self.failed.is_some() {
             return None;
         }
+        self.health.begin();
         let counted = self.try_count().await;
+        self.health.end();
         counted
             .inspect_err(|error| {
                 tracing::warn!(%error, "the journal cannot be counted where it is written");

@@ -65,7 +65,7 @@ impl Replicator {
             }
             if self.main(work).bucket_exists().await? == exists {
                 let facts = Arc::default();
-                return Ok(Done::Replicated(Replicated { facts, bytes: 0 }));
+                return Ok(Done::Replicated(Replicated { facts, bytes: 0, in_versions: false }));
             }
         }
         Err(Failure::Transient("the bucket keeps changing on main".into()))

@@ -19,6 +19,15 @@ pub(super) struct Spared {
 }
 
 impl Spared {
+    /// Of these it could not be told whether main has them again: they are looked at later.
+    pub(super) fn keep(&mut self, ids: &[String]) {
+        let unknown: Vec<_> = ids.iter().filter(|id| !self.ids.contains(id)).cloned().collect();
+        if !unknown.is_empty() {
+            let reason = "main does not tell all versions of the key".to_owned();
+            self.add(unknown, now_ms().saturating_add(PROTECTED_MS), reason);
+        }
+    }
+
     fn add(&mut self, ids: Vec<String>, due_ms: i64, reason: String) {
         self.ids.extend(ids);
         self.due_ms = self.due_ms.max(due_ms);

@@ -104,24 +104,26 @@ impl Replicator {
         let parts: Result<Vec<_>, Failure> =
             futures_util::stream::iter(copies).buffered(PARTS_AT_ONCE).try_collect().await;
         let completed = match parts {
-            Ok(parts) => match self.writer.complete(place, upload_id, &parts).await {
-                // The answer was lost; what was asked for may have been done.
-                Err(failure) if failure.is_late() && self.is_there(place, state).await => Ok(()),
-                completed => completed,
-            },
+            Ok(parts) => self.writer.complete(place, upload_id, &parts).await,
             Err(failure) => Err(failure),
         };
-        match &completed {
-            Ok(()) => begun.over().await,
-            Err(_) => match self.writer.abort(place, upload_id).await {
-                // Parts under way may still arrive, so that it is aborted once more later.
-                Ok(_) => begun.aborted(),
-                Err(error) => {
-                    let Place { bucket, key } = place;
-                    tracing::warn!(bucket, key, %error, "an upload is left on the mirror for now");
-                }
-            },
+        let Err(failure) = completed else {
+            begun.over().await;
+            return Ok(());
+        };
+        match self.writer.abort(place, upload_id).await {
+            // It has ended already: by what was asked for, whose answer was lost, if the object is there.
+            Ok(false) if failure.is_late() && self.is_there(place, state).await => {
+                begun.over().await;
+                return Ok(());
+            }
+            // Parts under way may still arrive, so that it is aborted once more later.
+            Ok(_) => begun.aborted(),
+            Err(error) => {
+                let Place { bucket, key } = place;
+                tracing::warn!(bucket, key, %error, "an upload is left on the mirror for now");
+            }
         }
-        completed
+        Err(failure)
     }
 }

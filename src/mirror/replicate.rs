@@ -136,6 +136,8 @@ pub(super) struct Replicated {
     pub(super) facts: Arc<Facts>,
     /// Bytes that were sent.
     pub(super) bytes: u64,
+    /// Does it keep the versions of the key?
+    pub(super) in_versions: bool,
 }
 
 impl Replicator {
@@ -194,7 +196,7 @@ impl Replicator {
             let alone = self.fence == Fence::Overlap && !work.entry.overlapped;
             if alone && trusted && round == 0 {
                 let facts = told(&work.entry.facts, state.as_ref());
-                return Ok(Done::Replicated(Replicated { facts, bytes }));
+                return Ok(Done::Replicated(Replicated { facts, bytes, in_versions: false }));
             }
             let now = self.main(work).head().await?;
             self.learn_default_type(work, body, now.as_ref());
@@ -211,7 +213,7 @@ impl Replicator {
             };
             if still {
                 let facts = Arc::new(Facts::observed(now.as_ref()));
-                return Ok(Done::Replicated(Replicated { facts, bytes }));
+                return Ok(Done::Replicated(Replicated { facts, bytes, in_versions: false }));
             }
             assumed = Some(now);
         }
@@ -229,7 +231,11 @@ impl Replicator {
             Judgement::Hold { due_ms, reason } => Some(Done::Held { due_ms, reason }),
             Judgement::Keep => {
                 let facts = Facts { absent: true, kept_on_mirror: true, ..Facts::default() };
-                Some(Done::Replicated(Replicated { facts: Arc::new(facts), bytes: 0 }))
+                Some(Done::Replicated(Replicated {
+                    facts: Arc::new(facts),
+                    bytes: 0,
+                    in_versions: false,
+                }))
             }
         }
     }

@@ -51,7 +51,11 @@ impl Mirror {
         match result {
             Ok(Done::Replicated(done)) => {
                 self.report(&work, &done);
-                self.journal.complete(work, done.facts).await;
+                if done.in_versions || done.facts.kept_on_mirror {
+                    self.journal.complete(work, done.facts).await;
+                } else {
+                    self.journal.complete_current(work, done.facts).await;
+                }
             }
             Ok(Done::Spared { done, condemned, due_ms, reason }) => {
                 self.report(&work, &done);

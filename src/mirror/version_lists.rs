@@ -1,7 +1,7 @@
 //! The versions of a key as main and the mirror list them.
 //!
-//! P6: one page of the mirror's is read, and of main's as many as reach back to what the entry is about,
-//! [`VERSIONS_MAX`] at most.
+//! P6: one page of the mirror's is read, or all where some are to be deleted, and of main's as many as reach
+//! back to what the entry is about; [`VERSIONS_MAX`] of either at most.
 
 use super::needed::{may_be_of, oldest_told};
 use super::replicate::Replicator;
@@ -17,18 +17,29 @@ const PAGE: usize = 1000;
 const VERSIONS_MAX: usize = 10_000;
 
 impl Replicator {
-    /// The mirror's versions, oldest first, and whether these are all.
+    /// The mirror's versions, oldest first, and whether these are all. `all`: as far back as possible,
+    /// where some are to be deleted.
     pub(super) async fn mirror_versions(
         &self,
         place: Place<'_>,
+        all: bool,
     ) -> Result<(Vec<Version>, bool), Failure> {
-        self.writer.pace.request().await;
         let Place { bucket, key } = place;
         let upstream = &self.mirror;
         let reader = Reader { upstream, who: "mirror", bucket, key: Some(key), version: None };
-        let mut page = reader.versions(None, PAGE).await?;
-        page.versions.reverse();
-        Ok((page.versions, page.next.is_none()))
+        let mut versions: Vec<Version> = Vec::new();
+        let mut from = None;
+        loop {
+            self.writer.pace.request().await;
+            let page = reader.versions(from.as_ref(), PAGE).await?;
+            versions.extend(page.versions);
+            let whole = page.next.is_none();
+            if whole || !all || versions.len() >= VERSIONS_MAX {
+                versions.reverse();
+                return Ok((versions, whole));
+            }
+            from = page.next;
+        }
     }
 
     /// Main's versions, oldest first, from those on that the entry is about, and whether these are

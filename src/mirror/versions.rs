@@ -98,14 +98,14 @@ impl Replicator {
         let told = work.entry.facts.versions.as_deref();
         let deleted = told.is_some_and(|versions| versions.deleted);
         let mut spared = Spared::default();
-        if let Some(due) = told.map(|versions| &versions.condemned) {
-            self.condemn(work, place, due.clone(), true, &mut spared).await?;
-        }
+        // Whose time has come. Main may have been given the same again since.
+        let due = told.map_or(&[][..], |versions| &versions.condemned);
+        let prunes = deleted || !due.is_empty();
         let (mut bytes, mut refused) = (0, None);
         let mut unreadable: Vec<String> = Vec::new();
         'rounds: for _ in 0..ROUNDS {
-            let (mut mirror, whole) = self.mirror_versions(place).await?;
-            let (mut main, complete) = self.main_versions(work, deleted).await?;
+            let (mut mirror, whole) = self.mirror_versions(place, prunes).await?;
+            let (mut main, complete) = self.main_versions(work, prunes).await?;
             main.retain(|version| !unreadable.contains(&version.id));
             let mut top = None;
             let from = missing_from(&main, &mirror, whole, first_needed(&main, work));
@@ -126,14 +126,30 @@ impl Replicator {
                     Err(failure) => return Err(failure),
                 }
             }
-            if deleted && complete && unreadable.is_empty() {
+            if prunes && complete && unreadable.is_empty() {
                 let places = surplus(&main, &mirror);
                 let ids = places.iter().filter_map(|place| mirror.get(*place));
                 let ids = ids.map(|version| version.id.clone());
-                let ids: Vec<_> =
-                    ids.filter(|id| !id.is_empty() && !spared.ids.contains(id)).collect();
-                let gone = self.condemn(work, place, ids, false, &mut spared).await?;
+                let ids = ids.filter(|id| !id.is_empty() && !spared.ids.contains(id));
+                let (ripe, other): (Vec<_>, Vec<_>) = ids.partition(|id| due.contains(id));
+                let mut gone = self.condemn(work, place, ripe, true, &mut spared).await?;
+                if deleted {
+                    gone.extend(self.condemn(work, place, other, false, &mut spared).await?);
+                }
                 mirror.retain(|version| version.id.is_empty() || !gone.contains(&version.id));
+                if !whole && !gone.is_empty() {
+                    // There are older ones, which may have to go as well.
+                    continue;
+                }
+            } else {
+                spared.keep(due);
+            }
+            if main.is_empty()
+                && !told.is_some_and(VersionFacts::deletes)
+                && mirror.last().is_some_and(|top| !top.marker)
+                && let Some(held @ Done::Held { .. }) = self.spare(work).await
+            {
+                return Ok(held);
             }
             let top = top.filter(|(id, _)| main.last().is_some_and(|last| last.id == **id));
             let top = top.map(|(_, appended)| appended);
@@ -148,7 +164,8 @@ impl Replicator {
             if let Some(refused) = refused {
                 return Err(refused);
             }
-            let done = Replicated { facts: Arc::new(facts), bytes: bytes + more };
+            let done =
+                Replicated { facts: Arc::new(facts), bytes: bytes + more, in_versions: true };
             if spared.ids.is_empty() {
                 return Ok(Done::Replicated(done));
             }
@@ -201,7 +218,7 @@ impl Replicator {
             facts.content_type.get_or_insert_with(|| state.content_type().to_owned());
         }
         let facts = Arc::new(facts);
-        Ok(Some(Done::Replicated(Replicated { facts, bytes: appended.bytes })))
+        Ok(Some(Done::Replicated(Replicated { facts, bytes: appended.bytes, in_versions: true })))
     }
 
     /// Writes one version to the mirror, on top of what it has.

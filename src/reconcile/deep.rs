@@ -3,10 +3,11 @@
 
 use http::Method;
 use http_body_util::BodyExt as _;
+use md5::Md5;
 use sha2::{Digest as _, Sha256};
 
 use super::World;
-use super::examine::{Seen, patiently};
+use super::examine::{Seen, absent, patiently};
 use super::report::What;
 use crate::upstream::ask::{AskError, Question};
 use crate::upstream::read::Reader;
@@ -16,6 +17,15 @@ use crate::upstream::{Upstream, describe};
 struct Content {
     seen: Seen,
     digest: [u8; 32],
+    /// As hexadecimal digits, which are the `ETag` of an object that was uploaded in one piece.
+    md5: String,
+}
+
+impl Content {
+    /// Are these the bytes that its `ETag` is of? Not told by every `ETag`.
+    fn is_its_etags(&self) -> bool {
+        self.seen.state.etag.eq_ignore_ascii_case(&self.md5)
+    }
 }
 
 impl World {
@@ -40,6 +50,13 @@ impl World {
             return Ok(Some(What::Content));
         }
         if main.digest != mirror.digest {
+            if one.etag == other.etag && mirror.is_its_etags() {
+                return Err(
+                    "main's bytes are not those of its ETag, and the mirror's are: main is \
+                            damaged, and nothing is repaired"
+                        .to_owned(),
+                );
+            }
             return Ok(Some(if one.etag == other.etag { What::Bytes } else { What::Content }));
         }
         if one.headers != other.headers {
@@ -74,17 +91,22 @@ async fn content(
     bucket: &str,
     key: &str,
 ) -> Result<Option<Content>, String> {
-    let read = || read(upstream, bucket, key);
+    let read = || read(upstream, who, bucket, key);
     patiently(read, AskError::is_transient).await.map_err(|error| format!("{who}: {error}"))
 }
 
-async fn read(upstream: &Upstream, bucket: &str, key: &str) -> Result<Option<Content>, AskError> {
+async fn read(
+    upstream: &Upstream,
+    who: &'static str,
+    bucket: &str,
+    key: &str,
+) -> Result<Option<Content>, AskError> {
     let what = "GetObject";
     let question = Question::bare(what, Method::GET, Some(bucket), Some(key));
     let response = upstream.open(question).await?;
     let status = response.status();
     if status == http::StatusCode::NOT_FOUND {
-        return Ok(None);
+        return absent(upstream, who, bucket, key).await.map(|()| None);
     }
     if !status.is_success() {
         return Err(AskError::Refused { what, status: status.as_u16(), code: String::new() });
@@ -92,18 +114,19 @@ async fn read(upstream: &Upstream, bucket: &str, key: &str) -> Result<Option<Con
     let (parts, mut body) = response.into_parts();
     let seen = Seen::from_headers(&parts.headers)
         .ok_or_else(|| AskError::Unusable(format!("{what}: the answer has no ETag or length")))?;
-    let mut digest = Sha256::new();
+    let (mut digest, mut md5) = (Sha256::new(), Md5::new());
     let mut length = 0u64;
     while let Some(frame) = body.frame().await {
         let frame = frame
             .map_err(|error| AskError::Unreachable(format!("{what}: {}", describe(&error))))?;
         if let Some(data) = frame.data_ref() {
             digest.update(data);
+            md5.update(data);
             length += u64::try_from(data.len()).unwrap_or(0);
         }
     }
     if length != seen.state.size {
         return Err(AskError::Unreachable(format!("{what}: the answer broke off")));
     }
-    Ok(Some(Content { seen, digest: digest.finalize().into() }))
+    Ok(Some(Content { seen, digest: digest.finalize().into(), md5: hex::encode(md5.finalize()) }))
 }

@@ -12,6 +12,7 @@ use crate::inventory::store::StoreError;
 use crate::s3::state::{ObjectState, unquoted};
 use crate::upstream::Upstream;
 use crate::upstream::ask::{AskError, Question};
+use crate::upstream::read::Reader;
 
 /// Pauses before a question that was not answered is asked again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -139,7 +140,7 @@ async fn head(
         let question = Question::bare(what, Method::HEAD, Some(bucket), Some(key));
         let answer = upstream.ask(question).await?;
         if answer.status == http::StatusCode::NOT_FOUND {
-            return Ok(None);
+            return absent(upstream, who, bucket, key).await.map(|()| None);
         }
         let answer = answer.success(what)?;
         Seen::from_headers(&answer.headers)
@@ -147,6 +148,17 @@ async fn head(
             .ok_or_else(|| AskError::Unusable(format!("{what}: the answer has no ETag")))
     };
     patiently(ask, AskError::is_transient).await.map_err(|error| format!("{who}: {error}"))
+}
+
+/// Makes sure that a 404 was the word of an S3.
+pub(super) async fn absent(
+    upstream: &Upstream,
+    who: &'static str,
+    bucket: &str,
+    key: &str,
+) -> Result<(), AskError> {
+    let reader = Reader { upstream, who, bucket, key: Some(key), version: None };
+    reader.is_surely_absent().await.map_err(|error| AskError::Unreachable(error.to_string()))
 }
 
 /// Asks until there is an answer, or a refusal that waiting does not change.

@@ -1,5 +1,6 @@
 //! One job from its cursor to its end: buckets in order, both listings side by side, in batches.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +24,8 @@ const WINDOW: usize = 256;
 const BATCH: usize = 500;
 /// How often the cursor is kept, at most.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
+/// How often it is told where a job is that waits.
+const PUBLISHED: Duration = Duration::from_millis(500);
 /// Pause before a journal that cannot be written is tried again.
 const JOURNAL_PAUSE: Duration = Duration::from_secs(2);
 
@@ -37,6 +40,8 @@ pub(super) struct Runner<'a> {
     pub(super) bytes: Pace,
     saved_at: Instant,
     begun: (Instant, u64),
+    /// Confirmed and parked before this process.
+    before: (u64, u64),
     total: Arc<Total>,
     counting: JoinSet<()>,
 }
@@ -60,6 +65,7 @@ impl<'a> Runner<'a> {
             bytes: Pace::new(spec.bandwidth),
             saved_at: Instant::now(),
             begun: (Instant::now(), progress.counts.scanned),
+            before: (progress.counts.confirmed, progress.counts.parked),
             progress,
             total: Arc::default(),
             counting: JoinSet::new(),
@@ -239,16 +245,28 @@ impl<'a> Runner<'a> {
             let objects: Vec<ObjectKey> =
                 group.iter().map(|(key, _)| ObjectKey::new(bucket, key)).collect();
             self.progress.counts.queued += u64::try_from(group.len()).unwrap_or(0);
-            let id = &self.running.id;
-            let journal = &self.world.journal;
-            while let Err(error) =
-                journal.append_background(&self.window, objects.clone(), id).await
-            {
-                tracing::warn!(job = id, %error, "a job waits for the journal");
-                // What is in it already is left out by the next try.
-                tokio::time::sleep(JOURNAL_PAUSE).await;
-            }
+            self.append(objects).await;
             self.publish();
+        }
+    }
+
+    /// Hands keys to the journal, and tells meanwhile why that takes its time.
+    async fn append(&mut self, objects: Vec<ObjectKey>) {
+        let (journal, window) = (self.world.journal.clone(), self.window.clone());
+        let running = self.running;
+        let id = &running.id;
+        loop {
+            let mut appended = pin!(journal.append_background(&window, objects.clone(), id));
+            let appended = loop {
+                match tokio::time::timeout(PUBLISHED, &mut appended).await {
+                    Ok(appended) => break appended,
+                    Err(_) => self.publish(),
+                }
+            };
+            let Err(error) = appended else { return };
+            tracing::warn!(job = id, %error, "a job waits for the journal");
+            // What is in it already is left out by the next try.
+            tokio::time::sleep(JOURNAL_PAUSE).await;
         }
     }
 
@@ -257,7 +275,7 @@ impl<'a> Runner<'a> {
         loop {
             self.publish();
             let settled = self.window.settled();
-            if tokio::time::timeout(Duration::from_millis(500), settled).await.is_ok() {
+            if tokio::time::timeout(PUBLISHED, settled).await.is_ok() {
                 break;
             }
         }
@@ -277,8 +295,9 @@ impl<'a> Runner<'a> {
     /// Tells where the job is.
     pub(super) fn publish(&mut self) {
         let tally = self.window.tally();
-        self.progress.counts.confirmed = tally.confirmed + tally.covered;
-        self.progress.counts.parked = tally.parked;
+        let (confirmed, parked) = self.before;
+        self.progress.counts.confirmed = confirmed + tally.confirmed + tally.covered;
+        self.progress.counts.parked = parked + tally.parked;
         let total = self.total.known.load(Ordering::Relaxed);
         let total = total.then(|| self.total.keys.load(Ordering::Relaxed));
         let counts = &self.progress.counts;

@@ -47,6 +47,8 @@ impl AskError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
+            // A 404 without a word of S3 is that of a gateway whose store is away.
+            Self::Refused { status: 404, code, .. } if code.is_empty() => true,
             Self::Refused { status, .. } => matches!(status, 408 | 409 | 425 | 429 | 500..=599),
             Self::Unusable(_) => false,
         }
@@ -54,7 +56,7 @@ impl AskError {
 
     /// Does it say that there is no such bucket?
     pub fn bucket_missing(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
+        matches!(self, Self::Refused { code, .. } if code == "NoSuchBucket")
     }
 }
 

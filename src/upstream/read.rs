@@ -91,6 +91,7 @@ impl Reader<'_> {
             StatusCode::NOT_FOUND => {
                 bucket.is_told_missing("ListObjectsV2", &LIST_ONE).await.map(|()| false)
             }
+            StatusCode::BAD_REQUEST => Err(bucket.why("HeadBucket", &LIST_ONE).await?),
             status => Err(self.refused("HeadBucket", status.as_u16(), "")),
         }
     }
@@ -108,6 +109,22 @@ impl Reader<'_> {
     /// answer has a document: a gateway without a store behind it may answer 404 to everything.
     pub async fn is_surely_absent(&self) -> Result<(), ReadError> {
         self.is_told_missing("GetObject", &[]).await
+    }
+
+    /// Why a `HEAD` was refused with 400, which only a question tells whose answer has a document: a token
+    /// that has expired, or a key that only the object's client has.
+    async fn why(
+        &self,
+        what: &'static str,
+        query: &[(&str, &str)],
+    ) -> Result<ReadError, ReadError> {
+        let response = self.request(Method::GET, query, first_byte()).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(self.refused(what, 400, ""));
+        }
+        let code = self.code(response).await?;
+        Ok(self.refused(what, status.as_u16(), &code))
     }
 
     async fn is_told_missing(
@@ -142,16 +159,7 @@ impl Reader<'_> {
                 })
             }
             StatusCode::NOT_FOUND => Ok(None),
-            // Why, only a question whose answer has a document tells: a token that has expired, or a
-            // key that only the object's client has.
-            StatusCode::BAD_REQUEST => {
-                let response = self.request(Method::GET, &[], first_byte()).await?;
-                let code = match response.status() {
-                    StatusCode::BAD_REQUEST => self.code(response).await?,
-                    _ => String::new(),
-                };
-                Err(self.refused("HeadObject", 400, &code))
-            }
+            StatusCode::BAD_REQUEST => Err(self.why("HeadObject", &[]).await?),
             status => Err(self.refused("HeadObject", status.as_u16(), "")),
         }
     }
@@ -228,7 +236,10 @@ impl Reader<'_> {
             }
             StatusCode::NOT_FOUND => Err(ReadError::Moved),
             StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED => Ok(CannedAcl::Private),
-            status => Err(self.refused("GetObjectAcl", status.as_u16(), "")),
+            status => {
+                let code = self.code(response).await?;
+                Err(self.refused("GetObjectAcl", status.as_u16(), &code))
+            }
         }
     }
 
@@ -287,7 +298,10 @@ impl Reader<'_> {
             StatusCode::NOT_FOUND
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::NOT_IMPLEMENTED => Ok(None),
-            status => Err(self.refused("GetBucketVersioning", status.as_u16(), "")),
+            status => {
+                let code = self.code(response).await?;
+                Err(self.refused("GetBucketVersioning", status.as_u16(), &code))
+            }
         }
     }
 

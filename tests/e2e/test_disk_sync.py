@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from support import raw
+from support import operator, raw
 from support.lab import seeded_random
 from support.poll import until
 from support.tcp import FaultProxy
@@ -162,6 +162,8 @@ def test_a_disk_that_hangs_for_good_is_told_and_keeps_no_process_from_ending(lab
         assert not proxy.is_ready(), "what is not to be written without a journal goes elsewhere"
         with raw.Connection(proxy.address) as reader:
             assert get(reader, bucket, "before") == (200, b"x")
+        code, out, err = operator.command(proxy, "status")
+        assert code == 5 and "FAILING" in out, (code, out, err)
         proxy.process.terminate()
         proxy.process.wait(40)
     syncs.go_on()

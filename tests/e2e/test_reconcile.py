@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from support import compare, operator, s3
+from support.http_fault import HttpFaultProxy, s3_error
 from support.poll import until
 
 MIB = 1 << 20
@@ -266,19 +267,74 @@ def test_deep_verify_finds_what_listings_cannot_show_and_repairs_it(lab):
     assert operator.job(proxy, "verify", "--bucket", bucket, "--deep")["differences"] == 0
 
 
-def rot(lab, proxy, bucket):
-    """Turns bytes of the mirror's object on its disk, as a failing disk would."""
+def test_a_good_copy_is_not_replaced_by_rotten_bytes_of_main(lab):
+    bucket = lab.bucket("rotten-main")
+    proxy = operated(lab)
+    marked = rot(lab, proxy, bucket, lab.main)
+    view = operator.job(proxy, "verify", "--bucket", bucket, "--deep", "--repair", code=3)
+    assert (view["errors"], view["queued"]) == (1, 0), view
+    assert "main is damaged" in json.dumps(operator.report_of(proxy, view))
+    assert lab.s3_mirror.get_object(Bucket=bucket, Key="bytes")["Body"].read() == marked
+
+
+def test_a_listing_that_a_gateway_interrupts_goes_on_when_the_store_is_back(lab):
+    """Its 404 is no end of the bucket."""
+    bucket = lab.bucket("interrupted")
+    fill(lab.s3_main, bucket, 5)
+    gateway = b"HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n404 page not found\n"
+    met = []
+
+    def rule(request):
+        if request.method == "GET" and "list-type=2" in request.target and len(met) < 3:
+            met.append(request.target)
+            return gateway
+        return None
+
+    relay = lab.closing(HttpFaultProxy(lab.main.address, rule))
+    proxy = operated(lab, main_endpoint=relay.endpoint)
+    view = operator.job(proxy, "backfill", "--bucket", bucket)
+    assert len(met) == 3 and view["queued"] == len(KEYS) + 6, view
+    lab.assert_converged(proxy, bucket)
+
+
+def test_keys_that_keep_failing_do_not_keep_the_others_from_their_turn(lab):
+    # More than a job has in the journal at one time; they come first.
+    failing = 300
+    bucket = lab.bucket("stuck")
+    with ThreadPoolExecutor(8) as pool:
+        put = lambda number: lab.s3_main.put_object(  # noqa: E731
+            Bucket=bucket, Key=f"a-refused/{number}", Body=b"x"
+        )
+        list(pool.map(put, range(failing)))
+    for number in range(20):
+        lab.s3_main.put_object(Bucket=bucket, Key=f"b-taken/{number}", Body=b"x")
+
+    def rule(request):
+        if request.method == "PUT" and "/a-refused/" in request.target:
+            return s3_error(403, "Forbidden", "AccessDenied")
+        return None
+
+    relay = lab.closing(HttpFaultProxy(lab.mirror.address, rule))
+    proxy = operated(lab, mirror_endpoint=relay.endpoint)
+    view = operator.job(proxy, "backfill", "--bucket", bucket, code=3, timeout=240)
+    assert lab.keys_on_mirror(bucket) == {f"b-taken/{number}" for number in range(20)}
+    assert f"{failing} keys keep failing" in view["message"], view
+
+
+def rot(lab, proxy, bucket, side=None):
+    """Turns bytes of an object on its disk, as a failing disk would: of the mirror's, or of main's."""
     # Large enough to be a file of its own.
-    marked = b"rotten and unique" * 100_000
+    marked = f"rotten and unique in {bucket} ".encode() * 100_000
     lab.client(proxy).put_object(Bucket=bucket, Key="bytes", Body=marked)
     proxy.wait_drained()
     found = [
         path
-        for path in lab.mirror.data_dir.rglob("*")
+        for path in (side or lab.mirror).data_dir.rglob("*")
         if path.is_file() and path.stat().st_size == len(marked) and path.read_bytes() == marked
     ]
     assert len(found) == 1, found
     found[0].write_bytes(marked[:-1] + b"!")
+    return marked
 
 
 def test_a_job_without_the_token_or_with_nonsense_is_refused(lab):

@@ -27,7 +27,9 @@ pub(super) fn statement(schema: &str, table: &str) -> String {
          ), locked AS MATERIALIZED (
              SELECT g.* FROM given g JOIN {name} AS t ON t.path = g.path
              WHERE coalesce(t.updated_at, 'epoch') < $8::timestamp
-                 AND (NOT $9::boolean OR g.last_modified >= t.last_modified)
+                 AND (NOT $9::boolean OR g.last_modified > t.last_modified
+                      -- A list may tell of what had been deleted by then.
+                      OR (g.last_modified = t.last_modified AND t.deleted IS NOT TRUE))
                  AND (NOT {same} OR {better})
              ORDER BY t.path FOR UPDATE OF t
          ), updated AS (

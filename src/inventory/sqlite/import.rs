@@ -43,7 +43,9 @@ impl Statements {
                  updated_at = {SQLITE_NOW}
              FROM {given}
              WHERE t.path = g.path AND coalesce(t.updated_at, '') < ?2
-                 AND (NOT ?3 OR g.last_modified >= t.last_modified)
+                 AND (NOT ?3 OR g.last_modified > t.last_modified
+                      -- A list may tell of what had been deleted by then.
+                      OR (g.last_modified = t.last_modified AND t.deleted IS NOT TRUE))
                  AND (NOT {same} OR {better})"
         );
         let add = format!(

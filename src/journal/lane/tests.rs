@@ -86,6 +86,7 @@ fn while_some_wait_on_disk_only_what_is_new_leaves_them_room() {
     assert_eq!(lane.offer_live(work(11, "8")), Offered::Supersedes(work(8, "8")), "it is here");
     assert_eq!(lane.wants_refill(), None);
     done(&mut lane);
+    done(&mut lane);
     let from = lane.wants_refill().unwrap();
     assert_eq!(from, 8);
     lane.refill_begun();

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -26,6 +27,9 @@ const RENEW_BEFORE: Duration = Duration::from_mins(5);
 const UNUSABLE_BEFORE: Duration = Duration::from_secs(10);
 /// Pause after a failed renewal.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a source may take. Who is asked in vain for ever would be waited for by every request, once the
+/// present credentials have ended.
+const ASKED: Duration = Duration::from_secs(30);
 /// How old what was read from files may be before they are read again, beside requests.
 const FILES_LOOKED_AT: Duration = Duration::from_secs(2);
 /// How old it may be before a request waits for them to be read again.
@@ -157,7 +161,9 @@ impl Shared {
         mut asking: Asking,
         now: SystemTime,
     ) -> Result<Arc<Lease>, NoCredentials> {
-        match self.source.provide_credentials().await {
+        let asked = tokio::time::timeout(ASKED, self.source.provide_credentials()).await;
+        let asked = asked.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(ASKED)));
+        match asked {
             Ok(fresh) => {
                 let lease = Arc::new(Lease::new(&fresh, now, self.files));
                 self.current.store(Some(lease.clone()));
