@@ -5,8 +5,8 @@
 //! - A job's key is an entry like any other, of unknown outcome: main is asked, and retries,
 //!   parking, rows and logs are those of live entries.
 //! - Live entries are claimed first ([`super::lane`]).
-//! - **P6** A job has at most the keys of its [`Window`] in the journal, whatever becomes of them,
-//!   and adds none while the lanes are filling up (the mirror or the database is slow or away).
+//! - **P6** A job has at most the keys of its [`Window`] in the journal and [`STUCK_MAX`] more that keep
+//!   failing, and adds none while the lanes are filling up (the mirror or the database is slow or away).
 //!
 //! # Rows
 //! The row of a job's key is written when its fate is known, once, and not before: it may have
@@ -32,6 +32,9 @@ use crate::s3::operation::Change;
 const TOGETHER: usize = 64;
 /// Tries after which a key counts as one that keeps failing.
 const STUCK_AFTER: u32 = 4;
+/// Keys that keep failing and hold no place in the window: others must get theirs. What comes beyond that is
+/// no matter of single keys, and the job waits.
+const STUCK_MAX: usize = 10_000;
 /// How often a job looks whether the lanes have room.
 const ROOM_POLL: Duration = Duration::from_millis(100);
 
@@ -119,7 +122,8 @@ pub(super) struct Ticket {
     object: ObjectKey,
     tally: Arc<Tally>,
     stuck: bool,
-    _permit: OwnedSemaphorePermit,
+    /// Its place in the window, until it is stuck.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Ticket {
@@ -216,7 +220,8 @@ impl Journal {
             self.send(Command::Settle { sequence, unknown: true, facts: facts.clone() }).await;
             window.tally.outstanding.fetch_add(1, Ordering::Relaxed);
             let tally = window.tally.clone();
-            let ticket = Ticket { object: object.clone(), tally, stuck: false, _permit: permit };
+            let ticket =
+                Ticket { object: object.clone(), tally, stuck: false, permit: Some(permit) };
             lock(&self.shared.tickets).insert(sequence, ticket);
             let entry = Entry {
                 sequence,
@@ -230,7 +235,8 @@ impl Journal {
                 attempts: 0,
                 ripe: false,
             };
-            let offered = lock(&self.shared.mirror).offer_background(Work { entry, body: None });
+            let work = Work { entry, body: None };
+            let offered = self.offered(|lane| lane.offer_background(work));
             self.work_offered(offered).await;
         }
         Ok(())
@@ -283,7 +289,10 @@ impl Journal {
         if let Some(ticket) = lock(&self.shared.tickets).get_mut(&sequence) {
             *lock(&ticket.tally.error) = Some(error.to_owned());
             if attempts >= STUCK_AFTER && !std::mem::replace(&mut ticket.stuck, true) {
-                ticket.tally.stuck.fetch_add(1, Ordering::Relaxed);
+                let stuck = ticket.tally.stuck.fetch_add(1, Ordering::Relaxed);
+                if stuck < STUCK_MAX {
+                    ticket.permit = None;
+                }
                 ticket.tally.changed.notify_waiters();
             }
         }
