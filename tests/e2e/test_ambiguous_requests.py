@@ -220,11 +220,14 @@ def test_an_empty_object_in_chunks_is_nothing_to_main_before_its_last_chunk(lab)
         ("Content-Encoding", "aws-chunked"),
     ]  # fmt: skip
     request = raw.request_bytes("PUT", f"/{bucket}/k", head)
-    for sent in (b"", last[:3], b"1\r\n"):
+    for sent in (b"", last[:3]):
         with Connection(proxy.address) as connection:
             connection.send(request + sent)
             until(lambda: proxy.status()["unsettled_intents"] == 1, "it has begun", 20)
         proxy.wait_drained()
+    # More than was announced.
+    assert raw.exchange(proxy.address, "PUT", f"/{bucket}/k", head, b"1\r\nx\r").status == 400
+    proxy.wait_drained()
     assert [each.method for each in relay.requests if each.method == "PUT"] == []
     assert lab.s3_main.get_object(Bucket=bucket, Key="k")["Body"].read() == b"old"
     assert raw.exchange(proxy.address, "PUT", f"/{bucket}/k", head, last).status == 200
