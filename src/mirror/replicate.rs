@@ -169,7 +169,7 @@ impl Replicator {
             };
             if state.is_none() {
                 if !(trusted && round == 0) {
-                    match self.main(work).is_surely_absent().await {
+                    match Box::pin(self.main(work).is_surely_absent()).await {
                         Err(ReadError::Moved) => continue,
                         surely => surely?,
                     }

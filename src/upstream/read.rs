@@ -159,7 +159,8 @@ impl Reader<'_> {
                 })
             }
             StatusCode::NOT_FOUND => Ok(None),
-            StatusCode::BAD_REQUEST => Err(self.why("HeadObject", &[]).await?),
+            // Boxed, as what is rare: this future is part of every copy's.
+            StatusCode::BAD_REQUEST => Err(Box::pin(self.why("HeadObject", &[])).await?),
             status => Err(self.refused("HeadObject", status.as_u16(), "")),
         }
     }
