@@ -317,8 +317,10 @@ fn refuse_unsupported(address: &Address, parts: &Parts) -> Result<(), S3Error> {
 /// What services read differently could do something else than was allowed and noted here.
 fn refuse_ambiguous(address: &Address, parts: &Parts) -> Result<(), S3Error> {
     let invalid = |message| S3Error::new(StatusCode::BAD_REQUEST, "InvalidArgument", message);
-    let reads = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if !reads && operation::is_ambiguous(address) {
+    if matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Ok(());
+    }
+    if operation::is_ambiguous(address) {
         return Err(invalid("Conflicting query string parameters."));
     }
     // Where the path counts for nothing it deletes other keys.

@@ -271,6 +271,18 @@ impl Journal {
         true
     }
 
+    /// The mirror has confirmed an entry, of a job or not. `relieves`: and older ones of its key with it.
+    pub(super) fn background_confirmed(&self, object: &ObjectKey, by: Sequence, relieves: bool) {
+        // Mostly there is no job.
+        if lock(&self.shared.tickets).is_empty() {
+            return;
+        }
+        self.background_ended(by, End::Confirmed);
+        if relieves {
+            self.background_covered(object, by);
+        }
+    }
+
     /// What was said of this entry has settled older ones of its key on disk too, where a job's key may
     /// have been left that found no room in memory.
     pub(super) fn background_covered(&self, object: &ObjectKey, by: Sequence) {

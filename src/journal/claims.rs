@@ -60,8 +60,7 @@ impl Journal {
         let has_row = self.has_row(&object);
         let superseded = has_row && lock(&self.shared.mirror).newer_waits(&object, sequence);
         self.recheck_if_landing_late(&object).await;
-        let (mirrored, told) = (facts.clone(), object.clone());
-        self.send(Command::Mirrored { sequence, object: told, facts: mirrored, relieves }).await;
+        self.send(Command::Mirrored { sequence, object, facts: facts.clone(), relieves }).await;
         if has_row {
             if superseded {
                 self.row_covered(&entry.object, sequence).await;
@@ -72,10 +71,7 @@ impl Journal {
             }
         }
         self.release(&entry.object);
-        self.background_ended(sequence, End::Confirmed);
-        if relieves {
-            self.background_covered(&object, sequence);
-        }
+        self.background_confirmed(&entry.object, sequence, relieves);
     }
 
     /// A transient failure: the key is tried again after `pause`. Its body is kept, and a newer

@@ -17,14 +17,14 @@ use crate::upstream::{Upstream, describe};
 struct Content {
     seen: Seen,
     digest: [u8; 32],
-    /// As hexadecimal digits, which are the `ETag` of an object that was uploaded in one piece.
-    md5: String,
+    /// As hexadecimal digits, which are the `ETag` of an object that was uploaded in one piece; none of others.
+    md5: Option<String>,
 }
 
 impl Content {
     /// Are these the bytes that its `ETag` is of? Not told by every `ETag`.
     fn is_its_etags(&self) -> bool {
-        self.seen.state.etag.eq_ignore_ascii_case(&self.md5)
+        self.md5.as_deref().is_some_and(|md5| self.seen.state.etag.eq_ignore_ascii_case(md5))
     }
 }
 
@@ -114,19 +114,26 @@ async fn read(
     let (parts, mut body) = response.into_parts();
     let seen = Seen::from_headers(&parts.headers)
         .ok_or_else(|| AskError::Unusable(format!("{what}: the answer has no ETag or length")))?;
-    let (mut digest, mut md5) = (Sha256::new(), Md5::new());
+    let mut digest = Sha256::new();
+    let mut md5 = seen.state.parts().is_none().then(Md5::new);
     let mut length = 0u64;
     while let Some(frame) = body.frame().await {
         let frame = frame
             .map_err(|error| AskError::Unreachable(format!("{what}: {}", describe(&error))))?;
         if let Some(data) = frame.data_ref() {
             digest.update(data);
-            md5.update(data);
+            if let Some(md5) = &mut md5 {
+                md5.update(data);
+            }
             length += u64::try_from(data.len()).unwrap_or(0);
         }
     }
     if length != seen.state.size {
         return Err(AskError::Unreachable(format!("{what}: the answer broke off")));
     }
-    Ok(Some(Content { seen, digest: digest.finalize().into(), md5: hex::encode(md5.finalize()) }))
+    Ok(Some(Content {
+        seen,
+        digest: digest.finalize().into(),
+        md5: md5.map(|md5| hex::encode(md5.finalize())),
+    }))
 }

@@ -1,4 +1,6 @@
-//! Asking an S3 what a key is now.
+//! Asking an S3 what a key is now. Whose word an answer is stands in `word`.
+
+mod word;
 
 use std::time::Duration;
 
@@ -76,11 +78,6 @@ pub struct Reader<'a> {
     pub version: Option<&'a str>,
 }
 
-/// Of an object as little as can be.
-fn first_byte() -> HeaderMap {
-    HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=0-0"))])
-}
-
 impl Reader<'_> {
     /// Is there such a bucket? The key does not matter.
     pub async fn bucket_exists(&self) -> Result<bool, ReadError> {
@@ -103,46 +100,6 @@ impl Reader<'_> {
             self.is_surely_absent().await?;
         }
         Ok(state)
-    }
-
-    /// Makes sure that it was an S3 that has said there is no such object, with a question whose
-    /// answer has a document: a gateway without a store behind it may answer 404 to everything.
-    pub async fn is_surely_absent(&self) -> Result<(), ReadError> {
-        self.is_told_missing("GetObject", &[]).await
-    }
-
-    /// Why a `HEAD` was refused with 400, which only a question tells whose answer has a document: a token
-    /// that has expired, or a key that only the object's client has.
-    async fn why(
-        &self,
-        what: &'static str,
-        query: &[(&str, &str)],
-    ) -> Result<ReadError, ReadError> {
-        let response = self.request(Method::GET, query, first_byte()).await?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(self.refused(what, 400, ""));
-        }
-        let code = self.code(response).await?;
-        Ok(self.refused(what, status.as_u16(), &code))
-    }
-
-    async fn is_told_missing(
-        &self,
-        what: &'static str,
-        query: &[(&str, &str)],
-    ) -> Result<(), ReadError> {
-        let response = self.request(Method::GET, query, first_byte()).await?;
-        let status = response.status();
-        if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
-            return Err(ReadError::Moved);
-        }
-        let code = self.code(response).await?;
-        match status {
-            StatusCode::NOT_FOUND if code.is_empty() => Err(self.no_word()),
-            StatusCode::NOT_FOUND => Ok(()),
-            status => Err(self.refused(what, status.as_u16(), &code)),
-        }
     }
 
     /// The object now, or `None` when there is none.
@@ -214,15 +171,8 @@ impl Reader<'_> {
                 let document = self.document(response).await?;
                 xml::tags(&document).map_err(|error| ReadError::Unreachable(error.to_string()))
             }
-            status => {
-                let code = self.code(response).await?;
-                match status {
-                    StatusCode::NOT_FOUND if code.is_empty() => Err(self.no_word()),
-                    // Some have no empty list.
-                    StatusCode::NOT_FOUND => Ok(Vec::new()),
-                    status => Err(self.refused("GetObjectTagging", status.as_u16(), &code)),
-                }
-            }
+            // Some have no empty list.
+            _ => self.missing("GetObjectTagging", response).await.map(|()| Vec::new()),
         }
     }
 
@@ -253,17 +203,12 @@ impl Reader<'_> {
         let key = self.key.unwrap_or_default();
         let query = versions::page_query(key, from, count);
         let response = self.send(Method::GET, None, &query, HeaderMap::new()).await?;
-        match response.status() {
-            StatusCode::OK => {
-                let document = self.bounded_document(response, LISTING_BYTES_MAX).await?;
-                versions::page(&document, key)
-                    .map_err(|error| ReadError::Unreachable(error.to_string()))
-            }
-            status => {
-                self.without_bucket("ListObjectVersions", status, response).await?;
-                Ok(versions::Page::default())
-            }
+        if response.status() != StatusCode::OK {
+            self.missing("ListObjectVersions", response).await?;
+            return Ok(versions::Page::default());
         }
+        let document = self.bounded_document(response, LISTING_BYTES_MAX).await?;
+        versions::page(&document, key).map_err(|error| ReadError::Unreachable(error.to_string()))
     }
 
     /// The key's multipart uploads that are not over; none where there is no such bucket.
@@ -277,10 +222,7 @@ impl Reader<'_> {
                 uploads::page(&document, key)
                     .map_err(|error| ReadError::Unreachable(error.to_string()))
             }
-            status => {
-                self.without_bucket("ListMultipartUploads", status, response).await?;
-                Ok(Vec::new())
-            }
+            _ => self.missing("ListMultipartUploads", response).await.map(|()| Vec::new()),
         }
     }
 
@@ -304,33 +246,6 @@ impl Reader<'_> {
                 Err(self.refused("GetBucketVersioning", status.as_u16(), &code))
             }
         }
-    }
-
-    /// Takes an answer that is no success for the word that there is no such bucket, if it is one.
-    async fn without_bucket(
-        &self,
-        what: &'static str,
-        status: StatusCode,
-        response: Response<Received>,
-    ) -> Result<(), ReadError> {
-        let code = self.code(response).await?;
-        match status {
-            StatusCode::NOT_FOUND if code.is_empty() => Err(self.no_word()),
-            StatusCode::NOT_FOUND => Ok(()),
-            status => Err(self.refused(what, status.as_u16(), &code)),
-        }
-    }
-
-    /// The S3 error code of an answer; empty if it has none.
-    async fn code(&self, response: Response<Received>) -> Result<String, ReadError> {
-        let document = self.document(response).await?;
-        let code = xml::result_document(&document).ok().and_then(|document| document.code);
-        Ok(code.unwrap_or_default())
-    }
-
-    /// What is not of an S3 counts for nothing.
-    fn no_word(&self) -> ReadError {
-        ReadError::Unreachable(format!("{} answered 404 without a word of S3", self.who))
     }
 
     fn refused(&self, what: &'static str, status: u16, code: &str) -> ReadError {

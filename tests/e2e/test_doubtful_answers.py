@@ -33,6 +33,18 @@ class Switch:
         self._is_on.clear()
 
 
+def noting(rule, method, passed):
+    """The rule, and the targets of what it lets pass of one method."""
+
+    def noted(request):
+        answer = rule(request)
+        if request.method == method and answer is None:
+            passed.append(request.target)
+        return answer
+
+    return noted
+
+
 def relayed(lab, main=None, mirror=None, **settings):
     """A proxy whose main and mirror stand behind rules."""
     relays = {}
@@ -128,13 +140,7 @@ def test_tags_that_others_have_changed_since_are_not_written_again(lab):
     bucket = lab.bucket("tags")
     lab.s3_mirror.create_bucket(Bucket=bucket)
 
-    def rule(request):
-        answer = mirror(request)
-        if request.method == "PUT" and answer is None:
-            puts.append(request.target)
-        return answer
-
-    proxy, _ = relayed(lab, mirror=rule)
+    proxy, _ = relayed(lab, mirror=noting(mirror, "PUT", puts))
     mirror.on()
     lab.client(proxy).put_object(Bucket=bucket, Key="k", Body=b"x", Tagging="state=new")
     until(lambda: mirror.met >= 1, "the mirror has refused it")
@@ -214,13 +220,7 @@ def test_a_delete_of_the_previous_run_removes_no_copy_of_what_main_has_again(lab
     mirror = Switch(lambda request: s3_error(503, "Slow Down", "SlowDown"))
     deletes = []
 
-    def rule(request):
-        answer = mirror(request)
-        if request.method == "DELETE" and answer is None:
-            deletes.append(request.target)
-        return answer
-
-    proxy, _ = relayed(lab, mirror=rule)
+    proxy, _ = relayed(lab, mirror=noting(mirror, "DELETE", deletes))
     bucket = lab.bucket("again")
     client = lab.client(proxy)
     client.put_object(Bucket=bucket, Key="k", Body=b"old")
