@@ -7,8 +7,9 @@
 //! - **P5** A receiver that is away delays events and nothing else: they wait in the journal.
 //! - **P6** One message of at most 100 events is in hand.
 //! - **P8** No drop path: everything is tried for ever, with pauses up to a minute. An event that
-//!   the receiver refuses by itself (4xx) holds up its own key and no other. While the journal cannot
-//!   be written everything waits: it could not be noted that it was taken.
+//!   the receiver refuses by itself (4xx), or of which main says nothing while it answers about
+//!   others, holds up its own key and no other. While the journal cannot be written everything waits:
+//!   it could not be noted that it was taken.
 //!
 //! # Crash
 //! What was sent and not yet marked as delivered is sent again, under the same `webhook-id` if the
@@ -47,6 +48,8 @@ const QUESTIONS: usize = 16;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_mins(1));
 /// First and longest pause of an event that is refused by itself.
 const REFUSED_MS: (i64, i64) = (60_000, 3_600_000);
+/// Pause of an event of whose key main says nothing.
+const UNANSWERED_MS: i64 = 60_000;
 /// When a key is looked at once more whose change nobody answered: by then main has done it or
 /// never will.
 const AGAIN_MS: i64 = 600_000;
@@ -90,6 +93,25 @@ enum Round {
     Done,
     Nothing,
     Failed { reason: String, pause: Option<Duration> },
+}
+
+/// Events of which main has said what it was asked, and the first of each key of which it has not.
+#[derive(Default)]
+struct Resolved {
+    events: Vec<Event>,
+    /// What it said of each, if it was asked.
+    seen: Vec<Option<Facts>>,
+    unanswered: Vec<(Event, ReadError)>,
+    /// Has it answered anything?
+    alive: bool,
+}
+
+impl Resolved {
+    /// Why there is nothing to be had of main now.
+    fn stall(&self) -> Option<String> {
+        let (_, error) = self.unanswered.first().filter(|_| !self.alive)?;
+        Some(error.to_string())
+    }
 }
 
 /// What one event comes to.
@@ -157,10 +179,19 @@ impl Courier {
         if self.journal.health().failing() {
             return Round::Nothing;
         }
-        let due = self.due().await;
-        if !matches!(due, Round::Nothing) {
-            return due;
+        let due = match self.due().await {
+            Round::Done => return Round::Done,
+            // Main says nothing now, and not every event needs it.
+            other => other,
+        };
+        match self.in_line(singly).await {
+            Round::Nothing => due,
+            round => round,
         }
+    }
+
+    /// The events that wait in line.
+    async fn in_line(&mut self, singly: &mut u32) -> Round {
         let limit = if *singly > 0 { 1 } else { RECORDS_MAX };
         let events = match self.journal.events_waiting(limit).await {
             Ok(events) => events,
@@ -170,30 +201,26 @@ impl Courier {
             *singly = 0;
             return Round::Nothing;
         }
-        let (events, seen, stopped) = self.resolve(events).await;
+        let resolved = self.resolve(events).await;
+        self.put_off(&resolved).await;
+        let stall = resolved.stall();
+        let Resolved { events, seen, .. } = resolved;
         let count = events.len();
-        if let (true, Some(error)) = (events.is_empty(), stopped) {
-            return Round::Failed { reason: error.to_string(), pause: None };
-        }
         let told: Vec<Told> =
             events.iter().zip(&seen).map(|(event, now)| self.told(event, now.as_ref())).collect();
         match self.send(&events, told).await {
             Answer::Taken => {
                 *singly = singly.saturating_sub(1);
                 self.taken(events, seen).await;
-                Round::Done
             }
             Answer::Refused { reason } if count == 1 => {
                 *singly = singly.saturating_sub(1);
                 self.refused(&events, reason).await;
-                Round::Done
             }
-            Answer::Refused { .. } => {
-                *singly = u32::try_from(count).unwrap_or(RECORDS_MAX);
-                Round::Done
-            }
-            Answer::Away { reason, pause } => Round::Failed { reason, pause },
+            Answer::Refused { .. } => *singly = u32::try_from(count).unwrap_or(RECORDS_MAX),
+            Answer::Away { reason, pause } => return Round::Failed { reason, pause },
         }
+        stall.map_or(Round::Done, |reason| Round::Failed { reason, pause: None })
     }
 
     /// Refused events whose time has come, one at a time, and keys that are looked at once more.
@@ -204,14 +231,15 @@ impl Courier {
         };
         let (again, refused): (Vec<Event>, Vec<Event>) =
             due.into_iter().partition(|event| event.again);
-        if !again.is_empty() {
-            return self.look_again(again).await;
-        }
-        let Some(event) = refused.into_iter().next() else { return Round::Nothing };
-        let (events, seen, stopped) = self.resolve(vec![event]).await;
+        let Some(event) = refused.into_iter().next() else {
+            return if again.is_empty() { Round::Nothing } else { self.look_again(again).await };
+        };
+        let resolved = self.resolve(vec![event]).await;
+        self.put_off(&resolved).await;
+        let stall = resolved.stall();
+        let Resolved { events, seen, .. } = resolved;
         let Some(event) = events.first() else {
-            let reason = stopped.map_or_else(String::new, |error| error.to_string());
-            return Round::Failed { reason, pause: None };
+            return Round::Failed { reason: stall.unwrap_or_default(), pause: None };
         };
         let told = vec![self.told(event, seen.first().and_then(Option::as_ref))];
         match self.send(&events, told).await {
@@ -224,30 +252,39 @@ impl Courier {
 
     /// Whether something took effect late, of which nobody has been told.
     async fn look_again(&self, events: Vec<Event>) -> Round {
-        let (events, seen, stopped) = self.resolve(events).await;
+        let resolved = self.resolve(events).await;
+        self.put_off(&resolved).await;
         let mut over = Vec::new();
-        for (event, now) in events.iter().zip(&seen) {
+        for (event, now) in resolved.events.iter().zip(&resolved.seen) {
             if now.as_ref().is_some_and(|now| record::moved(&event.facts, now)) {
                 self.journal.event_anew(event).await;
             }
             over.push(event.id);
         }
         self.journal.events_delivered(over).await;
-        match stopped {
-            Some(error) if events.is_empty() => {
-                Round::Failed { reason: error.to_string(), pause: None }
+        resolved.stall().map_or(Round::Done, |reason| Round::Failed { reason, pause: None })
+    }
+
+    /// Events of whose keys main says nothing are for later, so that others are not kept waiting. Where it
+    /// says nothing of any key it is away, and one is enough.
+    async fn put_off(&self, resolved: &Resolved) {
+        let count = if resolved.alive { resolved.unanswered.len() } else { 1 };
+        for (event, error) in resolved.unanswered.iter().take(count) {
+            let due_ms = now_ms() + UNANSWERED_MS;
+            if event.again {
+                self.journal.event_again(event, due_ms, event.facts.clone()).await;
+            } else {
+                self.journal.event_unanswered(event, due_ms, error.to_string()).await;
             }
-            _ => Round::Done,
+        }
+        if !resolved.unanswered.is_empty() {
+            self.journal.flush().await;
         }
     }
 
-    /// Asks main where that is needed: what it said of each event, up to the first of which it
-    /// says nothing now, and why. Each key is asked about once, so that of two events of a key the
+    /// Asks main where that is needed. Each key is asked about once, so that of two events of a key the
     /// later one is never told with the older state.
-    async fn resolve(
-        &self,
-        events: Vec<Event>,
-    ) -> (Vec<Event>, Vec<Option<Facts>>, Option<ReadError>) {
+    async fn resolve(&self, events: Vec<Event>) -> Resolved {
         let asks = |event: &Event| event.again || record::asks_main(event);
         let keys: HashSet<ObjectKey> =
             events.iter().filter(|event| asks(event)).map(|event| event.object.clone()).collect();
@@ -258,16 +295,26 @@ impl Courier {
                 .map(|(answer, key)| (key, answer))
                 .collect()
                 .await;
-        let (mut resolved, mut seen) = (Vec::new(), Vec::new());
+        let alive = answers.values().any(Result::is_ok);
+        let mut resolved = Resolved { alive, ..Resolved::default() };
+        let mut held: HashSet<ObjectKey> = HashSet::new();
         for event in events {
-            match answers.get(&event.object).filter(|_| asks(&event)) {
-                Some(Err(error)) => return (resolved, seen, Some(error.clone())),
-                Some(Ok(now)) => seen.push(now.clone()),
-                None => seen.push(None),
+            // Behind one that waits.
+            if held.contains(&event.object) {
+                continue;
             }
-            resolved.push(event);
+            match answers.get(&event.object).filter(|_| asks(&event)) {
+                Some(Err(error)) => {
+                    held.insert(event.object.clone());
+                    resolved.unanswered.push((event, error.clone()));
+                    continue;
+                }
+                Some(Ok(now)) => resolved.seen.push(now.clone()),
+                None => resolved.seen.push(None),
+            }
+            resolved.events.push(event);
         }
-        (resolved, seen, None)
+        resolved
     }
 
     async fn ask(&self, object: &ObjectKey) -> Result<Option<Facts>, ReadError> {

@@ -16,6 +16,7 @@ mod brake;
 mod breaker;
 mod buckets;
 mod condemned;
+mod copies;
 mod deletes;
 mod large;
 mod layout;

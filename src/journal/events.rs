@@ -12,7 +12,8 @@
 //! ([`Facts::event`]) makes none, and the table stays empty.
 //!
 //! # States
-//! 0 waits; 1 was refused by itself and holds up its key until `due_ms`; 2 has been delivered, of
+//! 0 waits; 1 was refused by itself, or main does not tell what became of it, and holds up its key until
+//! `due_ms`; 2 has been delivered, of
 //! an outcome that nobody knew, and is looked at once more at `due_ms`.
 
 mod told;
@@ -111,7 +112,7 @@ pub struct EventFigures {
     pub pending: i64,
     /// When the first in line was accepted, milliseconds since 1970.
     pub oldest_pending_ms: Option<i64>,
-    /// Events that the receiver refuses by themselves.
+    /// Events that the receiver refuses by themselves, or of which main says nothing.
     pub refused: i64,
     /// Why, of one of them.
     pub error: Option<String>,
@@ -202,16 +203,17 @@ impl Journal {
 
     /// The receiver refuses this event by itself: it holds up its key until `due_ms`.
     pub async fn event_refused(&self, event: &Event, due_ms: i64, error: String) {
-        let attempts = event.attempts.saturating_add(1);
-        self.aftermath(Aftermath {
-            id: event.id,
-            state: 1,
-            attempts,
-            due_ms,
-            error: Some(error),
-            facts: None,
-        })
-        .await;
+        self.set_aside(event, event.attempts.saturating_add(1), due_ms, error).await;
+    }
+
+    /// Main does not say what became of this event: it holds up its key until `due_ms`.
+    pub async fn event_unanswered(&self, event: &Event, due_ms: i64, error: String) {
+        self.set_aside(event, event.attempts, due_ms, error).await;
+    }
+
+    async fn set_aside(&self, event: &Event, attempts: u32, due_ms: i64, error: String) {
+        let (id, error) = (event.id, Some(error));
+        self.aftermath(Aftermath { id, state: 1, attempts, due_ms, error, facts: None }).await;
     }
 
     /// It has been delivered as `facts` say, of an outcome that nobody knew: the request may still

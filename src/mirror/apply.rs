@@ -17,7 +17,7 @@ use super::lock::lasting;
 use super::refusals::may_be_about_checksum;
 use super::replicate::{Replicator, Subject};
 use super::retry::Failure;
-use super::write::{Headers, Place, Tags, bucket_missing};
+use super::write::{Headers, Place, Tags, Written, bucket_missing};
 use crate::config::STANDARD;
 use crate::journal::Work;
 use crate::journal::entry::PartLayout;
@@ -87,7 +87,7 @@ impl Replicator {
         // mirror has them already.
         if kept.is_none()
             && from.version.is_none()
-            && let Some(there) = self.mirror_state(place).await?
+            && let Some(there) = self.copy_of(from, state, place).await?
             && there.same_bytes(state)
             && there.headers == state.headers
             && self.class(state).is_none_or(|wanted| wanted == class(&there))
@@ -101,7 +101,8 @@ impl Replicator {
         }
         if let Some(parts) = kept.and_then(TeedBody::parts) {
             let layout = PartLayout::new(parts.iter().map(TeedBody::length), None);
-            self.copy_parts(from, state, &layout, Some(parts), (place, &tags)).await?;
+            let made = self.copy_parts(from, state, &layout, Some(parts), (place, &tags)).await?;
+            self.note_copy(from, state, || made);
             return Ok(Applied { bytes: state.size, written: true, tags });
         }
         let whole = kept.filter(|body| body.length() <= self.put_bytes_max);
@@ -109,7 +110,9 @@ impl Replicator {
             Some(_) => self.put_whole(from, whole, state, (place, &tags)).await?,
             None => match self.layout(from, state).await? {
                 Some(layout) => {
-                    self.copy_parts(from, state, &layout, None, (place, &tags)).await?;
+                    let to = (place, &*tags);
+                    let made = self.copy_parts(from, state, &layout, None, to).await?;
+                    self.note_copy(from, state, || made);
                 }
                 None => self.put_whole(from, None, state, (place, &tags)).await?,
             },
@@ -204,7 +207,9 @@ impl Replicator {
             let response = self.main(from).get(&state.etag, None).await?;
             copied(response.into_body(), state.size)
         };
-        self.writer.put(place, &headers, tags, state.size, body).await
+        let answer = self.writer.put(place, &headers, tags, state.size, body).await?;
+        self.note_copy(from, state, || Written::told(&answer));
+        Ok(())
     }
 
     /// Asks the mirror whether it is there.
@@ -220,6 +225,28 @@ impl Replicator {
     pub(super) async fn is_there(&self, place: Place<'_>, state: &ObjectState) -> bool {
         let there = self.mirror_state(place).await.ok().flatten();
         there.is_some_and(|there| there.same_bytes(state) && there.headers == state.headers)
+    }
+
+    /// What the mirror has; what is known to be the copy of `state` has its `ETag`.
+    async fn copy_of(
+        &self,
+        from: Subject<'_>,
+        state: &ObjectState,
+        place: Place<'_>,
+    ) -> Result<Option<ObjectState>, Failure> {
+        let mut there = self.mirror_state(place).await?;
+        if let (Some(versioning), Some(there)) = (&self.versioning, &mut there) {
+            versioning.copies.recognise_current(&from.work.entry.object, state, there);
+        }
+        Ok(there)
+    }
+
+    fn note_copy(&self, from: Subject<'_>, state: &ObjectState, made: impl FnOnce() -> Written) {
+        if let Some(versioning) = &self.versioning
+            && let Some(id) = from.version.or(state.version_id.as_deref())
+        {
+            versioning.copies.note(&from.work.entry.object, id, state, made());
+        }
     }
 
     async fn mirror_state(

@@ -4,7 +4,7 @@ use http::Method;
 use http::header::HeaderMap;
 
 use super::retry::Failure;
-use super::write::{COMPLETE, Call, Headers, Place, Tags, Writer, object_headers};
+use super::write::{COMPLETE, Call, Headers, Place, Tags, Writer, Written, object_headers};
 use crate::s3::state::unquoted;
 use crate::s3::xml;
 use crate::upstream::Body;
@@ -65,15 +65,17 @@ impl Writer {
         place: Place<'_>,
         upload_id: &str,
         parts: &[Part],
-    ) -> Result<(), Failure> {
+    ) -> Result<Written, Failure> {
         let what = COMPLETE;
         let parts = parts.iter().map(|part| (part.number, part.etag.as_str()));
         let document = xml::complete_document(parts);
         let query = [("uploadId", upload_id)];
-        let (_, answer) =
+        let (headers, answer) =
             self.call(place, Call::document(what, Method::POST, &query, document)).await?;
         match xml::result_document(&answer) {
-            Ok(result) if result.root == "CompleteMultipartUploadResult" => Ok(()),
+            Ok(result) if result.root == "CompleteMultipartUploadResult" => {
+                Ok(Written { etag: result.etag, ..Written::told(&headers) })
+            }
             Ok(result) => {
                 let code = result.code.unwrap_or_default();
                 Err(Failure::from_status("mirror", what, 500, &code).late())

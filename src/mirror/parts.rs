@@ -7,7 +7,7 @@ use super::layout::{default_layout, equal_parts};
 use super::multipart::PARTS_AT_ONCE;
 use super::replicate::{Replicator, Subject};
 use super::retry::Failure;
-use super::write::{Place, Tags};
+use super::write::{Place, Tags, Written};
 use crate::journal::entry::PartLayout;
 use crate::s3::state::ObjectState;
 use crate::tee::TeedBody;
@@ -66,7 +66,7 @@ impl Replicator {
         layout: &PartLayout,
         kept: Option<&[TeedBody]>,
         (place, tags): (Place<'_>, &Tags),
-    ) -> Result<(), Failure> {
+    ) -> Result<Written, Failure> {
         let headers = self.headers(state)?;
         let mut begun = self.uploads.begin(place).await;
         let upload_id = match self.writer.begin(place, &headers, tags).await {
@@ -107,15 +107,18 @@ impl Replicator {
             Ok(parts) => self.writer.complete(place, upload_id, &parts).await,
             Err(failure) => Err(failure),
         };
-        let Err(failure) = completed else {
-            begun.over().await;
-            return Ok(());
+        let failure = match completed {
+            Ok(written) => {
+                begun.over().await;
+                return Ok(written);
+            }
+            Err(failure) => failure,
         };
         match self.writer.abort(place, upload_id).await {
             // It has ended already: by what was asked for, whose answer was lost, if the object is there.
             Ok(false) if failure.is_late() && self.is_there(place, state).await => {
                 begun.over().await;
-                return Ok(());
+                return Ok(Written::default());
             }
             // Parts under way may still arrive, so that it is aborted once more later.
             Ok(_) => begun.aborted(),

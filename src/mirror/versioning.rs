@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::copies::Copies;
 use crate::journal::Journal;
 use crate::journal::entry::{ObjectKey, Sequence};
 use crate::upstream::Upstream;
@@ -84,12 +85,13 @@ pub(super) struct Versioning {
     main: Known,
     mirror: Known,
     listed: Mutex<Listed>,
+    pub(super) copies: Copies,
 }
 
 impl Versioning {
     pub(super) fn new(journal: Journal) -> Self {
         let (main, mirror, listed) = Default::default();
-        Self { journal, main, mirror, listed }
+        Self { journal, main, mirror, listed, copies: Copies::default() }
     }
 
     /// Main's versions of the key are about to be listed.

@@ -107,6 +107,9 @@ impl Replicator {
             let (mut mirror, whole) = self.mirror_versions(place, prunes).await?;
             let (mut main, complete) = self.main_versions(work, prunes).await?;
             main.retain(|version| !unreadable.contains(&version.id));
+            if let Some(versioning) = &self.versioning {
+                versioning.copies.recognise(&work.entry.object, &main, &mut mirror);
+            }
             let mut top = None;
             let from = missing_from(&main, &mirror, whole, first_needed(&main, work));
             for (at, version) in main.iter().enumerate().skip(from) {

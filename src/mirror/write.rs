@@ -23,6 +23,7 @@ use super::pace::Pace;
 use super::refusals::Refusals;
 use super::retry::Failure;
 use crate::s3::address::{Query, path_style};
+use crate::s3::state::unquoted;
 use crate::s3::xml;
 use crate::upstream::sign::UNSIGNED_PAYLOAD;
 use crate::upstream::{Body, Outgoing, Received, SendError, Upstream, describe, empty, full};
@@ -49,6 +50,23 @@ pub(super) type Headers = [(HeaderName, HeaderValue)];
 pub(super) struct Place<'a> {
     pub(super) bucket: &'a str,
     pub(super) key: &'a str,
+}
+
+/// What the mirror says of an object that it has just made.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Where it keeps versions.
+    pub(super) version_id: Option<String>,
+    /// Without quotes.
+    pub(super) etag: Option<String>,
+}
+
+impl Written {
+    pub(super) fn told(headers: &HeaderMap) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let version_id = text("x-amz-version-id").map(str::to_owned);
+        Self { version_id, etag: text("etag").map(|etag| unquoted(etag).to_owned()) }
+    }
 }
 
 /// Writes to the mirror.
@@ -80,7 +98,7 @@ impl Writer {
         Self { mirror, buckets, region, pace, bodies_max, refusals: Refusals::default() }
     }
 
-    /// Writes an object in one request. `length` is exact.
+    /// Writes an object in one request; yields what the answer tells of it. `length` is exact.
     pub(super) async fn put(
         &self,
         place: Place<'_>,
@@ -88,10 +106,10 @@ impl Writer {
         tags: &Tags,
         length: u64,
         body: Body,
-    ) -> Result<(), Failure> {
+    ) -> Result<HeaderMap, Failure> {
         let (headers, method) = (object_headers(headers, tags)?, Method::PUT);
         let call = Call { what: "PutObject", method, query: &[], headers, length, body };
-        self.call(place, call).await.map(drop)
+        self.call(place, call).await.map(|(answer, _)| answer)
     }
 
     /// Sets the retention of an object.

@@ -5,11 +5,16 @@ import sqlite3
 import threading
 import time
 
+import pytest
+
 from support import operator
 from support.disk import Disk, start
+from support.lab import Lab
 from support.poll import until
 from support.receiver import PATH, SECRET, Receiver
 from support.tcp import FaultProxy
+from support.versioned import VersionedStore
+from support.versions import Refused
 
 
 def wait_told(proxy, timeout=60.0):
@@ -330,3 +335,43 @@ def test_while_the_disk_fails_what_was_taken_is_not_told_over_and_over(lab):
     wait_told(proxy)
     assert {told["key"] for _, told in receiver.of(bucket)} == {"k", "during"}
     assert not receiver.faults
+
+
+@pytest.mark.parametrize("others", [1, 0], ids=["one", "no"])
+def test_a_key_of_which_main_says_nothing_holds_up_no_other(tmp_path, others):
+    pair = [VersionedStore(name) for name in ("main", "mirror")]
+    lab = Lab(*pair, None, tmp_path)
+    try:
+        receiver = receiver_of(lab)
+        proxy = lab.proxy(**receiver.settings(), **operator.settings())
+        bucket = lab.bucket("events")
+        client = lab.client(proxy)
+        client.put_object(Bucket=bucket, Key="k", Body=b"x")
+        wait_told(proxy)
+
+        def refuse(request):
+            if request[0] == "HEAD" and request[1] == f"{bucket}/stuck":
+                raise Refused(500, "InternalError")
+
+        pair[0].refuse = refuse
+        source = {"Bucket": bucket, "Key": "k"}
+        # What a copy has made is asked of main.
+        for key in ["stuck", *["copy"] * others]:
+            client.copy_object(Bucket=bucket, Key=key, CopySource=source)
+        until(lambda: proxy.status()["events"]["refused"] == 1, "the key to be set aside")
+        for number in range(5):
+            client.put_object(Bucket=bucket, Key=f"after-{number}", Body=b"x")
+        client.delete_object(Bucket=bucket, Key="stuck")
+        until(lambda: all(receiver.of(bucket, f"after-{number}") for number in range(5)), "the rest")
+        assert len(receiver.of(bucket, "copy")) == others
+        assert receiver.of(bucket, "stuck") == [], "a key's own events stay in order"
+        text = operator.command(proxy, "failed", "--events")[1]
+        assert f"{bucket}/stuck" in text and "main" in text and "500" in text, text
+        pair[0].refuse = lambda request: None
+        assert operator.command(proxy, "retry", "--events", "--all")[0] == 0
+        until(lambda: len(receiver.of(bucket, "stuck")) == 2, "both of its events")
+        assert names(receiver.of(bucket, "stuck")) == ["ObjectCreated:Copy", "ObjectRemoved:Delete"]
+    finally:
+        lab.close()
+        for store in pair:
+            store.close()

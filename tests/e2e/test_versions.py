@@ -291,6 +291,47 @@ def test_a_version_whose_answer_never_came_is_found_by_asking_main(vlab):
     assert len(listed(vlab.s3_mirror, bucket, "k")) == 4
 
 
+def bodies(client, bucket, key):
+    return [version and (version[0], *version[2:]) for version in stack(client, bucket, key)]
+
+
+@pytest.mark.parametrize("opaque", ["main", "mirror"])
+@pytest.mark.parametrize("fence", ["always", "overlap"])
+@ours_only
+def test_versions_whose_etags_tell_nothing_are_appended_once(tmp_path, opaque, fence):
+    # As where a side encrypts with keys of its own (SSE-KMS).
+    pair = [VersionedStore(name, opaque=name == opaque) for name in ("main", "mirror")]
+    lab = Lab(*pair, None, tmp_path)
+    try:
+        proxy = lab.proxy(FENCE=fence)
+        bucket = versioned(lab)
+        client = lab.client(proxy)
+        every_kind(client, bucket, "k")
+
+        def write(number):
+            own = lab.client(proxy)
+            for turn in range(20):
+                put(own, bucket, "hot", b"%d of %d" % (turn, number))
+
+        with ThreadPoolExecutor(3) as writers:
+            list(writers.map(write, range(3)))
+        proxy.wait_drained(60)
+        tags = {"TagSet": [{"Key": "late", "Value": "1"}]}
+        client.put_object_tagging(Bucket=bucket, Key="hot", Tagging=tags)
+        proxy.wait_drained(60)
+        for key in ("k", "hot"):
+            main, mirror = (bodies(side, bucket, key) for side in (lab.s3_main, lab.s3_mirror))
+            assert mirror == main, f"{key}: {len(main)} on main, {len(mirror)} on the mirror"
+        ids = [version for version, _ in listed(lab.s3_main, bucket, "hot")]
+        drop(client, bucket, "hot", ids[7])
+        proxy.wait_drained(60)
+        assert bodies(lab.s3_mirror, bucket, "hot") == bodies(lab.s3_main, bucket, "hot")
+    finally:
+        lab.close()
+        for store in pair:
+            store.close()
+
+
 @ours_only
 def test_a_copy_whose_answer_was_lost_is_not_made_twice(vlab):
     proxy = vlab.proxy()

@@ -5,6 +5,7 @@ tags, `DeleteObjects`, versions, object lock headers and checksums as they were 
 """
 
 import hashlib
+import os
 import threading
 import urllib.parse
 from email.utils import formatdate
@@ -25,10 +26,12 @@ class VersionedStore:
     """`requests` is every request it got: (method, path, query, headers).
 
     `refuse(request)` may raise `Refused` before anything is done; where `lose(request)` is true the
-    request is done and its connection reset without an answer.
+    request is done and its connection reset without an answer. `opaque`: its ETags are no digests of
+    the content, as where it encrypts with keys of its own.
     """
 
-    def __init__(self, name):
+    def __init__(self, name, opaque=False):
+        self.opaque = opaque
         self.refuse = self.lose = lambda request: False
         self.credentials = Credentials.random(f"{name.upper()}KEY")
         self.versions = Versions()
@@ -224,8 +227,11 @@ class _Handler(BaseHTTPRequestHandler):
             return {"x-amz-version-id": version.id}
         return {}
 
+    def _etag(self, body):
+        return os.urandom(16).hex() if self.owner.opaque else hashlib.md5(body).hexdigest()
+
     def _put(self):
-        etag = hashlib.md5(self.body).hexdigest()
+        etag = self._etag(self.body)
         tags = _tags(self.fields.get("x-amz-tagging"))
         version = Version("", self.body, etag, self._kept(), tags)
         self.versions.push(self.bucket, self.key, version)
@@ -237,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
         old = self.versions.find(source[0], source[2], version_id or None)
         replace = self.fields.get("x-amz-metadata-directive") == "REPLACE"
         headers = self._kept() if replace else dict(old.headers)
-        version = Version("", old.body, hashlib.md5(old.body).hexdigest(), headers, dict(old.tags))
+        version = Version("", old.body, self._etag(old.body), headers, dict(old.tags))
         self.versions.push(self.bucket, self.key, version)
         out = f"<ETag>&quot;{version.etag}&quot;</ETag>"
         out += f"<LastModified>{_date(version.modified)}</LastModified>"
@@ -327,6 +333,8 @@ class _Handler(BaseHTTPRequestHandler):
         _, version = self.versions.complete(
             self.bucket, upload_id, [int(number.text) for number in numbers]
         )
+        if self.owner.opaque:
+            version.etag = f"{self._etag(b'')}-{len(version.parts)}"
         status, headers, body = self._xml(
             "CompleteMultipartUploadResult", f"<ETag>&quot;{version.etag}&quot;</ETag>"
         )
