@@ -26,6 +26,7 @@
 //! keys over whose newer copy an older one may land that the crash cut off: all that were pending, or,
 //! of a backlog too long to be noted at the start, all that are copied until then.
 
+mod ahead;
 mod background;
 mod batch;
 mod claims;

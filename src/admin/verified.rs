@@ -74,10 +74,7 @@ pub(super) fn last_of_everything(views: &[View]) -> Option<(i64, i64)> {
 fn covers(view: &View, bucket: &str, key: &str, since_ms: Option<i64>) -> bool {
     view.spec.kind == Kind::Verify
         && view.state == State::Done
-        && view.errors == 0
-        && view.counts.in_flight == 0
-        // Of those only the sizes were compared.
-        && (view.spec.deep || view.counts.incomparable == 0)
+        && view.compared_all()
         && view.spec.bucket.as_deref().is_none_or(|only| only == bucket)
         && key.starts_with(&view.spec.prefix)
         && since_ms.is_none_or(|since| since < view.started_ms)
@@ -128,6 +125,11 @@ mod tests {
         assert!(!counts(|view| view.state = State::Cancelled));
         assert!(!counts(|view| view.errors = 1));
         assert!(!counts(|view| view.counts.in_flight = 1));
+        assert!(!counts(|view| view.counts.incomparable = 1));
+        assert!(counts(|view| {
+            view.counts.incomparable = 1;
+            view.spec.deep = true;
+        }));
         assert!(!counts(|view| view.started_ms = 500));
         assert!(covers(&view(|_| {}), "b", "k", None));
     }

@@ -70,8 +70,9 @@ Examples:
   s3-mirror verify --repair                       and have what differs brought over
   s3-mirror verify --repair --delete-extra        and remove what main does not have
 
-Exit codes: 0 both sides agree; 1 they differ (with --repair: something is left);
-3 failed, or some keys could not be compared; 4 cancelled; 69 the service cannot
+Exit codes: 0 no difference was found (of keys whose ETags cannot be compared, which are
+counted, only sizes without --deep); 1 they differ (with --repair: something is left);
+3 failed, or some keys could not be looked at; 4 cancelled; 69 the service cannot
 be reached; 77 wrong token; 130 left by Ctrl-C (the job goes on).")]
 pub(super) struct VerifyArgs {
     #[command(flatten)]

@@ -7,19 +7,22 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::jobs::bytes;
 use super::print;
 use super::{CANNOT_START, DIFFERENT, FAILED, read_config};
-use crate::config::Config;
+use crate::config::{Config, InventoryConfig};
+use crate::journal::{self, Journal, OpenError};
 use crate::reconcile::restore::{Event, Plan, Restore, Restored};
 use crate::upstream::Upstream;
 
 /// Arguments of `restore`.
 #[derive(Args)]
 #[command(after_help = "\
-Reads the service's own settings (MAIN_*, MIRROR_*). Stop the service first: see
-docs/runbooks/restore-from-mirror.md.
+Reads the service's own settings (MAIN_*, MIRROR_*, DATA_DIR). Stop the service first: see
+docs/runbooks/restore-from-mirror.md. What its journal knows to be newer on main is left
+as it is; without the journal only times tell.
 
 Examples:
   s3-mirror restore --dry-run                     what would be copied, and nothing is
@@ -87,7 +90,8 @@ async fn run(config: &Config, plan: Plan, json: bool) -> Result<Restored, String
     let main = Upstream::new(&config.main).await.map_err(|error| error.to_string())?;
     let mirror = Upstream::new(&config.mirror).await.map_err(|error| error.to_string())?;
     let prefix = config.mirror_bucket_prefix.clone();
-    let restore = Restore::new(Arc::new(main), Arc::new(mirror), prefix, plan);
+    let (journal, writer) = open_journal(config, plan.dry_run).await?.unzip();
+    let restore = Restore::new(Arc::new(main), Arc::new(mirror), prefix, journal, plan);
     let bar = if json || !std::io::stderr().is_terminal() {
         ProgressBar::hidden()
     } else {
@@ -115,7 +119,46 @@ async fn run(config: &Config, plan: Plan, json: bool) -> Result<Restored, String
     });
     let done = done.await;
     bar.finish_and_clear();
+    drop(restore);
+    if let Some(writer) = writer {
+        // With it the lock of the directory goes.
+        writer.await.ok();
+    }
     done
+}
+
+/// The journal of the service that has stopped, if there is one.
+async fn open_journal(
+    config: &Config,
+    dry_run: bool,
+) -> Result<Option<(Journal, oneshot::Receiver<()>)>, String> {
+    if !config.data_dir.join("journal.sqlite").exists() {
+        eprintln!(
+            "s3-mirror: no journal in DATA_DIR {}: what main has and the mirror has not got yet cannot be \
+             told from what is older on main",
+            config.data_dir.display()
+        );
+        return Ok(None);
+    }
+    let inventory = !matches!(config.inventory, InventoryConfig::Disabled);
+    let (data_dir, sync) = (config.data_dir.clone(), config.journal_sync);
+    match Journal::open(&journal::Settings { data_dir, sync, inventory }).await {
+        Ok((journal, _, writer)) => {
+            let writer = journal::on_its_own_thread(writer).map_err(|error| error.to_string())?;
+            // With a large backlog there is no finding a key otherwise; the service takes it away.
+            journal.index_keys(true).await;
+            Ok(Some((journal, writer)))
+        }
+        Err(OpenError::InUse(path)) if dry_run => {
+            let path = path.display();
+            eprintln!("s3-mirror: the service runs on {path}: what its journal knows is left out");
+            Ok(None)
+        }
+        Err(OpenError::InUse(path)) => {
+            Err(format!("the service runs on {}: stop it first", path.display()))
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn end(done: &Restored, dry_run: bool, json: bool) -> u8 {

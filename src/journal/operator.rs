@@ -391,7 +391,7 @@ impl Journal {
     }
 
     /// Asks over the operator's own connection.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {

@@ -4,7 +4,7 @@
 //! `entry.inventory` is 0 not written, 1 written as not yet mirrored, 2 nothing left to write,
 //! 3 parked. A row leaves when the mirror has confirmed it and nothing is left to write.
 //!
-//! All SQL of the journal is here, in `batch`, which writes, in `held`, `events`, `uploads` and `operator::sql`.
+//! All SQL of the journal is here, in `batch`, which writes, in `ahead`, `held`, `events`, `uploads` and `operator::sql`.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -212,6 +212,16 @@ pub struct View {
     pub report: Option<String>,
 }
 
+impl View {
+    /// Has it left no key open: none that failed, kept changing, or of which a listing tells only the
+    /// size?
+    pub fn compared_all(&self) -> bool {
+        self.errors == 0
+            && self.counts.in_flight == 0
+            && (self.spec.deep || self.counts.incomparable == 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

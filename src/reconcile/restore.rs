@@ -2,7 +2,8 @@
 //!
 //! # Promises
 //! - Nothing on main is deleted, and nothing that is newer than the mirror's copy is overwritten
-//!   unless that is asked for.
+//!   unless that is asked for. Newer is also what the journal says the mirror has not got yet: a copy of
+//!   what was there before may have been made after it.
 //! - Running it again skips what is equal, so that an interruption costs a listing.
 //! - Constant memory: a page per listing and one batch.
 
@@ -17,10 +18,12 @@ use super::judge::{Verdict, compare};
 use super::listing::{Lister, Place};
 use super::merge::{Merge, Pair};
 use super::pace::Pace;
+use crate::journal::Journal;
+use crate::journal::entry::ObjectKey;
 use crate::mirror::{RestoreError, Restorer};
 use crate::s3::listing::Listed;
 use crate::upstream::Upstream;
-use crate::upstream::read::Reader;
+use crate::upstream::read::{ReadError, Reader};
 
 /// Keys copied at a time.
 const AT_ONCE: usize = 16;
@@ -105,14 +108,22 @@ pub struct Restore {
     mirror: Arc<Upstream>,
     prefix: String,
     copier: Restorer,
+    journal: Option<Journal>,
     plan: Plan,
 }
 
 impl Restore {
-    /// Puts it together. `prefix` is what the mirror's buckets have before main's names.
-    pub fn new(main: Arc<Upstream>, mirror: Arc<Upstream>, prefix: String, plan: Plan) -> Self {
+    /// Puts it together. `prefix` is what the mirror's buckets have before main's names; `journal` is
+    /// the one of the service that has mirrored them, where it is at hand.
+    pub fn new(
+        main: Arc<Upstream>,
+        mirror: Arc<Upstream>,
+        prefix: String,
+        journal: Option<Journal>,
+        plan: Plan,
+    ) -> Self {
         let copier = Restorer::new(mirror.clone(), main.clone(), prefix.clone());
-        Self { main, mirror, prefix, copier, plan }
+        Self { main, mirror, prefix, copier, journal, plan }
     }
 
     /// Runs to the end.
@@ -168,7 +179,9 @@ impl Restore {
                 && let Some(pair) = merge.next().await?
             {
                 seen += 1;
-                self.judge(pair, done, &mut wanted);
+                if let Some(copy) = self.judge(bucket, pair, done).await? {
+                    wanted.push(copy);
+                }
             }
             if seen == 0 {
                 return Ok(());
@@ -191,24 +204,30 @@ impl Restore {
         }
     }
 
-    /// Is this key to be copied?
-    fn judge(&self, pair: Pair, done: &mut Restored, wanted: &mut Vec<Listed>) {
+    /// What is to be copied of this key, if anything.
+    async fn judge(
+        &self,
+        bucket: &str,
+        pair: Pair,
+        done: &mut Restored,
+    ) -> Result<Option<Listed>, String> {
         let Some(copy) = pair.left else {
             done.only_on_main += 1;
-            return;
+            return Ok(None);
         };
         done.scanned += 1;
         if let Some(there) = &pair.right {
             if compare(copy_of(&copy), copy_of(there)) == Verdict::Same {
                 done.equal += 1;
-                return;
+                return Ok(None);
             }
-            if there.last_modified > copy.last_modified && !self.plan.overwrite {
+            let is_newer = there.last_modified > copy.last_modified;
+            if !self.plan.overwrite && (is_newer || self.is_ahead(bucket, there).await?) {
                 done.newer_on_main += 1;
-                return;
+                return Ok(None);
             }
         }
-        wanted.push(copy);
+        Ok(Some(copy))
     }
 
     async fn copy(
@@ -246,15 +265,19 @@ impl Restore {
         let mut tries = 0;
         loop {
             // Main may have got a newer object since it was listed.
-            let newer = match self.is_newer(bucket, listed).await {
-                Ok(newer) => newer && !self.plan.overwrite,
-                Err(reason) => return Fate::Failed(reason),
+            let copied = match self.is_newer(bucket, listed).await {
+                Ok(true) if !self.plan.overwrite => return Fate::Newer,
+                Ok(_) => self.copier.restore(from, key).await,
+                Err(error) => {
+                    let is_transient = !matches!(
+                        error,
+                        ReadError::Refused { status: 400..=407 | 409..=428 | 430..=499, .. }
+                    );
+                    Err(RestoreError { reason: error.to_string(), is_transient })
+                }
             };
-            if newer {
-                return Fate::Newer;
-            }
             tries += 1;
-            match self.copier.restore(from, key).await {
+            match copied {
                 Ok(bytes) => return Fate::Copied(bytes),
                 Err(RestoreError { reason, is_transient }) => {
                     if !is_transient || tries == TRIES_MAX {
@@ -267,7 +290,7 @@ impl Restore {
         }
     }
 
-    async fn is_newer(&self, bucket: &str, listed: &Listed) -> Result<bool, String> {
+    async fn is_newer(&self, bucket: &str, listed: &Listed) -> Result<bool, ReadError> {
         let reader = Reader {
             upstream: &self.main,
             who: "main",
@@ -275,12 +298,20 @@ impl Restore {
             key: Some(listed.key.as_str()),
             version: None,
         };
-        let there = reader.head().await.map_err(|error| error.to_string())?;
+        let there = reader.head().await?;
         // HTTP dates are whole seconds: of two moments within one neither is called newer.
         let mirrored = listed.last_modified.map(time::OffsetDateTime::unix_timestamp);
         let there = there.and_then(|state| state.last_modified);
         let there = there.map(time::OffsetDateTime::unix_timestamp);
         Ok(there.zip(mirrored).is_some_and(|(there, mirrored)| there > mirrored))
+    }
+
+    /// Has main an object that the journal knows to be on its way to the mirror?
+    async fn is_ahead(&self, bucket: &str, there: &Listed) -> Result<bool, String> {
+        let Some(journal) = &self.journal else { return Ok(false) };
+        let object = ObjectKey::new(bucket, &there.key);
+        let is_ahead = journal.is_ahead(&object, &there.etag).await;
+        is_ahead.map_err(|error| format!("the journal cannot be read: {error}"))
     }
 
     async fn exists(

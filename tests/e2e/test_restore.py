@@ -26,8 +26,8 @@ def fresh(tmp_path):
     store.process.forget()
 
 
-def restore(lab, main, *arguments, code=0, prefix=""):
-    """Runs `restore` to `main`; returns its JSON lines."""
+def restore(lab, main, *arguments, code=0, prefix="", data_dir=None):
+    """Runs `restore` to `main`, with the journal in `data_dir`; returns its JSON lines."""
     got, out, err = run_to_end(
         [binary(), "restore", "--json", *arguments],
         environment={
@@ -38,6 +38,7 @@ def restore(lab, main, *arguments, code=0, prefix=""):
             "MIRROR_ACCESS_KEY": lab.mirror.credentials.access_key,
             "MIRROR_SECRET_KEY": lab.mirror.credentials.secret_key,
             "MIRROR_BUCKET_PREFIX": prefix,
+            "DATA_DIR": str(data_dir or lab.directory / "no-journal"),
         },
         timeout=120,
     )
@@ -95,6 +96,49 @@ def test_restore_goes_on_where_it_ended_and_spares_what_is_newer(lab, fresh):
     assert (done["restored"], done["equal"]) == (1, 3)
     assert client.get_object(Bucket=bucket, Key="b/1")["Body"].read() == b"b/1"
     assert client.get_object(Bucket=bucket, Key="own")["Body"].read() == b"main's own"
+
+
+def test_restore_spares_what_the_mirror_had_not_got_yet(lab):
+    """The mirror's copies of what was there before may be younger than what main has now."""
+    bucket = lab.bucket("restore")
+    relay = lab.closing(FaultProxy(lab.mirror.address))
+    proxy = operated(lab, MIRROR_S3_ENDPOINT=relay.endpoint, DRAIN_TIMEOUT_SECONDS=0)
+    client = lab.client(proxy)
+    for key in ("newer", "lost", "spoilt", "equal"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"first")
+    proxy.wait_drained()
+    relay.refuse()
+    for key in ("newer", "lost", "spoilt"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"second")
+    code, _, err = run_to_end(
+        [binary(), "restore"], environment=dict(proxy.process.environment), timeout=60
+    )
+    assert code == 69 and "stop it first" in err, err
+    proxy.stop()
+    lab.s3_main.delete_object(Bucket=bucket, Key="lost")
+    # A backup of the day before: main's newest is gone, and the mirror's is better than what is there.
+    lab.s3_main.put_object(Bucket=bucket, Key="spoilt", Body=b"old")
+    written = lab.s3_main.head_object(Bucket=bucket, Key="spoilt")["LastModified"]
+
+    def copied_again():
+        # As if the copies were made only now.
+        for key in ("newer", "lost", "spoilt"):
+            lab.s3_mirror.put_object(Bucket=bucket, Key=key, Body=b"first")
+        return lab.s3_mirror.head_object(Bucket=bucket, Key="newer")["LastModified"] > written
+
+    until(copied_again, "the clock to move on")
+    arguments = ("--bucket", bucket)
+    done = restore(lab, lab.main, *arguments, "--dry-run", code=1, data_dir=proxy.data_dir)[-1]
+    assert (done["restored"], done["equal"], done["newer_on_main"]) == (2, 1, 1)
+    done = restore(lab, lab.main, *arguments, code=1, data_dir=proxy.data_dir)[-1]
+    assert (done["restored"], done["equal"], done["newer_on_main"]) == (2, 1, 1)
+    read = lambda key: lab.s3_main.get_object(Bucket=bucket, Key=key)["Body"].read()  # noqa: E731
+    assert [read(key) for key in ("newer", "lost", "spoilt")] == [b"second", b"first", b"first"]
+    # The service goes on with the journal it had.
+    relay.forward()
+    proxy.start()
+    lab.assert_converged(proxy, bucket)
+    assert read("newer") == b"second"
 
 
 def test_the_runbooks_fail_over_to_the_mirror_and_back(lab, tmp_path):
