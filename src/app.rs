@@ -4,6 +4,7 @@
 //! Stop: not ready, no new connections, requests under way end, the backlog drains as long as
 //! time allows, workers stop, the journal is flushed. What is left stays in the journal.
 
+mod again;
 pub(crate) mod inventory;
 
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ use crate::reconcile::jobs::Jobs;
 use crate::spans::Spans;
 use crate::tee::Tee;
 use crate::upstream::Upstream;
+use again::again;
 
 /// Keys the mirror could not be brought up to date for while stopping are looked for this often.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
@@ -95,11 +97,13 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     }
     let receiver = events(&config, &journal, &metrics, &main, &mut workers)?;
     for _ in 0..config.mirror_concurrency {
-        workers.spawn(mirror.clone().work());
+        let mirror = mirror.clone();
+        workers.spawn(again("mirror worker", move || mirror.clone().work()));
     }
-    workers.spawn(mirror.clone().watch());
+    let watched = mirror.clone();
+    workers.spawn(again("mirror watch", move || watched.clone().watch()));
     let feeder = journal.clone();
-    workers.spawn(async move { feeder.feed().await });
+    workers.spawn(async move { again("feed", || feeder.feed()).await });
 
     let admin = Admin::new(admin::Parts {
         journal: journal.clone(),

@@ -20,7 +20,9 @@ use std::time::Duration;
 pub use env::Environment;
 pub use inventory::{Iam, InventoryConfig, Keeping, PostgresConfig};
 pub use mirroring::{DeleteBrake, DeletePolicy, Mirroring};
-pub use outside::{Sampler, Traces, WebAddress, Webhook, WebhookSecret, usable_secret};
+pub use outside::{
+    SECRET_PREFIX, Sampler, Traces, WebAddress, Webhook, WebhookSecret, usable_secret,
+};
 use parse::Reader;
 pub use quirks::{Quirk, Quirks};
 pub use storage_class::{STANDARD, StorageClasses};

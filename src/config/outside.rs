@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::Uri;
 
@@ -11,6 +13,8 @@ use super::parse::Reader;
 
 /// Shortest secret of a webhook, in bytes.
 const SECRET_BYTES_MIN: usize = 16;
+/// Marks a secret whose rest is base64 (Standard Webhooks).
+pub const SECRET_PREFIX: &str = "whsec_";
 
 /// A web address that cannot be printed: its path or query may be a capability.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,9 +64,12 @@ pub enum WebhookSecret {
     File(PathBuf),
 }
 
-/// Can this be a secret?
+/// Can this be a secret? What [`SECRET_PREFIX`] stands before has to be base64.
 pub fn usable_secret(secret: &str) -> bool {
-    secret.len() >= SECRET_BYTES_MIN && secret.bytes().all(|byte| byte.is_ascii_graphic())
+    let encoded = secret.strip_prefix(SECRET_PREFIX);
+    secret.len() >= SECRET_BYTES_MIN
+        && secret.bytes().all(|byte| byte.is_ascii_graphic())
+        && encoded.is_none_or(|encoded| STANDARD.decode(encoded).is_ok())
 }
 
 impl Webhook {
@@ -100,7 +107,8 @@ impl Webhook {
             (Some(_), None) => {
                 read.fault(format!(
                     "EVENTS_WEBHOOK_SECRET must have at least {SECRET_BYTES_MIN} printable \
-                     characters without spaces, for example from `openssl rand -hex 24`"
+                     characters without spaces, for example from `openssl rand -hex 24`, and base64 \
+                     behind {SECRET_PREFIX} if it begins so"
                 ));
                 None
             }
@@ -215,6 +223,7 @@ mod tests {
             &[url][..],
             &[secret],
             &[url, ("EVENTS_WEBHOOK_SECRET", "hunter2")],
+            &[url, ("EVENTS_WEBHOOK_SECRET", "whsec_hunter2-hunter2-hunter2")],
             &[url, secret, ("EVENTS_WEBHOOK_SECRET_FILE", "/hunter2")],
             &[("EVENTS_WEBHOOK_URL", "ftp://hunter2"), secret],
             &[("EVENTS_WEBHOOK_URL", "https://user:hunter2@h/"), secret],

@@ -85,6 +85,7 @@ async fn read_secret(path: &Path) -> Result<Secret, String> {
     if usable_secret(secret) {
         Ok(Secret::new(secret))
     } else {
-        Err("it must hold one secret of at least 16 printable characters".into())
+        Err("it must hold one secret of at least 16 printable characters, base64 behind whsec_"
+            .into())
     }
 }

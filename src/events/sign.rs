@@ -9,8 +9,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use sha2::Sha256;
 
-/// Marks a secret whose rest is base64.
-const PREFIX: &str = "whsec_";
+use crate::config::SECRET_PREFIX;
 
 /// The headers of a message that says `body` at `now`, seconds since 1970. `None`: the secret is
 /// not what it seems.
@@ -30,7 +29,7 @@ pub(super) fn headers(secret: &str, id: &str, now: i64, body: &[u8]) -> Option<H
 
 /// The bytes of a secret: what `whsec_` stands before is base64, anything else counts as it is.
 fn key(secret: &str) -> Option<Vec<u8>> {
-    match secret.strip_prefix(PREFIX) {
+    match secret.strip_prefix(SECRET_PREFIX) {
         Some(encoded) => STANDARD.decode(encoded).ok(),
         None => Some(secret.as_bytes().to_vec()),
     }
@@ -64,7 +63,7 @@ mod tests {
     #[test]
     fn a_plain_secret_counts_as_it_is_and_a_broken_one_signs_nothing() {
         let of = |secret| headers(secret, "id", 1, b"{}");
-        let encoded = format!("{PREFIX}{}", STANDARD.encode("a plain secret"));
+        let encoded = format!("{SECRET_PREFIX}{}", STANDARD.encode("a plain secret"));
         let (plain, encoded) = (of("a plain secret").unwrap(), of(&encoded).unwrap());
         assert_eq!(plain["webhook-signature"], encoded["webhook-signature"]);
         assert!(of("whsec_?").is_none());

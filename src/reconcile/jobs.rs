@@ -132,6 +132,14 @@ impl Jobs {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(&self, spec: Spec) -> Result<String, StartError> {
+        let jobs = self.clone();
+        // To its end, whatever becomes of the request: a job that is neither begun nor given up would
+        // keep its place.
+        let begun = tokio::spawn(async move { jobs.begin(spec).await });
+        begun.await.unwrap_or(Err(StartError::Unavailable))
+    }
+
+    async fn begin(&self, spec: Spec) -> Result<String, StartError> {
         if let Some(fault) = spec.fault() {
             return Err(StartError::Invalid(fault));
         }

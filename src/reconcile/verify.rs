@@ -16,6 +16,8 @@ use super::merge::Pair;
 use super::report::What;
 use super::run::Runner;
 use super::sieve::Sieve;
+use crate::journal::entry::ObjectKey;
+use crate::journal::now_ms;
 use crate::upstream::ask::{AskError, Question};
 
 /// Keys asked about at a time.
@@ -28,6 +30,8 @@ const LATER_MAX: usize = 1000;
 const LATER_TIME: Duration = Duration::from_mins(1);
 /// Pause between looks.
 const LATER_PAUSE: Duration = Duration::from_millis(500);
+/// When a key is looked at whose false copy was removed: later than the answer to that, by any limit.
+const REMOVED_MS: i64 = 10 * 60 * 1000;
 /// Suspects confirmed together.
 const TOGETHER: usize = 1000;
 
@@ -179,8 +183,15 @@ impl Runner<'_> {
     }
 
     /// A copy that has main's `ETag` and not its bytes would be taken for good by whoever compares
-    /// `ETag`s, the mirror's workers included. It is worth nothing, and goes before it is replaced.
+    /// `ETag`s, the mirror's workers included. It is worth nothing, and goes before it is replaced. A look
+    /// at the key is noted first: between the two the job may be cancelled.
     async fn remove_false_copy(&mut self, bucket: &str, key: &str) {
+        let journal = &self.world.journal;
+        journal.recheck(ObjectKey::new(bucket, key), now_ms() + REMOVED_MS).await;
+        journal.flush().await;
+        if journal.health().failing() {
+            return self.error(bucket, key, "the false copy stays: the journal cannot be written");
+        }
         let what = "DeleteObject";
         let there = self.world.mirror_bucket(bucket);
         let question = Question::bare(what, Method::DELETE, Some(&there), Some(key));
