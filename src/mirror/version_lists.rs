@@ -49,10 +49,16 @@ impl Replicator {
         work: &Work,
         all: bool,
     ) -> Result<(Vec<Version>, bool), Failure> {
-        let sought = oldest_told(work);
+        let listed = self.list_main(work, all).await?;
+        // Behind the answer, which may tell of what came while it was under way.
         if let Some(versioning) = &self.versioning {
             versioning.lists(&work.entry.object);
         }
+        Ok(listed)
+    }
+
+    async fn list_main(&self, work: &Work, all: bool) -> Result<(Vec<Version>, bool), Failure> {
+        let sought = oldest_told(work);
         let mut versions: Vec<Version> = Vec::new();
         let mut from = None;
         loop {

@@ -94,7 +94,7 @@ impl Versioning {
         Self { journal, main, mirror, listed, copies: Copies::default() }
     }
 
-    /// Main's versions of the key are about to be listed.
+    /// Main's versions of the key have just been listed.
     pub(super) fn lists(&self, object: &ObjectKey) {
         let position = self.journal.position();
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
