@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use http::header::{HOST, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::Quirk;
@@ -188,7 +188,8 @@ impl Proxy {
         let is_form = form::is_form(&parts, &address);
         let caller = if is_form { Caller::Anybody } else { self.access.identify(&parts, host)? };
         let payload = PayloadMode::from_headers(&parts.headers)?;
-        translate::presigned(&mut address, &mut parts.headers)?;
+        let hash = translate::presigned(&mut address, &mut parts.headers)?;
+        let payload = translate::payload(payload, hash)?;
         let operation = Operation::of(&parts.method, &address, &parts.headers);
         record.operation = Some(operation);
         if (operation.name == form::OPERATION) != is_form {
@@ -342,11 +343,20 @@ fn refuse(error: &S3Error, record: Box<Record>) -> Response<ResponseBody> {
 }
 
 fn refuse_at(resource: &str, error: &S3Error, mut record: Box<Record>) -> Response<ResponseBody> {
-    record.status = error.status;
+    record.status = Some(error.status);
     record.error = Some(format!("{}: {}", error.code, error.message));
     let head = record.method == Method::HEAD;
     let id = record.id.clone();
     error.response(resource, &id, head).map(|bytes| ResponseBody::fixed(bytes, record))
+}
+
+/// Adds our name of the request where main has none.
+fn name_request(headers: &mut HeaderMap, record: &Record) {
+    if find(headers, REQUEST_ID.as_str()).is_none()
+        && let Ok(id) = HeaderValue::from_str(&record.id)
+    {
+        headers.insert(REQUEST_ID, id);
+    }
 }
 
 /// Main's response. What belongs to its connection is left out by who writes it.
@@ -356,12 +366,8 @@ fn pass_on(
     judge: Option<response::Judge>,
 ) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
-    record.status = parts.status;
-    if find(&parts.headers, REQUEST_ID.as_str()).is_none()
-        && let Ok(id) = HeaderValue::from_str(&record.id)
-    {
-        parts.headers.insert(REQUEST_ID, id);
-    }
+    record.status = Some(parts.status);
+    name_request(&mut parts.headers, &record);
     let counts = record.operation.is_some_and(|operation| operation.effect == Effect::Read);
     Response::from_parts(parts, ResponseBody::main(body, record, counts, judge))
 }

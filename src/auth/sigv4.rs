@@ -228,7 +228,11 @@ impl<'r> Claim<'r> {
     /// Whether the signature covers `host` and every header that changes what the request does.
     pub(super) fn check_signed_headers(&self, headers: &HeaderMap) -> Result<(), AuthError> {
         let signed: HashSet<&str> = self.signed_headers.split(';').collect();
-        // A long header named a thousand times would be hashed a thousand times.
+        // Names are looked up without their case, and a long header named a thousand times would be hashed
+        // a thousand times.
+        if self.signed_headers.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(AuthError::malformed(self.kind, "SignedHeaders must be in lower case"));
+        }
         if signed.len() != self.signed_headers.split(';').count() {
             return Err(AuthError::malformed(self.kind, "SignedHeaders names a header twice"));
         }

@@ -8,7 +8,7 @@ use super::error::S3Error;
 use super::facts::content_length;
 use super::record::Record;
 use super::response::{Judge, ResponseBody};
-use super::{Proxy, pass_on, refuse};
+use super::{Proxy, name_request, pass_on, refuse};
 use crate::s3::{refusal, xml};
 use crate::upstream::redirect::Learnt;
 use crate::upstream::{Received, SendError, WireError};
@@ -48,7 +48,7 @@ impl Proxy {
         response: Response<Received>,
         record: Box<Record>,
     ) -> Response<ResponseBody> {
-        let (parts, mut body) = response.into_parts();
+        let (mut parts, mut body) = response.into_parts();
         let document = match gather(&mut body).await {
             Ok(Gathered::Whole(document)) => document,
             Ok(Gathered::Begun(beginning)) => {
@@ -75,7 +75,8 @@ impl Proxy {
             return refuse(&S3Error::unavailable(message), record);
         }
         let mut record = record;
-        record.status = parts.status;
+        record.status = Some(parts.status);
+        name_request(&mut parts.headers, &record);
         Response::from_parts(parts, ResponseBody::fixed(document, record))
     }
 }

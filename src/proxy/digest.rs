@@ -16,7 +16,7 @@ use super::error::S3Error;
 use super::source::Source;
 use super::{Admitted, Proxy, form, small};
 use crate::config::Quirk;
-use crate::s3::checksum::{ChecksumAlgorithm, Hasher};
+use crate::s3::checksum::{ChecksumAlgorithm, Hasher, is_checksum_header};
 use crate::s3::chunked::PayloadMode;
 use crate::s3::operation::{Change, Effect};
 
@@ -70,6 +70,12 @@ impl Proxy {
         }
         let headers = &mut admitted.parts.headers;
         if quirks.has(Quirk::NoChecksums)
+            && let Some(name) = headers.keys().find(|name| is_unknown_checksum(name.as_str()))
+        {
+            // Neither main nor this proxy would look at it.
+            return Err(S3Error::not_implemented(format!("{name} cannot be checked.")));
+        }
+        if quirks.has(Quirk::NoChecksums)
             && admitted.decoder.is_none()
             && matches!(name, "PutObject" | "UploadPart")
             && let Some((algorithm, expected)) = checksum_of(headers)
@@ -121,6 +127,11 @@ fn bad_digest() -> S3Error {
         "BadDigest",
         "The checksum you specified did not match what we received.",
     )
+}
+
+/// Is this the checksum of an algorithm that nobody here has heard of?
+fn is_unknown_checksum(name: &str) -> bool {
+    is_checksum_header(name) && ChecksumAlgorithm::from_header_name(name).is_none()
 }
 
 /// The checksum in a header, if there is one of an algorithm that is known.

@@ -6,8 +6,11 @@
 //! - Never a state that is known to be old: a key with a change that the mirror has not confirmed
 //!   gets main's error. So does a key the mirror does not have.
 //! - What is served so says so: `x-s3-mirror-served-by: mirror`, a log line, a metric.
+//! - Nobody reads there with rights that main has not confirmed: a client with keys of its own on main gets
+//!   main's error.
 //! - **P5** Nothing of this is touched while main answers.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +51,7 @@ impl Proxy {
         let headers = &admitted.parts.headers;
         let served = matches!(admitted.operation.name, "GetObject" | "HeadObject")
             && !admitted.address.query.has("versionId")
+            && admitted.caller.main_keys().is_none()
             && !headers.contains_key("x-amz-server-side-encryption-customer-algorithm");
         let spare = || Spare {
             object: ObjectKey::new(bucket, key),
@@ -74,15 +78,20 @@ impl Proxy {
         let Some(spare) = spare else {
             return Sent::Main(sending.await);
         };
-        let sent = tokio::time::timeout(PATIENCE, sending).await;
-        let sent = sent.unwrap_or_else(|_| Err(SendError::Connection("no answer in time".into())));
-        let away = sent
-            .as_ref()
-            .map_or(true, |response| matches!(response.status().as_u16(), 500 | 502 | 503 | 504));
+        let mut sending = pin!(sending);
+        let sent = tokio::time::timeout(PATIENCE, &mut sending).await.ok();
+        let away = match &sent {
+            Some(Ok(response)) => matches!(response.status().as_u16(), 500 | 502 | 503 | 504),
+            Some(Err(_)) | None => true,
+        };
         if away && let Some(response) = Box::pin(self.read_mirror(*spare, request_id)).await {
             return Sent::Mirror(response);
         }
-        Sent::Main(sent)
+        match sent {
+            Some(sent) => Sent::Main(sent),
+            // Slow is not away for whom nobody else can serve.
+            None => Sent::Main(sending.await),
+        }
     }
 
     async fn read_mirror(&self, spare: Spare, request_id: &str) -> Option<Response<Received>> {

@@ -12,6 +12,9 @@ use crate::s3::operation::{Effect, Operation};
 use crate::s3::trace::TraceParent;
 use crate::spans::{Begun, Details, Spans};
 
+/// What a request is counted and logged as whose client left before there was an answer, as nginx does.
+const UNANSWERED: u16 = 499;
+
 /// What is known of a request; written once, when dropped.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -23,7 +26,8 @@ pub(super) struct Record {
     pub(super) bucket: Option<Arc<str>>,
     pub(super) key: Option<Arc<str>>,
     pub(super) operation: Option<Operation>,
-    pub(super) status: StatusCode,
+    /// None: nothing has been answered yet.
+    pub(super) status: Option<StatusCode>,
     /// Bytes of the object that were received or sent.
     pub(super) bytes: u64,
     /// Error code or cause, if the request failed here.
@@ -52,7 +56,7 @@ impl Record {
             bucket: None,
             key: None,
             operation: None,
-            status: StatusCode::OK,
+            status: None,
             bytes: 0,
             error: None,
             trace_id: trace.map(|trace| trace.trace_id().into()),
@@ -77,7 +81,8 @@ impl Record {
         }
         let mut details = Details::request(operation);
         details.text("http.request.method", self.method.as_str());
-        details.number("http.response.status_code", u64::from(self.status.as_u16()));
+        let status = self.status();
+        details.number("http.response.status_code", u64::from(status.as_u16()));
         if let Some(bucket) = &self.bucket {
             details.text("aws.s3.bucket", &**bucket);
         }
@@ -87,11 +92,16 @@ impl Record {
         details.text("s3_mirror.request_id", &*self.id);
         details.number("s3_mirror.size", self.bytes);
         details.text("s3_mirror.mirror_status", self.mirror_status());
-        if self.status.is_server_error() {
-            details.text("error.type", self.status.as_str());
+        if status.is_server_error() {
+            details.text("error.type", status.as_str());
             details.failed(self.error.clone().unwrap_or_default());
         }
         spans.end(begun, details);
+    }
+
+    /// What the client was answered; [`UNANSWERED`] where it left before.
+    fn status(&self) -> StatusCode {
+        self.status.or_else(|| StatusCode::from_u16(UNANSWERED).ok()).unwrap_or_default()
     }
 
     /// A write that main accepted is pending until the mirror confirms it; nothing else is
@@ -101,7 +111,8 @@ impl Record {
             matches!(operation.effect, Effect::Key(_) | Effect::Keys | Effect::Bucket)
         });
         // A form upload may ask to be answered by a redirect.
-        let accepted = self.status.is_success() || self.status == StatusCode::SEE_OTHER;
+        let status = self.status();
+        let accepted = status.is_success() || status == StatusCode::SEE_OTHER;
         if mutates && accepted { "pending" } else { "none" }
     }
 }
@@ -109,7 +120,11 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let took: Duration = self.started.elapsed();
-        self.metrics.request(&self.method, self.status, took);
+        let status = self.status();
+        self.metrics.request(&self.method, status, took);
+        if self.status.is_none() {
+            self.error.get_or_insert_with(|| "the client left before an answer".to_owned());
+        }
         let operation = self.operation.map_or("Unknown", |operation| operation.name);
         self.end_span(operation);
         tracing::info!(
@@ -119,7 +134,7 @@ impl Drop for Record {
             size = self.bytes,
             mirror_status = self.mirror_status(),
             operation,
-            status = self.status.as_u16(),
+            status = status.as_u16(),
             duration_ms = milliseconds(took),
             request_id = &*self.id,
             trace_id = self.trace_id.as_deref(),

@@ -70,7 +70,7 @@ impl ResponseBody {
     pub(super) fn replaced(mut self, status: StatusCode, bytes: Bytes) -> Self {
         let mut record = self.record.take();
         if let Some(record) = &mut record {
-            record.status = status;
+            record.status = Some(status);
         }
         let bytes = (!bytes.is_empty()).then_some(bytes);
         Self { source: Source::Fixed(bytes), record, counts: false, judge: None }

@@ -5,14 +5,21 @@ use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 
 use super::error::S3Error;
 use crate::s3::address::Address;
-use crate::s3::headers::{connection_tokens, is_auth_parameter, is_presigned_checksum};
+use crate::s3::chunked::PayloadMode;
+use crate::s3::headers::{
+    connection_tokens, is_auth_parameter, is_presigned_checksum, replicated, signed,
+};
 
-/// Strips what `Connection` names. What is stripped from every request is left to who writes it
+/// Strips what `Connection` names, but for what says what is asked for: the client's signature may cover it,
+/// and whoever holds a presigned URL must not take it out. What is stripped from every request is left to who writes it
 /// ([`stripped_from_request`](crate::s3::headers::stripped_from_request)): to take a header out costs more than
 /// to pass it by.
 pub(super) fn headers(headers: &mut HeaderMap) -> Result<(), S3Error> {
     let tokens = connection_tokens(headers);
-    if let Some(token) = tokens.iter().find(|token| token.starts_with("x-amz-")) {
+    let means = |token: &&String| {
+        HeaderName::try_from(token.as_str()).is_ok_and(|name| signed(&name) || replicated(&name))
+    };
+    if let Some(token) = tokens.iter().find(means) {
         return Err(S3Error::invalid_request(format!(
             "The Connection header must not name {token}."
         )));
@@ -24,15 +31,26 @@ pub(super) fn headers(headers: &mut HeaderMap) -> Result<(), S3Error> {
 }
 
 /// Takes the client's signature out of the query. Parameters of a presigned URL that stand for
-/// headers become headers, except checksums, which SDKs presign over an empty body.
-pub(super) fn presigned(address: &mut Address, headers: &mut HeaderMap) -> Result<(), S3Error> {
+/// headers become headers, except checksums, which SDKs presign over an empty body. Yields the hash that
+/// the body was presigned with, if it was.
+pub(super) fn presigned(
+    address: &mut Address,
+    headers: &mut HeaderMap,
+) -> Result<Option<[u8; 32]>, S3Error> {
     const MARKS: [&str; 4] = ["x-amz-signature", "x-amz-credential", "awsaccesskeyid", "signature"];
     let query = &mut address.query;
     let marked = query.names().any(|name| MARKS.iter().any(|mark| name.eq_ignore_ascii_case(mark)));
     if !marked {
-        return Ok(());
+        return Ok(None);
     }
-    query.extract(is_auth_parameter);
+    let hash = query
+        .extract(is_auth_parameter)
+        .into_iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("x-amz-content-sha256"))
+        .and_then(|(_, value)| match PayloadMode::parse(&value) {
+            Ok(PayloadMode::Hex(hash)) => Some(hash),
+            _ => None,
+        });
     for (name, value) in query.extract(|name| name.to_ascii_lowercase().starts_with("x-amz-")) {
         if is_presigned_checksum(&name) {
             continue;
@@ -54,7 +72,20 @@ pub(super) fn presigned(address: &mut Address, headers: &mut HeaderMap) -> Resul
             }
         }
     }
-    Ok(())
+    Ok(hash)
+}
+
+/// What is said of the body: by the headers, and by the URL if it was presigned with a hash of it.
+pub(super) fn payload(said: PayloadMode, hash: Option<[u8; 32]>) -> Result<PayloadMode, S3Error> {
+    match (said, hash) {
+        (PayloadMode::Absent | PayloadMode::Unsigned, Some(hash)) => Ok(PayloadMode::Hex(hash)),
+        (PayloadMode::Hex(said), Some(hash)) if said != hash => Err(S3Error::new(
+            http::StatusCode::BAD_REQUEST,
+            "XAmzContentSHA256Mismatch",
+            "The provided 'x-amz-content-sha256' header is not what the URL was presigned with.",
+        )),
+        (said, _) => Ok(said),
+    }
 }
 
 /// The announced length of a plain body.
@@ -100,8 +131,19 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_header_cannot_strip_s3_headers() {
-        assert!(headers(&mut map(&[("connection", "x-amz-meta-a")])).is_err());
+    fn a_connection_header_cannot_strip_what_is_asked_for() {
+        for name in ["x-amz-meta-a", "If-None-Match", "range", "content-type", "content-md5"] {
+            assert!(headers(&mut map(&[("connection", name)])).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_hash_that_a_url_was_presigned_with_is_that_of_the_body() {
+        let (hash, other) = ([1; 32], [2; 32]);
+        assert_eq!(payload(PayloadMode::Unsigned, Some(hash)).unwrap(), PayloadMode::Hex(hash));
+        assert_eq!(payload(PayloadMode::Absent, None).unwrap(), PayloadMode::Absent);
+        assert_eq!(payload(PayloadMode::Hex(hash), Some(hash)).unwrap(), PayloadMode::Hex(hash));
+        assert!(payload(PayloadMode::Hex(other), Some(hash)).is_err());
     }
 
     #[test]

@@ -153,10 +153,15 @@ fn write(commands: &Receiver<Command>, load: &Load) {
     while let Ok(command) = commands.recv() {
         match command {
             Command::Write(_, given_up, _) if given_up.load(Ordering::Relaxed) => {}
-            Command::Write(file, _, data) => {
+            Command::Write(file, given_up, data) => {
                 if let Err(error) = (&*file).write_all(&data) {
                     tracing::warn!(%error, "a body cannot be spooled; it will be read from main");
+                    given_up.store(true, Ordering::Relaxed);
                     failed.push(Arc::downgrade(&file));
+                    // The journal needs the room more.
+                    if let Err(error) = file.set_len(0) {
+                        tracing::debug!(%error, "what was spooled of it stays for now");
+                    }
                 }
             }
             Command::Finish(file, done) => {

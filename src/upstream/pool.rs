@@ -25,6 +25,9 @@ use super::body::BoxError;
 use super::wire::{Broken, Limits, Link, Message, Received, WireError};
 use super::{SendError, describe};
 
+/// From looking up the name to the end of the TLS handshake, which a peer that takes connections and
+/// says nothing would never end.
+const CONNECTED_TIMEOUT: Duration = Duration::from_secs(15);
 /// S3 services close idle connections after some five seconds; a shorter time of our own makes
 /// it rare that a request meets a connection that is just being closed.
 const IDLE_TIME: Duration = Duration::from_secs(4);
@@ -108,7 +111,10 @@ impl Pool {
         let mut connector = self.connector.clone();
         let failed = |error: BoxError| SendError::Connect(describe(&*error));
         std::future::poll_fn(|context| connector.poll_ready(context)).await.map_err(failed)?;
-        let io = connector.call(target).await.map_err(failed)?;
+        let io = tokio::time::timeout(CONNECTED_TIMEOUT, connector.call(target)).await;
+        let io = io
+            .map_err(|_| SendError::Connect("the connection is not set up in time".into()))?
+            .map_err(failed)?;
         Ok(Box::new(Link::new(host.clone(), io.into(), self.limits)))
     }
 }
