@@ -41,6 +41,7 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 use crate::config::env::Shown;
 use crate::events::Receiver;
 use crate::inventory::browse::Browser;
+use crate::inventory::trouble::Trouble;
 use crate::journal::events::EventFigures;
 use crate::journal::operator::{BucketFigures, Reason};
 use crate::journal::{Counted, Journal, now_ms};
@@ -90,6 +91,8 @@ pub struct Parts {
     pub settings: Shown,
     /// How the receiver of events does, if there is one.
     pub events: Option<Receiver>,
+    /// What keeps rows from being written, if there is an inventory.
+    pub rows: Option<Trouble>,
     /// Backfills and verifications.
     pub jobs: Jobs,
 }

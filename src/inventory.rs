@@ -7,7 +7,9 @@
 //! - With `INVENTORY_EXACT_TIME` its time is `Last-Modified`, from the first row on; else that of
 //!   a plain upload is main's `Date` until the copy has been checked.
 //! - **P5** A database that is away delays rows and nothing else: they wait in the journal.
-//! - **P6** One batch of at most 1000 rows is in hand.
+//! - A table that takes no rows, or a bucket of which main tells nothing, holds up no other: its rows are
+//!   left to the disk and tried again after a pause that grows to ten seconds.
+//! - **P6** One batch of at most 1000 rows is in hand, and as many are put aside.
 //!
 //! - Several proxies may write one database: `fence` tells why the rows end up true.
 //!
@@ -17,6 +19,7 @@
 pub mod browse;
 pub mod export;
 mod fence;
+mod hands;
 pub mod import;
 pub mod postgres;
 pub mod read;
@@ -26,6 +29,8 @@ pub mod schema;
 pub mod sqlite;
 pub mod store;
 pub mod table;
+mod told;
+pub mod trouble;
 mod write;
 
 use std::collections::{HashMap, HashSet};
@@ -33,19 +38,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::StreamExt as _;
-use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::journal::{Journal, RowWork, Trust, now_ms};
 use crate::metrics::Metrics;
-use crate::s3::operation::Change;
-use crate::s3::state::ObjectState;
-use crate::s3::versions::NULL_VERSION;
 use crate::upstream::Upstream;
-use crate::upstream::read::{ReadError, Reader};
 use fence::Verdict;
+use hands::{Hands, Troubles};
 use row::{Row, RowFault, RowState};
 use store::{Store, StoreError, Written};
+use told::Known;
+use trouble::Trouble;
 
 /// Rows per batch.
 const BATCH: usize = 1000;
@@ -53,9 +56,11 @@ const BATCH: usize = 1000;
 const LINGER: Duration = Duration::from_millis(50);
 /// Questions to main at a time.
 const QUESTIONS: usize = 16;
-/// Rows put aside for a reason of their own; the rest wait in the journal.
-const WAITING_MAX: usize = 1000;
-/// How long such a row is put aside.
+/// How long questions are begun for one batch.
+const ASKING: Duration = Duration::from_secs(5);
+/// So many questions about a bucket without any answer: the next ones are not asked now.
+const DEAF: usize = 8;
+/// How long a row is put aside for a reason of its own.
 const ASIDE: Duration = Duration::from_secs(2);
 /// First and longest pause while the database or main is away.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -68,6 +73,7 @@ pub struct Inventory {
     store: Arc<Store>,
     writer: i64,
     exact: ExactTime,
+    trouble: Trouble,
 }
 
 /// For which rows of plain uploads main is asked for the time.
@@ -78,25 +84,6 @@ pub struct ExactTime {
     /// Those that say that the mirror has it. A copy that was checked against main afterwards has
     /// brought the time along.
     pub mirrored: bool,
-}
-
-/// Rows that wait for their own reason, each with the time of its next try.
-#[derive(Default)]
-struct Waiting(Vec<(Instant, RowWork)>);
-
-impl Waiting {
-    /// Takes out what is due.
-    fn due(&mut self, now: Instant) -> Vec<RowWork> {
-        let (due, later) = std::mem::take(&mut self.0).into_iter().partition(|(at, _)| *at <= now);
-        self.0 = later;
-        let due: Vec<(Instant, RowWork)> = due;
-        due.into_iter().map(|(_, row)| row).collect()
-    }
-
-    /// When to look again.
-    fn next(&self) -> Option<Instant> {
-        self.0.iter().map(|(at, _)| *at).min()
-    }
 }
 
 impl Inventory {
@@ -110,16 +97,22 @@ impl Inventory {
         exact: ExactTime,
     ) -> Self {
         let writer = fence::writer(&journal).await;
-        Self { journal, metrics, main, store, writer, exact }
+        let trouble = Trouble::default();
+        Self { journal, metrics, main, store, writer, exact, trouble }
+    }
+
+    /// What keeps it from writing.
+    pub fn trouble(&self) -> Trouble {
+        self.trouble.clone()
     }
 
     /// Writes rows until it is dropped.
     pub async fn work(self) {
-        let mut waiting = Waiting::default();
+        let mut hands = Hands::new(self.trouble());
         let mut pause = PAUSE.0;
         loop {
-            let works = self.claim(&mut waiting).await;
-            if self.round(works, &mut waiting).await {
+            let works = self.claim(&mut hands).await;
+            if self.round(works, &mut hands).await {
                 pause = PAUSE.0;
             } else {
                 tokio::time::sleep(pause).await;
@@ -129,11 +122,12 @@ impl Inventory {
     }
 
     /// The next batch: new rows, and those whose time has come.
-    async fn claim(&self, waiting: &mut Waiting) -> Vec<RowWork> {
+    async fn claim(&self, hands: &mut Hands) -> Vec<RowWork> {
         loop {
-            let mut works = waiting.due(Instant::now());
+            // What has failed before must not take the places of what is new.
+            let mut works = hands.due(Instant::now(), BATCH / 2);
             if works.is_empty() {
-                let next = waiting.next().unwrap_or_else(|| Instant::now() + PAUSE.1);
+                let next = hands.next().unwrap_or_else(|| Instant::now() + PAUSE.1);
                 match tokio::time::timeout_at(next, self.journal.claim_rows(BATCH)).await {
                     Ok(claimed) => works = claimed,
                     Err(_) => continue,
@@ -143,45 +137,100 @@ impl Inventory {
                 tokio::time::sleep(LINGER).await;
             }
             works.extend(self.journal.try_claim_rows(BATCH.saturating_sub(works.len())));
-            return works;
+            let works = self.journal.without_resting(works).await;
+            if !works.is_empty() {
+                return works;
+            }
         }
     }
 
-    /// Writes a batch; false when the database is away.
-    async fn round(&self, works: Vec<RowWork>, waiting: &mut Waiting) -> bool {
-        let mut batch: Vec<(RowWork, Row)> = Vec::with_capacity(works.len());
-        let mut answers = futures_util::stream::iter(works)
-            .map(|work| async move { (self.state(&work).await, work) })
+    /// Writes a batch, first what needs no question; false when the database is away.
+    async fn round(&self, works: Vec<RowWork>, hands: &mut Hands) -> bool {
+        let (mut told, mut open) = (Vec::with_capacity(works.len()), Vec::new());
+        for work in works {
+            match self.known(&work) {
+                Known::All(state) => told.push((work, state)),
+                known => open.push((work, known)),
+            }
+        }
+        if !self.write(told, hands).await {
+            self.journal.rows_back(open.into_iter().map(|(work, _)| work).collect()).await;
+            return false;
+        }
+        let answered = self.ask_main(open, hands).await;
+        self.write(answered, hands).await
+    }
+
+    /// Asks main what rows should tell. Those of which it does not say wait.
+    async fn ask_main(
+        &self,
+        open: Vec<(RowWork, Known)>,
+        hands: &mut Hands,
+    ) -> Vec<(RowWork, RowState)> {
+        let deadline = Instant::now() + ASKING;
+        let mut answers = futures_util::stream::iter(open)
+            .map(|(work, known)| async move {
+                if Instant::now() > deadline {
+                    return (work, Err(None));
+                }
+                let state = self.complete(&work, &known).await;
+                (work, state.map_err(Some))
+            })
             .buffer_unordered(QUESTIONS);
-        while let Some((state, work)) = answers.next().await {
+        let (mut answered, mut troubles) = (Vec::new(), Troubles::default());
+        while let Some((work, state)) = answers.next().await {
             match state {
                 Ok(state) => {
-                    let row = Row {
-                        bucket: work.object.bucket.to_string(),
-                        key: work.object.key.to_string(),
-                        state,
-                        mirrored: work.mirrored && !work.facts.kept_on_mirror,
-                        unsure: work.second_look && !work.mirrored && work.error.is_none(),
-                        last_error: work.error.clone(),
-                    };
-                    batch.push((work, row));
+                    hands.well(&work.object.bucket);
+                    answered.push((work, state));
                 }
-                Err(error) if error.is_permanent() => self.park(&work, error.to_string()).await,
-                Err(error) => self.wait(waiting, work, &error.to_string()).await,
+                Err(Some(error)) if error.is_permanent() => {
+                    self.park(&work, error.to_string()).await;
+                }
+                Err(error) => {
+                    let reason = error.map(|error| error.to_string());
+                    troubles.add(work, reason.unwrap_or_else(|| "main answers slowly".into()));
+                }
             }
         }
         drop(answers);
-        let (works, rows): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let heard: HashSet<Arc<str>> =
+            answered.iter().map(|(work, _)| work.object.bucket.clone()).collect();
+        for (bucket, rows, reason) in troubles.by_bucket() {
+            let is_deaf = rows.len() >= DEAF && !heard.contains(&bucket);
+            self.put_aside(&bucket, rows, &reason, is_deaf, hands).await;
+        }
+        answered
+    }
+
+    /// Writes rows; false when the database is away.
+    async fn write(&self, batch: Vec<(RowWork, RowState)>, hands: &mut Hands) -> bool {
+        let (works, rows): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|(work, state)| {
+                let row = Row {
+                    bucket: work.object.bucket.to_string(),
+                    key: work.object.key.to_string(),
+                    state,
+                    mirrored: work.mirrored && !work.facts.kept_on_mirror,
+                    unsure: work.second_look && !work.mirrored && work.error.is_none(),
+                    last_error: work.error.clone(),
+                };
+                (work, row)
+            })
+            .unzip();
         if rows.is_empty() {
             return true;
         }
         match self.store.write_as(self.writer, &rows).await {
             Ok(written) => {
-                self.settle(works, rows, written, waiting).await;
+                self.trouble.database(None);
+                self.settle(works, rows, written, hands).await;
                 true
             }
             Err(error) => {
                 self.metrics.db_errors.inc();
+                self.trouble.database(Some(error.to_string()));
                 match &error {
                     StoreError::Unavailable(_) => {
                         tracing::warn!(%error, rows = rows.len(), "rows wait");
@@ -206,30 +255,38 @@ impl Inventory {
         works: Vec<RowWork>,
         rows: Vec<Row>,
         written: Written,
-        waiting: &mut Waiting,
+        hands: &mut Hands,
     ) {
         self.look_later(written.late.iter().filter_map(|at| works.get(*at))).await;
         let contested: HashSet<usize> = written.contested.into_iter().collect();
         let mut faults: HashMap<usize, RowFault> = written.faults.into_iter().collect();
-        let mut doubtful = Vec::new();
+        let (mut doubtful, mut troubles) = (Vec::new(), Troubles::default());
         for (at, (work, row)) in works.into_iter().zip(rows).enumerate() {
             match faults.remove(&at) {
                 None if contested.contains(&at) || work.trust == Trust::Doubtful => {
                     doubtful.push((work, row));
                 }
-                None => self.journal.row_written(&work).await,
+                None => {
+                    hands.well(&work.object.bucket);
+                    self.journal.row_written(&work).await;
+                }
                 Some(RowFault::Unstorable { reason }) => self.park(&work, reason).await,
                 Some(RowFault::TableUnavailable { reason }) => {
                     self.metrics.db_errors.inc();
-                    self.wait(waiting, work, &reason).await;
+                    troubles.add(work, reason);
                 }
             }
         }
-        self.make_sure(doubtful, waiting).await;
+        // A table that takes no row takes no other either.
+        for (bucket, rows, reason) in troubles.by_bucket() {
+            self.put_aside(&bucket, rows, &reason, true, hands).await;
+        }
+        self.make_sure(doubtful, hands).await;
     }
 
     /// Asks main about contested and doubtful rows that were just written; see `fence`.
-    async fn make_sure(&self, rows: Vec<(RowWork, Row)>, waiting: &mut Waiting) {
+    async fn make_sure(&self, rows: Vec<(RowWork, Row)>, hands: &mut Hands) {
+        let mut troubles = Troubles::default();
         let mut answers = futures_util::stream::iter(rows)
             .map(|(work, row)| async move { (self.ask(&work, Some(&row.state)).await, work, row) })
             .buffer_unordered(QUESTIONS);
@@ -239,7 +296,7 @@ impl Inventory {
                 // Main does not tell, and never will: the row is the best that is known.
                 Err(error) if error.is_permanent() => Verdict::True,
                 Err(error) => {
-                    self.wait(waiting, work, &error.to_string()).await;
+                    troubles.add(work, error.to_string());
                     continue;
                 }
             };
@@ -256,6 +313,10 @@ impl Inventory {
                     self.journal.row_written(&work).await;
                 }
             }
+        }
+        drop(answers);
+        for (bucket, rows, reason) in troubles.by_bucket() {
+            self.put_aside(&bucket, rows, &reason, false, hands).await;
         }
     }
 
@@ -277,114 +338,28 @@ impl Inventory {
         self.journal.row_parked(work, reason).await;
     }
 
-    /// Puts one row aside, so that it holds up no other.
-    async fn wait(&self, waiting: &mut Waiting, work: RowWork, reason: &str) {
+    /// Puts rows of a bucket aside, so that they hold up no other: themselves, or with all others of
+    /// their bucket.
+    async fn put_aside(
+        &self,
+        bucket: &str,
+        rows: Vec<RowWork>,
+        reason: &str,
+        all: bool,
+        hands: &mut Hands,
+    ) {
+        let count = rows.len();
+        let left = if all { rows } else { hands.keep(rows, Instant::now() + ASIDE) };
+        let pause = if left.is_empty() { ASIDE } else { hands.unwell(bucket, reason) };
         tracing::warn!(
-            bucket = &*work.object.bucket,
-            key = &*work.object.key,
+            bucket,
+            rows = count,
             error = reason,
-            "a row of the inventory waits"
+            retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            "rows of a bucket wait"
         );
-        if waiting.0.len() < WAITING_MAX {
-            waiting.0.push((Instant::now() + ASIDE, work));
-        } else {
-            // So many of them are an outage, not single keys: they wait in the journal.
-            self.journal.rows_back(vec![work]).await;
-            tokio::time::sleep(PAUSE.0).await;
+        if !left.is_empty() {
+            self.journal.rows_rest(bucket, left, pause).await;
         }
-    }
-
-    /// What the row should tell: from the facts when they are complete, else from main.
-    async fn state(&self, work: &RowWork) -> Result<RowState, ReadError> {
-        let facts = &work.facts;
-        let told = work.trust != Trust::Unknown
-            && (work.mirrored
-                || matches!(work.change, Change::Put | Change::Delete | Change::Complete));
-        if told && facts.absent {
-            return Ok(RowState::Absent);
-        }
-        let time = facts.last_modified.and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
-        if told
-            && let (Some(size), Some(content_type), Some(last_modified)) =
-                (facts.size, &facts.content_type, time)
-        {
-            let state = RowState::Present {
-                size,
-                content_type: content_type.clone(),
-                last_modified,
-                etag: facts.etag.clone(),
-                version_id: facts.version_id.clone().filter(|id| id != NULL_VERSION),
-            };
-            let exact = if work.mirrored { self.exact.mirrored } else { self.exact.accepted };
-            if exact && work.change == Change::Put {
-                return match self.ask(work, Some(&state)).await {
-                    Ok(now) => Ok(timed(state, now)),
-                    // An object under a key that only its client has, for one: its own answer told
-                    // all else.
-                    Err(error) if error.is_permanent() => Ok(state),
-                    Err(error) => Err(error),
-                };
-            }
-            return Ok(state);
-        }
-        self.ask(work, None).await
-    }
-
-    /// What main says now. A time that main does not tell is that of `known`.
-    async fn ask(&self, work: &RowWork, known: Option<&RowState>) -> Result<RowState, ReadError> {
-        let (bucket, key) = (&*work.object.bucket, &*work.object.key);
-        let main =
-            Reader { upstream: &self.main, who: "main", bucket, key: Some(key), version: None };
-        Ok(main.head_surely().await?.map_or(RowState::Absent, |state| observed(state, known)))
-    }
-}
-
-/// What an upload's row tells, with the time that main has for it. If main has something else by
-/// now, that has a row of its own to come, and this one keeps what its own answer told.
-fn timed(told: RowState, now: RowState) -> RowState {
-    let RowState::Present { size, content_type, etag, .. } = &told else { return told };
-    match &now {
-        RowState::Present { size: s, content_type: c, etag: e, .. }
-            if (s, c, e) == (size, content_type, etag) =>
-        {
-            now
-        }
-        _ => told,
-    }
-}
-
-fn observed(state: ObjectState, known: Option<&RowState>) -> RowState {
-    let time = state.last_modified.or(match known {
-        Some(RowState::Present { last_modified, .. }) => Some(*last_modified),
-        _ => None,
-    });
-    RowState::Present {
-        size: state.size,
-        content_type: state.content_type().to_owned(),
-        last_modified: time.unwrap_or_else(OffsetDateTime::now_utc),
-        etag: Some(state.etag),
-        version_id: state.version_id.filter(|id| id != NULL_VERSION),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn main_s_time_counts_for_the_upload_that_the_row_tells_and_no_other() {
-        let state = |etag: &str, kind: &str, second| RowState::Present {
-            size: 1,
-            content_type: kind.into(),
-            last_modified: OffsetDateTime::from_unix_timestamp(second).unwrap(),
-            etag: Some(etag.into()),
-            version_id: None,
-        };
-        let told = state("e", "text/plain", 100);
-        let exact = state("e", "text/plain", 99);
-        assert_eq!(timed(told.clone(), exact.clone()), exact);
-        assert_eq!(timed(told.clone(), state("f", "text/plain", 101)), told);
-        assert_eq!(timed(told.clone(), state("e", "text/html", 101)), told);
-        assert_eq!(timed(told.clone(), RowState::Absent), told);
     }
 }

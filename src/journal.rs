@@ -11,7 +11,7 @@
 //!
 //! # Life of an entry
 //! `append` (intent) → `settle` (closed, changed, unknown) → mirror lane: `claim` → `complete`,
-//! `retry` or `park`; inventory lane: `claim_rows` → `rows_written`. When both are done the row
+//! `retry` or `park`; inventory lane: `claim_rows` → `row_written` or `rows_rest`. When both are done the row
 //! leaves the file.
 //!
 //! # Consistency
@@ -43,6 +43,7 @@ mod log;
 pub mod operator;
 mod overtaken;
 mod pending;
+mod resting;
 mod rows;
 mod store;
 mod tally;
@@ -147,6 +148,7 @@ struct Shared {
     doze: doze::Doze,
     rows: Mutex<Lane<RowWork>>,
     rows_ready: Notify,
+    rows_resting: resting::Resting,
     /// Rows have been parked, in this run or before it.
     rows_parked: AtomicBool,
     /// Until when copies of the previous run may land over those of this one, and when the keys of
@@ -232,6 +234,7 @@ impl Journal {
             doze: doze::Doze::new(),
             rows: Mutex::new(Lane::new(LANE_CAPACITY)),
             rows_ready: Notify::new(),
+            rows_resting: resting::Resting::default(),
             rows_parked: AtomicBool::new(recovered.rows_parked),
             landing_late: recovered.crowded.then(|| {
                 let after = Duration::from_millis(store::LATE_COPY_MS.unsigned_abs());

@@ -15,6 +15,7 @@ use super::verdict::{self, Known};
 use super::{Admin, age_seconds};
 use crate::config::Endpoint;
 use crate::events::Receiver;
+use crate::inventory::trouble::Trouble;
 use crate::journal::now_ms;
 use crate::journal::operator::Reason;
 
@@ -202,6 +203,11 @@ impl Admin {
             main_error: error(&knocked.main),
             mirror_error: error(&knocked.mirror),
             database_error: knocked.database.as_ref().and_then(error),
+            rows_error: parts
+                .rows
+                .as_ref()
+                .and_then(Trouble::longest)
+                .map(|(since_ms, reason)| (age_seconds(Some(since_ms)), reason)),
             retrying: most("retrying"),
             parking: most("parked"),
         })

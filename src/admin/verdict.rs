@@ -61,6 +61,8 @@ pub(super) struct Known {
     pub(super) main_error: Option<String>,
     pub(super) mirror_error: Option<String>,
     pub(super) database_error: Option<String>,
+    /// Since when, in seconds, rows cannot be written, and why.
+    pub(super) rows_error: Option<(f64, String)>,
     /// The most frequent last error of keys that are tried again, and of parked ones.
     pub(super) retrying: Option<String>,
     pub(super) parking: Option<String>,
@@ -136,13 +138,8 @@ pub(super) fn findings(known: &Known, late_seconds: f64) -> Vec<Finding> {
             "mend the mirror or the way to it; changes wait in the journal and nothing is lost",
         );
     }
-    if let Some(error) = &known.database_error {
-        add(
-            State::Behind,
-            format!("the inventory database does not answer: {} rows wait", known.pending_rows),
-            error.clone(),
-            "mend the database or the way to it; rows wait in the journal and nothing is lost",
-        );
+    if let Some((what, why, todo)) = of_rows(known, late_seconds) {
+        add(State::Behind, what, why, todo);
     }
     if known.parked + known.parked_rows > 0 {
         add(
@@ -198,6 +195,24 @@ fn events(known: &Known, late_seconds: f64) -> Vec<Finding> {
         });
     }
     found
+}
+
+/// What keeps rows from being written: what, why, what to do.
+fn of_rows(known: &Known, late_seconds: f64) -> Option<(String, String, &'static str)> {
+    let rows = known.pending_rows;
+    if let Some(error) = &known.database_error {
+        let what = format!("the inventory database does not answer: {rows} rows wait");
+        let todo =
+            "mend the database or the way to it; rows wait in the journal and nothing is lost";
+        return Some((what, error.clone(), todo));
+    }
+    let (seconds, error) =
+        known.rows_error.as_ref().filter(|(seconds, _)| *seconds > late_seconds)?;
+    let since = age(*seconds);
+    let what = format!("the inventory takes no rows, or not all, for {since}: {rows} wait");
+    let todo =
+        "mend the table or the rights of its role; rows wait in the journal and nothing is lost";
+    Some((what, error.clone(), todo))
 }
 
 fn parked(keys: i64, rows: i64) -> String {
@@ -328,6 +343,15 @@ mod tests {
         assert_eq!(states(&known), [State::Behind, State::Parked]);
         assert_eq!(found[0].what, "the webhook is 10 minutes behind: 4 events wait");
         assert!(found[0].why.contains("503") && found[1].why.contains("400"));
+    }
+
+    #[test]
+    fn rows_that_cannot_be_written_for_long_are_told_though_the_database_answers() {
+        let error = |seconds| Some((seconds, "permission denied".to_owned()));
+        let known = Known { rows_error: error(90.0), pending_rows: 7, ..well() };
+        assert_eq!(states(&known), [State::Behind]);
+        assert!(findings(&known, 60.0)[0].what.ends_with(": 7 wait"));
+        assert!(states(&Known { rows_error: error(5.0), ..well() }).is_empty());
     }
 
     #[test]

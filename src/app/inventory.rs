@@ -10,6 +10,7 @@ use crate::inventory::browse::Browser;
 use crate::inventory::postgres::{PasswordSource, PostgresSettings, SslMode};
 use crate::inventory::retention;
 use crate::inventory::store::{Store, StoreError};
+use crate::inventory::trouble::Trouble;
 use crate::inventory::{ExactTime, Inventory};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
@@ -22,30 +23,30 @@ pub(super) fn known_keys(store: Arc<Store>) -> KnownKeys {
     Arc::new(move |bucket, limit, window| {
         let store = store.clone();
         Box::pin(async move {
-            match store.known_keys(&bucket, limit, window).await {
-                Ok(known) => known,
-                Err(error) => {
-                    tracing::warn!(%error, bucket = &*bucket, "the bucket's keys are not counted");
-                    None
-                }
-            }
+            store.known_keys(&bucket, limit, window).await.map_err(|error| {
+                tracing::warn!(%error, bucket = &*bucket, "the bucket's keys are not counted");
+                error.to_string()
+            })
         })
     })
 }
 
-/// Writes rows, and removes old ones where that is asked for.
+/// Writes rows, and removes old ones where that is asked for. Yields what keeps it from that.
 pub(super) async fn keep(
     config: &Config,
     workers: &mut JoinSet<()>,
     (journal, metrics, main): (&Journal, &Metrics, &Arc<Upstream>),
-    store: Arc<Store>,
-) {
+    store: Option<Arc<Store>>,
+) -> Option<Trouble> {
+    let store = store?;
     if let Some(time) = config.keeping.retain_deleted {
         workers.spawn(retention::keep(store.clone(), time));
     }
     let (journal, metrics, main) = (journal.clone(), metrics.clone(), main.clone());
     let inventory = Inventory::new(journal, metrics, main, store, exact_time(config)).await;
+    let trouble = inventory.trouble();
     workers.spawn(inventory.work());
+    Some(trouble)
 }
 
 /// Which rows need a question about their time.

@@ -227,7 +227,8 @@ impl Postgres {
                 unanswered: true,
             },
         };
-        if matches!(trouble.verdict, Verdict::Connection | Verdict::Store) {
+        // What a connection has prepared is of the table as it was.
+        if matches!(trouble.verdict, Verdict::Connection | Verdict::Store | Verdict::Repair) {
             discard(client);
         }
         Err(TryFailure::Trouble(trouble))

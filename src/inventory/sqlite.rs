@@ -52,15 +52,22 @@ pub struct Sqlite {
     views_are_stale: AtomicBool,
 }
 
+/// How every connection is opened. What a statement puts aside stays in memory: on the read-only root of a
+/// container there is no directory for it, and writes would fail.
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("temp_store", "memory")
+}
+
 impl Sqlite {
     /// See [`super::store::Store::sqlite`].
     pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
+        let options = options(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
             .pragma("journal_size_limit", WAL_BYTES_KEPT)
             .pragma("cache_size", CACHE_KIB);
         let pool = SqlitePoolOptions::new()
@@ -79,14 +86,10 @@ impl Sqlite {
 
     /// See [`super::store::Store::sqlite_as_it_is`].
     pub(super) async fn open_as_it_is(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(false)
-            .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options)
+            .connect_with(options(path).create_if_missing(false))
             .await
             .map_err(|error| store_error(&error))?;
         Ok(Self { pool, memory: Mutex::default(), views_are_stale: AtomicBool::new(false) })

@@ -44,5 +44,5 @@ fn may_be_of(row: &SqliteRow, etag: &str) -> Result<bool, sqlx::Error> {
     let (state, facts): (i64, String) = (row.try_get("state")?, row.try_get("facts")?);
     let facts: Facts = serde_json::from_str(&facts).unwrap_or_default();
     let told = state == 1;
-    Ok(!told || facts.etag.map_or(!facts.absent, |told| told == etag))
+    Ok(!told || facts.etag.map_or(!facts.absent, |told| told == etag || etag.is_empty()))
 }

@@ -94,7 +94,11 @@ impl Journal {
             // Not at every try: the table is for people, and they look at it less often.
             self.offer_reason(&work.entry, error).await;
         }
-        let offered = self.offered(|lane| lane.rest(work, Instant::now() + pause));
+        let until = Instant::now() + pause;
+        let offered = self.offered(|lane| {
+            let leave = lane.is_pressed();
+            lane.rest(work, until, leave)
+        });
         self.rested(offered).await;
     }
 
@@ -113,7 +117,7 @@ impl Journal {
             if lane.is_crowded() {
                 return Some(work);
             }
-            with_newest(&mut lane, |lane| lane.rest(work, until))
+            with_newest(&mut lane, |lane| lane.rest(work, until, false))
         };
         self.rested(offered).await;
         None

@@ -36,13 +36,8 @@ impl Journal {
     }
 
     pub(super) async fn feed_once(&self) -> Result<(), sqlx::Error> {
-        let wants = lock(&self.shared.mirror).wants_refill();
+        let wants = lock(&self.shared.mirror).begin_refill();
         if let Some(from) = wants {
-            {
-                let mut lane = lock(&self.shared.mirror);
-                lane.refill_begun();
-                lane.watch_releases();
-            }
             // What found no room until now must be on disk as settled when it is looked for there;
             // what finds none from here on is noted anew.
             self.flush().await;
@@ -72,53 +67,58 @@ impl Journal {
             }
             lock(&self.shared.mirror).refill_ended();
         }
-        let wants = lock(&self.shared.rows).wants_refill().filter(|_| self.shared.inventory);
-        if let Some(from) = wants {
-            {
-                let mut rows = lock(&self.shared.rows);
-                rows.refill_begun();
-                rows.watch_releases();
-            }
-            // What was settled before this is on disk as such; what is settled from here on is
-            // remembered by the lane. So no row is offered in a state that is over: it would say
-            // that the mirror has not yet what it has.
-            self.flush().await;
-            if self.health().failing() {
-                let mut rows = lock(&self.shared.rows);
-                rows.refill_continues(from);
-                rows.refill_ended();
-                return Ok(());
-            }
-            let mut reader = self.shared.reader.lock().await;
-            let found = store::unwritten(&mut reader, from, REFILL).await;
-            drop(reader);
-            let found = found.inspect_err(|_| {
-                let mut rows = lock(&self.shared.rows);
-                rows.refill_continues(from);
-                rows.refill_ended();
-            })?;
-            self.refilled(
-                found.len(),
-                found.last().map(|(entry, ..)| entry.sequence),
-                |lane, at| {
-                    lock(&lane.rows).refill_continues(at);
-                },
-            );
-            for (entry, mirrored, error) in found {
-                let mut row = row(&entry, mirrored);
-                row.error = error.filter(|_| !mirrored);
-                if !self.is_of_this_run(row.sequence) {
-                    // What the previous run wrote behind it is not known any more.
-                    row.doubt();
-                }
-                if self.has_row(&row.object) {
-                    let offered = lock(&self.shared.rows).offer_from_disk(row);
-                    self.row_offered(offered).await;
-                }
-            }
-            lock(&self.shared.rows).refill_ended();
-        }
+        self.feed_rows().await?;
         self.feed_due().await
+    }
+
+    /// Reads rows that are to be written.
+    async fn feed_rows(&self) -> Result<(), sqlx::Error> {
+        if let Some(from) = self.shared.rows_resting.wake(Instant::now(), self.position()) {
+            lock(&self.shared.rows).refill_continues(from);
+        }
+        if !self.shared.inventory {
+            return Ok(());
+        }
+        let Some(from) = lock(&self.shared.rows).begin_refill() else { return Ok(()) };
+        // What was settled before this is on disk as such; what is settled from here on is
+        // remembered by the lane. So no row is offered in a state that is over: it would say
+        // that the mirror has not yet what it has.
+        self.flush().await;
+        if self.health().failing() {
+            let mut rows = lock(&self.shared.rows);
+            rows.refill_continues(from);
+            rows.refill_ended();
+            return Ok(());
+        }
+        let resting = self.shared.rows_resting.pass_over(from);
+        let mut reader = self.shared.reader.lock().await;
+        let found = store::unwritten(&mut reader, from, REFILL, &resting).await;
+        drop(reader);
+        let found = found.inspect_err(|_| {
+            let mut rows = lock(&self.shared.rows);
+            rows.refill_continues(from);
+            rows.refill_ended();
+        })?;
+        self.refilled(found.len(), found.last().map(|(entry, ..)| entry.sequence), |lane, at| {
+            lock(&lane.rows).refill_continues(at);
+        });
+        for (entry, mirrored, error) in found {
+            let mut row = row(&entry, mirrored);
+            row.error = error.filter(|_| !mirrored);
+            let rested = &self.shared.rows_resting;
+            if !self.is_of_this_run(row.sequence)
+                || rested.is_doubtful(&row.object.bucket, row.sequence)
+            {
+                // What was written behind it is not known any more.
+                row.doubt();
+            }
+            if self.has_row(&row.object) {
+                let offered = lock(&self.shared.rows).offer_from_disk(row);
+                self.row_offered(offered).await;
+            }
+        }
+        lock(&self.shared.rows).refill_ended();
+        Ok(())
     }
 
     pub(super) fn refilled(
@@ -135,7 +135,7 @@ impl Journal {
     }
 
     pub(super) async fn feed_due(&self) -> Result<(), sqlx::Error> {
-        let room = i64::try_from(lock(&self.shared.mirror).room()).unwrap_or(0).min(REFILL);
+        let room = i64::try_from(lock(&self.shared.mirror).room_for_due()).unwrap_or(0).min(REFILL);
         // What cannot be struck off would come again every time.
         if room == 0 || self.health().failing() {
             return Ok(());

@@ -239,16 +239,55 @@ impl<T: Item> Lane<T> {
         self.offer(item)
     }
 
+    /// Leaves a claimed item to the disk ([`Offered::Full`]), from where it is read when its time has come;
+    /// not where another of the key waits, which is claimed next.
+    pub(super) fn set_aside(&mut self, mut item: T) -> Offered<T> {
+        let key = item.object().clone();
+        self.unclaim(&key);
+        let Some(slot) = self.slots.get_mut(&key) else { return Offered::Full };
+        let offered = match slot.waiting.take() {
+            None => {
+                self.slots.remove(&key);
+                return Offered::Full;
+            }
+            Some(mut newer) if newer.sequence() > item.sequence() => {
+                newer.supersede(&item);
+                slot.waiting = Some(newer);
+                Offered::SupersededBy(item)
+            }
+            Some(same) if same.sequence() == item.sequence() => {
+                slot.waiting = Some(if item.tells_more(Some(&same)) { item } else { same });
+                Offered::Known
+            }
+            Some(older) => {
+                item.supersede(&older);
+                slot.waiting = Some(item);
+                Offered::Supersedes(older)
+            }
+        };
+        self.line_up(key);
+        offered
+    }
+
     /// Is there so little room that what rests is better left to the disk?
     pub(super) fn is_crowded(&self) -> bool {
         self.slots.len() > self.capacity * 7 / 8
     }
 
+    /// Does what rests take the place of others that have not been tried yet?
+    pub(super) fn is_pressed(&self) -> bool {
+        self.is_crowded() || (self.refill_from.is_some() && self.slots.len() > self.mark())
+    }
+
+    /// Free slots for what was left to the disk because it failed: others on disk come first.
+    pub(super) fn room_for_due(&self) -> usize {
+        let max = if self.refill_from.is_some() { self.mark() } else { self.capacity };
+        max.saturating_sub(self.slots.len())
+    }
+
     /// Ends a claim that failed: whatever waits of the key rests `until`, so that a key that keeps
-    /// changing does not escape its pause. When the lane is filling up the item is left to the
-    /// disk ([`Offered::Full`]).
-    pub(super) fn rest(&mut self, item: T, until: Instant) -> Offered<T> {
-        let crowded = self.is_crowded();
+    /// changing does not escape its pause. The item may be left to the disk ([`Offered::Full`]).
+    pub(super) fn rest(&mut self, item: T, until: Instant, leave: bool) -> Offered<T> {
         let key = item.object().clone();
         self.unclaim(&key);
         let Some(slot) = self.slots.get_mut(&key) else { return Offered::Full };
@@ -265,7 +304,7 @@ impl<T: Item> Lane<T> {
                 slot.waiting = Some(item);
                 Offered::Supersedes(older)
             }
-            None if crowded => {
+            None if leave => {
                 self.slots.remove(&key);
                 return Offered::Full;
             }
@@ -327,7 +366,7 @@ impl<T: Item> Lane<T> {
     }
 
     /// Where to read on disk when there is room for more.
-    pub(super) fn wants_refill(&self) -> Option<Sequence> {
+    fn wants_refill(&self) -> Option<Sequence> {
         self.refill_from.filter(|_| self.slots.len() <= self.mark())
     }
 
@@ -336,17 +375,16 @@ impl<T: Item> Lane<T> {
         self.capacity.saturating_sub(self.slots.len())
     }
 
-    /// Begins a refill: overflow from now on is noted anew.
-    pub(super) fn refill_begun(&mut self) {
+    /// Begins a refill where there is room for one: yields from where on to read. Overflow is noted anew from
+    /// now on, and what is released is remembered until [`Self::refill_ended`].
+    pub(super) fn begin_refill(&mut self) -> Option<Sequence> {
+        let from = self.wants_refill()?;
         self.refill_from = None;
-    }
-
-    /// Remembers what is released from now on, until [`Self::refill_ended`].
-    pub(super) fn watch_releases(&mut self) {
         self.released = Some(HashMap::default());
+        Some(from)
     }
 
-    /// Offers what was read since [`Self::watch_releases`], unless it is over by now. An older item
+    /// Offers what was read since [`Self::begin_refill`], unless it is over by now. An older item
     /// than what was released of its key may have been on disk only: it is done, or, where order
     /// matters, settled as one that newer news stands for.
     pub(super) fn offer_from_disk(&mut self, mut item: T) -> Offered<T> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::entry::ObjectKey;
+use super::entry::{ObjectKey, Sequence};
 use super::lane::Offered;
 use super::writer::Command;
 use super::{Journal, RowWork, lock};
@@ -33,7 +33,9 @@ impl Journal {
         let level = if row.mirrored { 2 } else { 1 };
         let (sequence, reasoned) = (row.sequence, row.error.is_some());
         self.send(Command::Written { sequence, level, error: None, reasoned }).await;
-        self.relieve_rows(row).await;
+        // What tells of the mirrored state stands for the first row of its own entry too.
+        let before = if row.mirrored { row.sequence + 1 } else { row.sequence };
+        self.relieve_rows(row, before).await;
         self.release_row(&row.object);
     }
 
@@ -47,15 +49,15 @@ impl Journal {
         })
         .await;
         self.shared.rows_parked.store(true, Ordering::Relaxed);
-        self.relieve_rows(row).await;
+        self.relieve_rows(row, row.sequence).await;
         self.release_row(&row.object);
     }
 
-    /// Older parked rows of the key are settled with this one. Nothing is looked for where no row
-    /// has ever been parked, which is nearly everywhere.
-    async fn relieve_rows(&self, row: &RowWork) {
+    /// Parked rows of the key from before `sequence` are settled with this one. Nothing is looked for where
+    /// no row has ever been parked, which is nearly everywhere.
+    async fn relieve_rows(&self, row: &RowWork, sequence: Sequence) {
         if self.shared.rows_parked.load(Ordering::Relaxed) {
-            let (sequence, object) = (row.sequence, row.object.clone());
+            let object = row.object.clone();
             self.send(Command::RowRelieved { sequence, object }).await;
         }
     }

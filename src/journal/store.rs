@@ -310,12 +310,22 @@ pub(super) async fn unwritten(
     db: &mut SqliteConnection,
     from: Sequence,
     limit: i64,
+    but_of: &[Box<str>],
 ) -> Result<Vec<(Entry, bool, Option<String>)>, sqlx::Error> {
+    let but_of_any =
+        if but_of.is_empty() { "" } else { "AND bucket NOT IN (SELECT value FROM json_each(?3))" };
     let sql = format!(
         "SELECT {COLUMNS}, error FROM entry WHERE sequence > ?1 AND state > 0 \
-         AND (inventory = 0 OR (inventory = 1 AND mirror = 1)) ORDER BY sequence LIMIT ?2"
+         AND (inventory = 0 OR (inventory = 1 AND mirror = 1)) {but_of_any} \
+         ORDER BY sequence LIMIT ?2"
     );
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(from).bind(limit).fetch_all(db).await?;
+    let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(from).bind(limit);
+    let query = if but_of.is_empty() {
+        query
+    } else {
+        query.bind(serde_json::to_string(but_of).unwrap_or_default())
+    };
+    let rows = query.fetch_all(db).await?;
     rows.iter()
         .map(|row| {
             entry(row).and_then(|(entry, mirrored)| Ok((entry, mirrored, row.try_get("error")?)))

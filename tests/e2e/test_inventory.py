@@ -1,5 +1,7 @@
 """The inventory: a table per bucket, the documented columns and queries, true values."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from support import s3
@@ -166,6 +168,41 @@ def test_rows_are_marked_backed_up_only_when_the_mirror_has_them(lab):
     assert inventory.rows(bucket)[0]["is_backed_up"] is False
     relay.forward()
     lab.assert_converged(proxy, bucket, inventory=inventory)
+
+
+def test_a_table_that_takes_no_rows_holds_up_no_other(lab):
+    inventory = lab.postgres()
+    proxy = lab.proxy(inventory.settings())
+    stuck, fine = lab.bucket("stuck"), lab.bucket("fine")
+    client = lab.client(proxy)
+    for bucket in (stuck, fine):
+        client.put_object(Bucket=bucket, Key="first", Body=b"x")
+    lab.assert_converged(proxy, stuck, fine, inventory=inventory)
+    table = table_of(stuck)
+    with inventory.cluster.connect(inventory.database) as database:
+        # As a person may do, who forgets that others write the table.
+        database.execute(f'ALTER TABLE "{table}" ADD COLUMN mine TEXT')
+        database.execute(f"UPDATE \"{table}\" SET mine = 'x'")
+        database.execute(f'ALTER TABLE "{table}" ALTER COLUMN mine SET NOT NULL')
+
+    def fill(bucket, numbers):
+        def write(first):
+            own = lab.client(proxy)
+            for number in numbers[first::8]:
+                own.put_object(Bucket=bucket, Key=f"k{number}", Body=b"x")
+
+        with ThreadPoolExecutor(8) as writers:
+            list(writers.map(write, range(8)))
+
+    fill(stuck, range(1300))
+    fill(fine, range(50))
+    until(lambda: len(inventory.rows(fine)) == 51, "the rows of the other bucket", 5)
+    waits = [line for line in proxy.log_lines() if line["message"] == "rows of a bucket wait"]
+    assert {line["bucket"] for line in waits} == {stuck} and "mine" in waits[0]["error"]
+    assert len(waits) < 20, "told once in a while, and not for every row"
+    with inventory.cluster.connect(inventory.database) as database:
+        database.execute(f'ALTER TABLE "{table}" DROP COLUMN mine')
+    lab.assert_converged(proxy, stuck, fine, inventory=inventory)
 
 
 def test_two_buckets_that_want_the_same_table_name_have_a_table_each(steady):

@@ -307,3 +307,37 @@ async fn two_versions_may_write_one_table_and_the_newer_one_s_shared_objects_sta
     let versions = "SELECT count(*) FROM s3_mirror_migrations WHERE version = 99";
     assert_eq!(database.query(versions).await[0][0].as_deref(), Some("1"));
 }
+
+#[tokio::test]
+async fn a_table_whose_numbers_were_copied_without_their_sequence_takes_new_rows() {
+    let database = Database::postgres().await;
+    let store = database.store().await;
+    store.write(&[present("b", "first", 1)]).await.unwrap();
+    // As a logical replication leaves it, and while the table is known.
+    database
+        .execute(
+            "INSERT INTO bucket_b (id, path, size, content_type, last_modified)
+             SELECT n, 'copied-' || n, 1, 'a/b', '2020-01-01' FROM generate_series(2, 3000) n",
+        )
+        .await;
+    let rows: Vec<Row> = (0..50).map(|n| present("b", &format!("new-{n}"), n)).collect();
+    assert_eq!(store.write(&rows).await.unwrap(), []);
+    let found =
+        database.query("SELECT count(*), min(id), max(id) FROM bucket_b WHERE path LIKE 'new-%'");
+    let numbers = ["50", "3001", "3050"].map(|number| Some(number.to_owned()));
+    assert_eq!(found.await[0], numbers);
+}
+
+#[tokio::test]
+async fn a_column_that_a_person_gives_another_collation_goes_on_taking_rows() {
+    let database = Database::postgres().await;
+    let store = database.store().await;
+    let rows: Vec<Row> = (0..5).map(|n| present("b", &format!("k{n}"), n)).collect();
+    for collation in ["POSIX", "C"] {
+        assert_eq!(store.write(&rows).await.unwrap(), []);
+        let sql =
+            format!("ALTER TABLE bucket_b ALTER COLUMN path TYPE TEXT COLLATE \"{collation}\"");
+        database.execute(&sql).await;
+        assert_eq!(store.write(&rows).await.unwrap(), [], "{collation}");
+    }
+}

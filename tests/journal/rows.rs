@@ -1,8 +1,12 @@
 //! What is offered to the inventory's writer.
 
-use s3_mirror::journal::entry::{Facts, ObjectKey, Outcome};
-use s3_mirror::journal::{FOREVER, Trust};
+use std::collections::HashSet;
+use std::time::Duration;
+
+use s3_mirror::journal::entry::{Facts, NewIntent, ObjectKey, Outcome};
+use s3_mirror::journal::{FOREVER, Journal, Trust};
 use s3_mirror::s3::operation::Change;
+use tokio::time::timeout;
 
 use super::support::{append, claim, claim_row, figures, open, open_forgotten, put};
 
@@ -168,4 +172,81 @@ async fn only_changes_that_overlapped_make_a_doubtful_row() {
     assert!(mirrored().await);
     put(&run.journal, "k").await;
     assert!(!mirrored().await);
+}
+
+/// Changes so many keys of a bucket.
+async fn change(journal: &Journal, bucket: &str, keys: usize) {
+    let changes = (0..keys).map(|key| NewIntent {
+        object: ObjectKey::new(bucket, &key.to_string()),
+        change: Change::Put,
+        request_id: "R".into(),
+        accepted_ms: s3_mirror::journal::now_ms(),
+        facts: None,
+    });
+    let changes: Vec<NewIntent> = changes.collect();
+    let (intents, durable) = journal.append(changes).await;
+    durable.wait().await.unwrap();
+    for intent in intents {
+        journal.settle(intent, Outcome::Changed, Facts::default(), None).await;
+    }
+}
+
+/// Claims rows for so long, and hands in those of `stuck` for a rest; yields the others' keys.
+async fn claim_around(journal: &Journal, stuck: &str, rest: Duration) -> HashSet<String> {
+    let mut others = HashSet::new();
+    while let Ok(rows) = timeout(Duration::from_millis(500), journal.claim_rows(1000)).await {
+        let rows = journal.without_resting(rows).await;
+        let (fails, fine): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| &*row.object.bucket == stuck);
+        if !fails.is_empty() {
+            journal.rows_rest(stuck, fails, rest).await;
+        }
+        for row in fine {
+            journal.row_written(&row).await;
+            others.insert(row.object.key.to_string());
+        }
+    }
+    others
+}
+
+/// More rows than memory holds, of a table that takes none.
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_rows_of_a_bucket_cannot_be_written_those_of_others_pass() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    let journal = &run.journal;
+    change(journal, "stuck", 9000).await;
+    change(journal, "fine", 3000).await;
+    let hour = Duration::from_hours(1);
+    assert_eq!(claim_around(journal, "stuck", hour).await.len(), 3000);
+    change(journal, "later", 10).await;
+    assert_eq!(claim_around(journal, "stuck", hour).await.len(), 10);
+
+    // A restart tries again, and forgets none.
+    journal.flush().await;
+    run.crash();
+    let run = open(directory.path(), true).await;
+    assert_eq!(claim_around(&run.journal, "none", hour).await.len(), 9000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_come_again_after_the_rest_of_their_bucket_and_are_doubted() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = open(directory.path(), true).await;
+    let journal = &run.journal;
+    change(journal, "stuck", 20).await;
+    let rows = journal.claim_rows(100).await;
+    assert!(rows.iter().all(|row| row.trust == Trust::Told));
+    journal.rows_rest("stuck", rows, Duration::from_millis(300)).await;
+    // One that comes meanwhile rests too, once it is met.
+    change(journal, "stuck", 21).await;
+    let mut seen = HashSet::new();
+    while seen.len() < 21 {
+        let rows = timeout(Duration::from_secs(10), journal.claim_rows(100)).await.unwrap();
+        for row in journal.without_resting(rows).await {
+            assert_ne!(row.trust, Trust::Told, "{row:?}");
+            journal.row_written(&row).await;
+            seen.insert(row.object.key.to_string());
+        }
+    }
 }

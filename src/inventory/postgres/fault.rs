@@ -39,12 +39,21 @@ pub(super) fn verdict(error: &Error) -> Verdict {
     if answer.code() == &SqlState::PROGRAM_LIMIT_EXCEEDED && of_notify(answer.routine()) {
         return Verdict::Feed;
     }
+    // A number that another row has: the sequence is behind its table, as after a logical replication.
+    if answer.code() == &SqlState::UNIQUE_VIOLATION && of_id(answer.constraint()) {
+        return Verdict::Repair;
+    }
     by_code(answer.code(), foreign_column)
 }
 
 /// Is this function of the server the one that queues notifications?
 fn of_notify(routine: Option<&str>) -> bool {
     routine.is_some_and(|name| name.contains("Notify"))
+}
+
+/// Is this the primary key, as `PostgreSQL` names it?
+fn of_id(constraint: Option<&str>) -> bool {
+    constraint.is_some_and(|name| name.ends_with("_pkey"))
 }
 
 fn by_code(code: &SqlState, foreign_column: bool) -> Verdict {
@@ -62,8 +71,8 @@ fn by_code(code: &SqlState, foreign_column: bool) -> Verdict {
         // The server is going down or has cut this connection; after a failover an old connection
         // may lead to a node that only reads.
         "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "25P03" => Verdict::Connection,
-        // Lock timeout, statement timeout, object in use: one table's trouble.
-        "55P03" | "57014" | "55006" => Verdict::Table,
+        // Lock timeout, statement timeout, object in use, numbers used up: one table's trouble.
+        "55P03" | "57014" | "55006" | "2200H" => Verdict::Table,
         // Raised by a trigger that a person added; it may look at the values.
         "P0001" => Verdict::Row,
         _ => match class {
@@ -109,6 +118,8 @@ mod tests {
         assert_eq!(judge("53100"), Verdict::Store);
         assert_eq!(judge("28P01"), Verdict::Store);
         assert_eq!(judge("23502"), Verdict::Row);
+        assert_eq!((judge("23505"), judge("2200H")), (Verdict::Row, Verdict::Table));
+        assert!(of_id(Some("bucket_b_pkey")) && !of_id(Some("bucket_b_etag_key")) && !of_id(None));
         assert!(of_notify(Some("PreCommit_Notify")) && !of_notify(Some("_bt_check_third_page")));
         let null = SqlState::NOT_NULL_VIOLATION;
         assert_eq!(by_code(&null, true), Verdict::Table);

@@ -243,6 +243,38 @@ async fn complete(
         transaction.batch_execute(&sql).await?;
         tracing::warn!(table, "the unique index on path was made anew");
     }
+    raise_sequence(transaction, schema, table).await?;
+    Ok(())
+}
+
+/// Lets the numbers of new rows begin behind those that are there: a table that was copied with its rows,
+/// by logical replication for one, comes without the position of its sequence.
+async fn raise_sequence(
+    transaction: &Transaction<'_>,
+    schema: &str,
+    table: &str,
+) -> Result<(), Error> {
+    let name = in_schema(schema, table);
+    let sequence = "SELECT s FROM pg_get_serial_sequence($1, 'id') AS s
+                    WHERE has_sequence_privilege(s, 'SELECT') AND has_sequence_privilege(s, 'UPDATE')";
+    let found = transaction.query_typed(sequence, &[(&name, Type::TEXT)]).await?;
+    let Some(sequence) = found.first().map(|row| row.get::<_, String>(0)) else {
+        // None, or not ours to move.
+        return Ok(());
+    };
+    let raised = transaction
+        .query_typed(
+            &format!(
+                "SELECT setval($1::text::regclass, t.id)
+                 FROM (SELECT max(id)::bigint AS id FROM {name}) t, {sequence} s
+                 WHERE t.id > s.last_value"
+            ),
+            &[(&sequence, Type::TEXT)],
+        )
+        .await?;
+    if !raised.is_empty() {
+        tracing::warn!(table, "the numbers of new rows go on behind those that are there");
+    }
     Ok(())
 }
 

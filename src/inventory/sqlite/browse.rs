@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 use tokio::sync::Mutex;
 
@@ -12,6 +12,7 @@ use super::super::browse::walk::{self, Ask};
 use super::super::browse::{Found, Page, Totals, Wanted};
 use super::super::store::StoreError;
 use super::super::table::{REGISTRY, quoted};
+use super::options;
 
 /// Longest wait for a lock, which in WAL mode only a recovering file has.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -108,8 +109,7 @@ impl SqliteReader {
         let mut held = self.db.lock().await;
         let mut db = match held.take() {
             Some(db) => db,
-            None => SqliteConnectOptions::new()
-                .filename(&self.path)
+            None => options(&self.path)
                 .read_only(true)
                 .busy_timeout(BUSY_TIMEOUT)
                 .disable_statement_logging()

@@ -4,25 +4,23 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
+use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::super::read::{PAGE_ROWS, StoredRow, columns};
 use super::super::store::StoreError;
 use super::super::table::{REGISTRY, quoted};
-use super::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT, Sqlite, store_error};
+use super::{ACQUIRE_TIMEOUT, Sqlite, options, store_error};
 
 const TIME: &str = "replace(last_modified, ' ', 'T') || 'Z'";
 
 impl Sqlite {
     /// Opens a file that another process may be writing, for reading only.
     pub(in super::super) async fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        let options =
-            SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options)
+            .connect_with(options(path).read_only(true))
             .await
             .map_err(|error| store_error(&error))?;
         Ok(Self { pool, memory: Mutex::default(), views_are_stale: AtomicBool::new(false) })

@@ -29,6 +29,17 @@ fn work(sequence: Sequence, key: &str) -> Work {
     Work(sequence, ObjectKey::new("b", key), sequence)
 }
 
+/// The two halves of [`Lane::begin_refill`], wherever there is room.
+impl Lane<Work> {
+    fn refill_begun(&mut self) {
+        self.refill_from = None;
+    }
+
+    fn watch_releases(&mut self) {
+        self.released = Some(HashMap::default());
+    }
+}
+
 #[test]
 fn one_key_is_claimed_once_at_a_time_and_the_newest_waits() {
     let mut lane = Lane::new(8);
@@ -156,7 +167,7 @@ fn a_failed_key_rests_whatever_comes_meanwhile_and_its_newest_item_is_claimed() 
     lane.offer(work(1, "a"));
     let failed = lane.claim().unwrap();
     let until = Instant::now() + std::time::Duration::from_mins(1);
-    assert_eq!(lane.rest(failed, until), Offered::Ready);
+    assert_eq!(lane.rest(failed, until, false), Offered::Ready);
     assert_eq!(lane.offer(work(2, "a")), Offered::Supersedes(work(1, "a")));
     assert!(lane.claim().is_none(), "it rests");
     assert_eq!(lane.wake(until - std::time::Duration::from_millis(1)), 0);
@@ -164,7 +175,7 @@ fn a_failed_key_rests_whatever_comes_meanwhile_and_its_newest_item_is_claimed() 
     let item = lane.claim().unwrap();
     assert_eq!((item.0, item.2), (2, 1));
     lane.offer(work(3, "a"));
-    assert_eq!(lane.rest(item.clone(), until), Offered::SupersededBy(item));
+    assert_eq!(lane.rest(item.clone(), until, true), Offered::SupersededBy(item));
     assert_eq!((lane.wake_all(), lane.claim().unwrap().0), (1, 3));
 }
 
@@ -187,7 +198,7 @@ fn keys_of_jobs_come_behind_every_live_key_and_never_take_all_workers() {
     assert_eq!(lane.claim().unwrap().0, 3);
     // What fails rests and comes back to the line of jobs.
     let until = Instant::now();
-    assert_eq!(lane.rest(second, until), Offered::Ready);
+    assert_eq!(lane.rest(second, until, false), Offered::Ready);
     assert_eq!(lane.claim().unwrap().0, 4);
     lane.wake(until);
     assert!(lane.claim().is_none());
@@ -243,4 +254,25 @@ fn what_was_released_while_disk_was_read_is_not_offered_again() {
     let item = lane.claim().unwrap();
     lane.release(&item.1);
     assert_eq!(lane.offer_from_disk(work(2, "a")), Offered::Ready);
+}
+
+#[test]
+fn keys_that_keep_failing_leave_their_place_while_others_wait_on_disk() {
+    let mut lane = Lane::new(8);
+    lane.refill_begun();
+    for (at, key) in ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().enumerate() {
+        lane.offer(work(Sequence::try_from(at).unwrap(), key));
+    }
+    let until = Instant::now() + std::time::Duration::from_hours(1);
+    let rest = |lane: &mut Lane<Work>| {
+        let failed = lane.claim().unwrap();
+        let leave = lane.is_pressed();
+        lane.rest(failed, until, leave)
+    };
+    assert_eq!(rest(&mut lane), Offered::Full, "the lane is filling up");
+    assert_eq!(rest(&mut lane), Offered::Ready, "nobody waits");
+    lane.refill_continues(100);
+    assert_eq!((lane.begin_refill(), lane.room_for_due()), (None, 0));
+    assert_eq!([rest(&mut lane), rest(&mut lane)], [Offered::Full, Offered::Full]);
+    assert_eq!(lane.begin_refill(), Some(100));
 }
