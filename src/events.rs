@@ -266,10 +266,14 @@ impl Courier {
     }
 
     /// Events of whose keys main says nothing are for later, so that others are not kept waiting. Where it
-    /// says nothing of any key it is away, and one is enough.
+    /// cannot be reached at all one is enough: any other would fare alike.
     async fn put_off(&self, resolved: &Resolved) {
-        let count = if resolved.alive { resolved.unanswered.len() } else { 1 };
-        for (event, error) in resolved.unanswered.iter().take(count) {
+        let mut is_first = true;
+        let about_its_key = |error: &ReadError| matches!(error, ReadError::Refused { .. });
+        for (event, error) in &resolved.unanswered {
+            if !(std::mem::take(&mut is_first) || resolved.alive || about_its_key(error)) {
+                continue;
+            }
             let due_ms = now_ms() + UNANSWERED_MS;
             if event.again {
                 self.journal.event_again(event, due_ms, event.facts.clone()).await;

@@ -32,6 +32,7 @@ mod replicate;
 mod restore;
 mod retry;
 mod settle;
+mod shares;
 mod uploads;
 mod version_lists;
 mod versioning;
@@ -49,13 +50,14 @@ use crate::metrics::Metrics;
 use crate::spans::Spans;
 use crate::upstream::Upstream;
 use breaker::{Breaker, Pass};
+pub use deletes::Brake;
 use deletes::Deletes;
-pub use deletes::{Brake, KnownKeys};
 use large::{Entered, LARGE_BYTES, Large};
 use pace::Pace;
 pub use pause::Paused;
 use replicate::{Naming, Replicator};
 pub use restore::{RestoreError, Restorer};
+pub use shares::KnownKeys;
 use uploads::Uploads;
 use write::Writer;
 
@@ -223,7 +225,12 @@ impl Mirror {
 
     /// Will it take a body that is kept for it now, before long?
     pub fn takes_bodies(&self) -> bool {
-        !self.gate.is_shut() && !self.breaker.is_open() && self.journal.has_room_for_bodies()
+        let disk = self.journal.health();
+        !self.gate.is_shut()
+            && !self.breaker.is_open()
+            && self.journal.has_room_for_bodies()
+            // What is kept goes to the same disk.
+            && !disk.ails()
     }
 
     /// What becomes of deletes.

@@ -18,8 +18,15 @@ use crate::s3::versions::Version;
 /// Copies remembered; when there are more all are forgotten.
 const COPIES_MAX: usize = 65_536;
 
-/// The mirror's IDs by the hash of the key and main's ID.
-type Ids = HashMap<(u64, Box<str>), Box<str>>;
+/// Copies by the hash of the key and main's ID.
+type Ids = HashMap<(u64, Box<str>), Copy>;
+
+/// The mirror's version that holds what main's version was when it had this `ETag`: the `null` version of a
+/// bucket whose versioning is suspended is another one with every write.
+struct Copy {
+    id: Box<str>,
+    of_etag: Box<str>,
+}
 
 /// What the mirror calls the copies of main's versions.
 #[derive(Default)]
@@ -40,7 +47,8 @@ impl Copies {
         if known.len() >= COPIES_MAX {
             known.clear();
         }
-        known.insert((self.hasher.hash_one(object), id.into()), copy.into());
+        let copy = Copy { id: copy.into(), of_etag: state.etag.as_str().into() };
+        known.insert((self.hasher.hash_one(object), id.into()), copy);
     }
 
     /// Gives those of the mirror's versions that are known to be copies the content of what they are
@@ -54,7 +62,8 @@ impl Copies {
         let copies: HashMap<&str, &Version> = main
             .iter()
             .filter_map(|version| {
-                Some((&**known.get(&(key, version.id.as_str().into()))?, version))
+                let copy = known.get(&(key, version.id.as_str().into()))?;
+                (*copy.of_etag == *version.etag).then_some((&*copy.id, version))
             })
             .collect();
         for there in mirror {
@@ -76,7 +85,8 @@ impl Copies {
         let (Some(id), Some(copy)) = (&state.version_id, &there.version_id) else { return };
         let known = self.lock();
         let key = (self.hasher.hash_one(object), id.as_str().into());
-        if known.get(&key).is_some_and(|known| **known == **copy) {
+        let is_it = |known: &Copy| *known.id == **copy && *known.of_etag == *state.etag;
+        if known.get(&key).is_some_and(is_it) {
             there.etag.clone_from(&state.etag);
         }
     }
@@ -135,6 +145,18 @@ mod tests {
         copies.recognise(&ObjectKey::new("b", "other"), &[version("m1", "a", 1)], &mut mirror);
         copies.recognise(&key, &[version("m1", "a", 2)], &mut mirror);
         assert_eq!(mirror[0].etag, "x");
+    }
+
+    /// As where versioning is suspended.
+    #[test]
+    fn a_version_that_was_overwritten_in_its_place_is_not_there() {
+        let (copies, key) = (Copies::default(), ObjectKey::new("b", "k"));
+        copies.note(&key, "null", &state("null", "a"), written("r1", "x"));
+        let mut mirror = [version("r1", "x", 1)];
+        copies.recognise(&key, &[version("null", "b", 1)], &mut mirror);
+        let mut there = state("r1", "x");
+        copies.recognise_current(&key, &state("null", "b"), &mut there);
+        assert_eq!((&*mirror[0].etag, &*there.etag), ("x", "x"));
     }
 
     #[test]

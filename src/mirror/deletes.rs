@@ -22,7 +22,6 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash as _, Hasher as _};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::brake::{Verdict, Window};
+use super::shares::{KnownKeys, Share, Shares};
 use super::versioning::Versioning;
 use crate::config::{DeleteBrake, DeletePolicy, Mirroring};
 use crate::journal::entry::{Entry, ObjectKey};
@@ -44,14 +44,6 @@ const BUCKETS_MAX: usize = 10_000;
 const SWEEP: Duration = Duration::from_millis(500);
 /// Chunks of released entries per look.
 const CHUNKS: usize = 50;
-
-/// Tells how many keys of a bucket there were when this window began, as far as is known; counts
-/// no further than the limit.
-pub type KnownKeys = Arc<
-    dyn Fn(Arc<str>, u64, Duration) -> Pin<Box<dyn Future<Output = Option<u64>> + Send>>
-        + Send
-        + Sync,
->;
 
 /// A bucket whose deletes wait for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,22 +73,23 @@ pub(super) enum Judgement {
 pub(super) struct Deletes {
     journal: Journal,
     policy: DeletePolicy,
-    limits: DeleteBrake,
-    known_keys: Option<KnownKeys>,
+    pub(super) limits: DeleteBrake,
+    pub(super) known_keys: Option<KnownKeys>,
     versioning: Option<Arc<Versioning>>,
     state: Mutex<State>,
     /// A brake went on: its note is to be written.
     braked: Notify,
+    /// Whoever asks about a share holds it.
+    pub(super) asking: tokio::sync::Mutex<()>,
     /// Notes are written one after another, each telling the brakes of its turn.
     note: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     windows: HashMap<Arc<str>, Window>,
-    /// Buckets about whose share the database has yet to be asked: `(deleted, enough)`.
-    questions: HashMap<Arc<str>, (u64, u64)>,
-    brakes: BTreeMap<String, Brake>,
+    pub(super) shares: Shares,
+    pub(super) brakes: BTreeMap<String, Brake>,
     /// The note does not tell the present brakes.
     unwritten: bool,
 }
@@ -117,6 +110,7 @@ impl Deletes {
             versioning,
             state,
             braked: Notify::new(),
+            asking: tokio::sync::Mutex::default(),
             note: tokio::sync::Mutex::default(),
         });
         // The journal must not keep itself alive.
@@ -148,22 +142,26 @@ impl Deletes {
         if self.policy == DeletePolicy::Ignore || self.has_versions(&object.bucket) {
             return;
         }
-        let now = now_ms();
-        let verdict = {
-            let mut state = self.lock();
-            if state.brakes.contains_key(&*object.bucket) {
-                return;
-            }
-            let verdict = state.count(&self.limits, object, now);
-            if let Verdict::Ask { deleted, enough } = verdict {
-                // Asked by the next worker that comes to a key of the bucket, or by the sweep.
-                state.questions.insert(object.bucket.clone(), (deleted, enough));
-            }
-            verdict
-        };
-        if let Verdict::Trip(deleted) = verdict {
+        if let Some(deleted) = self.count(object) {
             // The sweep writes the note.
-            self.brake(&object.bucket, self.too_many_keys(deleted), now);
+            self.brake(&object.bucket, self.too_many_keys(deleted), now_ms());
+        }
+    }
+
+    /// Counts a key. How many were deleted, if these are too many. A share is asked about by the next worker
+    /// that comes to a key of the bucket, or by the sweep.
+    fn count(&self, object: &ObjectKey) -> Option<u64> {
+        let mut state = self.lock();
+        if state.brakes.contains_key(&*object.bucket) {
+            return None;
+        }
+        match state.count(&self.limits, object, now_ms()) {
+            Verdict::Pass => None,
+            Verdict::Trip(deleted) => Some(deleted),
+            Verdict::Ask { deleted, enough } => {
+                state.shares.open(&object.bucket, deleted, enough);
+                None
+            }
         }
     }
 
@@ -197,23 +195,14 @@ impl Deletes {
             && !self.has_versions(&object.bucket);
         // Ripe ones were counted when they came.
         let count = !ripe && !noted && !object.is_bucket();
-        let verdict = {
-            let mut state = self.lock();
-            if state.brakes.contains_key(&*object.bucket) {
-                return braked();
-            }
-            if count {
-                state.count(&self.limits, object, now)
-            } else if let Some((deleted, enough)) = state.questions.remove(&object.bucket) {
-                Verdict::Ask { deleted, enough }
-            } else {
-                Verdict::Pass
-            }
-        };
-        if let Some(reason) = self.too_many(&object.bucket, verdict).await {
-            self.brake(&object.bucket, reason, now);
+        if count && let Some(deleted) = self.count(object) {
+            self.brake(&object.bucket, self.too_many_keys(deleted), now);
             self.write_note().await;
-            return braked();
+        }
+        match self.share(&object.bucket).await {
+            Share::Bearable => {}
+            Share::TooLarge => return braked(),
+            Share::Unknown { due_ms, reason } => return Judgement::Hold { due_ms, reason },
         }
         match self.policy {
             DeletePolicy::Delay(delay) if !ripe => Judgement::Hold {
@@ -229,31 +218,11 @@ impl Deletes {
         format!("{deleted} keys deleted within {window} s, more than MIRROR_DELETE_BRAKE_KEYS")
     }
 
-    async fn too_many(&self, bucket: &Arc<str>, verdict: Verdict) -> Option<String> {
-        let window = self.limits.window.as_secs();
-        match verdict {
-            Verdict::Pass => None,
-            Verdict::Trip(deleted) => Some(self.too_many_keys(deleted)),
-            Verdict::Ask { deleted, enough } => {
-                let known_keys = self.known_keys.as_ref()?;
-                let known = known_keys(bucket.clone(), enough, self.limits.window).await?;
-                let percent = self.limits.percent;
-                (known < enough).then(|| {
-                    format!(
-                        "{deleted} of about {} keys deleted within {window} s, more than \
-                         MIRROR_DELETE_BRAKE_PERCENT={percent}",
-                        known.max(deleted)
-                    )
-                })
-            }
-        }
-    }
-
-    fn brake(&self, bucket: &str, reason: String, since_ms: i64) {
+    pub(super) fn brake(&self, bucket: &str, reason: String, since_ms: i64) {
         let brake = Brake { bucket: bucket.to_owned(), since_ms, reason };
         let mut state = self.lock();
         state.windows.remove(bucket);
-        state.questions.remove(bucket);
+        state.shares.close(bucket);
         if state.brakes.contains_key(bucket) {
             return;
         }
@@ -273,7 +242,7 @@ impl Deletes {
         let released = {
             let mut state = self.lock();
             state.windows.remove(bucket);
-            state.questions.remove(bucket);
+            state.shares.close(bucket);
             let released = state.brakes.remove(bucket).is_some();
             state.unwritten |= released;
             released
@@ -327,7 +296,7 @@ impl Deletes {
         self.write_note().await;
     }
 
-    async fn write_note(&self) {
+    pub(super) async fn write_note(&self) {
         let _turn = self.note.lock().await;
         let brakes: Vec<Brake> = {
             let mut state = self.lock();
@@ -343,19 +312,8 @@ impl Deletes {
         }
     }
 
-    /// Asks about the shares that nobody has asked about.
-    async fn ask(&self) {
-        let questions = std::mem::take(&mut self.lock().questions);
-        for (bucket, (deleted, enough)) in questions {
-            let verdict = Verdict::Ask { deleted, enough };
-            if let Some(reason) = self.too_many(&bucket, verdict).await {
-                self.brake(&bucket, reason, now_ms());
-            }
-        }
-    }
-
     async fn sweep_once(&self) -> Result<(), sqlx::Error> {
-        self.ask().await;
+        self.ask_all().await;
         self.write_note().await;
         for _ in 0..CHUNKS {
             // What cannot be written yet would be said again and again, and kept in memory.
@@ -385,7 +343,7 @@ impl Deletes {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

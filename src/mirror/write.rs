@@ -251,8 +251,10 @@ async fn answer(
     let (parts, mut body) = response.into_parts();
     let mut document = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|error| Failure::Down(format!("mirror: {what}: {}", describe(&error))))?;
+        // The head of an answer can come before what is asked for is done.
+        let frame = frame.map_err(|error| {
+            Failure::Down(format!("mirror: {what}: {}", describe(&error))).late()
+        })?;
         let Some(data) = frame.data_ref() else { continue };
         if document.len() + data.len() <= DOCUMENT_BYTES_MAX {
             document.extend_from_slice(data);

@@ -222,7 +222,9 @@ impl Restore {
                 return Ok(None);
             }
             let is_newer = there.last_modified > copy.last_modified;
-            if !self.plan.overwrite && (is_newer || self.is_ahead(bucket, there).await?) {
+            if !self.plan.overwrite
+                && (is_newer || self.is_ahead(bucket, &there.key, &there.etag).await?)
+            {
                 done.newer_on_main += 1;
                 return Ok(None);
             }
@@ -266,8 +268,8 @@ impl Restore {
         loop {
             // Main may have got a newer object since it was listed.
             let copied = match self.is_newer(bucket, listed).await {
-                Ok(true) if !self.plan.overwrite => return Fate::Newer,
-                Ok(_) => self.copier.restore(from, key).await,
+                Ok(true) => return Fate::Newer,
+                Ok(false) => self.copier.restore(from, key).await,
                 Err(error) => {
                     let is_transient = !matches!(
                         error,
@@ -290,7 +292,12 @@ impl Restore {
         }
     }
 
+    /// Has main something newer, that must not be overwritten? Listings do not always meet at a key, and
+    /// main may have changed since.
     async fn is_newer(&self, bucket: &str, listed: &Listed) -> Result<bool, ReadError> {
+        if self.plan.overwrite {
+            return Ok(false);
+        }
         let reader = Reader {
             upstream: &self.main,
             who: "main",
@@ -301,16 +308,19 @@ impl Restore {
         let there = reader.head().await?;
         // HTTP dates are whole seconds: of two moments within one neither is called newer.
         let mirrored = listed.last_modified.map(time::OffsetDateTime::unix_timestamp);
-        let there = there.and_then(|state| state.last_modified);
-        let there = there.map(time::OffsetDateTime::unix_timestamp);
-        Ok(there.zip(mirrored).is_some_and(|(there, mirrored)| there > mirrored))
+        let Some(there) = there else { return Ok(false) };
+        let written = there.last_modified.map(time::OffsetDateTime::unix_timestamp);
+        if written.zip(mirrored).is_some_and(|(written, mirrored)| written > mirrored) {
+            return Ok(true);
+        }
+        let ahead = self.is_ahead(bucket, &listed.key, &there.etag).await;
+        ahead.map_err(ReadError::Unreachable)
     }
 
     /// Has main an object that the journal knows to be on its way to the mirror?
-    async fn is_ahead(&self, bucket: &str, there: &Listed) -> Result<bool, String> {
+    async fn is_ahead(&self, bucket: &str, key: &str, etag: &str) -> Result<bool, String> {
         let Some(journal) = &self.journal else { return Ok(false) };
-        let object = ObjectKey::new(bucket, &there.key);
-        let is_ahead = journal.is_ahead(&object, &there.etag).await;
+        let is_ahead = journal.is_ahead(&ObjectKey::new(bucket, key), etag).await;
         is_ahead.map_err(|error| format!("the journal cannot be read: {error}"))
     }
 

@@ -258,6 +258,27 @@ def test_a_share_of_the_bucket_s_keys_trips_the_brake(lab, database):
     assert lab.keys_on_mirror(small)
 
 
+def test_while_nobody_can_count_a_bucket_s_keys_the_mirror_keeps_them(lab):
+    inventory = lab.postgres()
+    database = lab.closing(FaultProxy(lab.cluster.address))
+    limits = {"MIRROR_DELETE_BRAKE_KEYS": 0, "MIRROR_DELETE_BRAKE_PERCENT": 40}
+    proxy = lab.proxy(inventory.settings(database.address), **limits)
+    bucket = lab.bucket("uncounted")
+    client = lab.client(proxy)
+    keys = [f"key{number}" for number in range(20)]
+    put(client, bucket, keys)
+    proxy.wait_drained()
+    database.refuse()
+    database.cut()
+    delete(client, bucket, keys)
+    until(lambda: proxy.status()["mirror"]["pending_operations"] == 0, "each to be judged", 60)
+    # Fewer than the share go before there is anything to ask.
+    assert len(lab.keys_on_mirror(bucket)) >= 10
+    database.forward()
+    until(lambda: braked(proxy) == [bucket], "the brake", 60)
+    assert len(lab.keys_on_mirror(bucket)) >= 10
+
+
 def test_a_held_delete_that_fails_is_retried_and_stays_ripe_over_a_restart(lab):
     failing = [True]
 
