@@ -6,8 +6,10 @@
 
 mod again;
 pub(crate) mod inventory;
+mod roles;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +52,20 @@ pub enum StartError {
     /// The journal cannot be read.
     #[error("cannot read the journal: {0}")]
     Reading(#[from] sqlx::Error),
+    /// The journal holds changes of the other direction.
+    #[error(
+        "DATA_DIR {} holds {waits} changes that {main}, which was main, has and its mirror has not got \
+         yet. With the roles exchanged they would be undone there: use another DATA_DIR and keep this \
+         one (docs/runbooks/failover-to-mirror.md)", data_dir.display()
+    )]
+    Exchanged {
+        /// Whose journal.
+        data_dir: PathBuf,
+        /// So many.
+        waits: i64,
+        /// The service that was main.
+        main: String,
+    },
     /// A port.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -75,6 +91,7 @@ pub enum StartError {
 /// Runs the service until `stop` resolves, and stops it in order. Yields what was left behind.
 pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Figures, StartError> {
     let (journal, writer) = open_journal(&config).await?;
+    roles::check(&config, &journal).await?;
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry);
     let spans = spans(&config, &metrics)?;
@@ -92,18 +109,9 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
     let (jobs, mut background) =
         jobs(&config, &journal, [&main, &mirror_service], store.clone()).await?;
     let mut workers = JoinSet::new();
-    if let Some(store) = store {
-        inventory::keep(&config, &mut workers, (&journal, &metrics, &main), store).await;
-    }
+    let rows = inventory::keep(&config, &mut workers, (&journal, &metrics, &main), store).await;
     let receiver = events(&config, &journal, &metrics, &main, &mut workers)?;
-    for _ in 0..config.mirror_concurrency {
-        let mirror = mirror.clone();
-        workers.spawn(again("mirror worker", move || mirror.clone().work()));
-    }
-    let watched = mirror.clone();
-    workers.spawn(again("mirror watch", move || watched.clone().watch()));
-    let feeder = journal.clone();
-    workers.spawn(async move { again("feed", || feeder.feed()).await });
+    copy(&config, &journal, &mirror, &mut workers);
 
     let admin = Admin::new(admin::Parts {
         journal: journal.clone(),
@@ -119,6 +127,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         guard: Guard::new(&config.admin_token, &config.admin_hosts).await?,
         settings: config.shown.clone(),
         events: receiver,
+        rows,
         jobs,
     });
     let access = access_rules(&config, &mut workers).await?;
@@ -176,6 +185,18 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<Fig
         tracing::debug!("requests still hold the journal");
     }
     Ok(left)
+}
+
+/// Starts who copies.
+fn copy(config: &Config, journal: &Journal, mirror: &Arc<Mirror>, workers: &mut JoinSet<()>) {
+    for _ in 0..config.mirror_concurrency {
+        let mirror = mirror.clone();
+        workers.spawn(again("mirror worker", move || mirror.clone().work()));
+    }
+    let watched = mirror.clone();
+    workers.spawn(again("mirror watch", move || watched.clone().watch()));
+    let feeder = journal.clone();
+    workers.spawn(async move { again("feed", || feeder.feed()).await });
 }
 
 fn spans(config: &Config, metrics: &Metrics) -> Result<Option<Spans>, std::io::Error> {

@@ -123,13 +123,13 @@ Exit codes: 0 printed; 2 no such shell.")]
 
 #[derive(Args)]
 #[command(after_help = "\
-For a look at it, and for tests of applications: any keys are taken, buckets are made on first use.
-MIRROR_*, TEE_* and the like are read from the environment, as `serve` does; nothing has to be set.
+For a look at it, and for tests of applications: any keys are taken, and nothing has to be set. The
+settings of `serve` are not read.
 
 Examples:
   s3-mirror dev
   s3-mirror dev --data-dir /tmp/s3 --listen 127.0.0.1:8081 --admin 127.0.0.1:9091
-  aws --endpoint-url http://127.0.0.1:8080 s3 cp file s3://bucket/key
+  aws --endpoint-url http://127.0.0.1:8080 s3 mb s3://bucket
 
 Exit codes: 0 ended by a signal; 64 wrong settings; 69 it cannot start: a port is taken, or the
 directory is in use.")]

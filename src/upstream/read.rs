@@ -132,7 +132,13 @@ impl Reader<'_> {
             response.headers().get(name)?.to_str().ok()?.parse().ok()
         };
         let parts = read("x-amz-mp-parts-count").and_then(|parts| u32::try_from(parts).ok());
-        Ok(read("content-length").zip(parts).filter(|_| response.status().is_success()))
+        match response.status().as_u16() {
+            200..=299 => Ok(read("content-length").zip(parts)),
+            400 | 405 | 416 | 501 => Ok(None),
+            404 => Err(ReadError::Moved),
+            // A guess at the boundaries would stay.
+            status => Err(self.refused("HeadObject", status, "")),
+        }
     }
 
     /// The bytes of exactly this state, all or a range `(first, length)`.

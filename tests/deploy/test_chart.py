@@ -320,6 +320,32 @@ def test_settings_and_extra_variables_reach_the_proxy_as_text():
     assert variables["PROXY_DOMAIN"] == "s3.example.com"
 
 
+def test_a_share_stays_a_share():
+    settings = {"OTEL_TRACES_SAMPLER_ARG": 0.25, "MIRROR_CONCURRENCY": 16.0}
+    config = one(helm({"settings": settings}), "ConfigMap")["data"]
+    assert (config["OTEL_TRACES_SAMPLER_ARG"], config["MIRROR_CONCURRENCY"]) == ("0.25", "16")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"POSTGRES_IAM": True}, {"POSTGRES_PASSWORD_FILE": "/run/password"}]
+)
+def test_a_host_needs_no_password_where_the_proxy_gets_one_otherwise(settings):
+    for more in ({}, {"existingSecret": "db", "secretKeys": {"password": ""}}):
+        docs = helm({"postgresql": {"host": "db", "sslmode": "require", **more}, "settings": settings})
+        [(_, container)] = proxies(docs)
+        names = [variable["name"] for variable in container.get("env", [])]
+        assert "POSTGRES_PASSWORD" not in names
+        assert environment(container, docs)["POSTGRES_HOST"] == "db"
+
+
+def test_the_autoscaler_removes_replicas_only_when_that_is_wished():
+    scaler = {"enabled": True}
+    down = lambda: one(helm({"autoscaling": scaler, "database": {"enabled": False}}), "HorizontalPodAutoscaler")["spec"]["behavior"]["scaleDown"]  # noqa: E731, E501
+    assert down()["selectPolicy"] == "Disabled"
+    scaler["scaleDown"] = True
+    assert "selectPolicy" not in down()
+
+
 def test_the_autoscaler_alone_decides_on_replicas():
     assert "replicas" not in one(helm(EVERYTHING), "StatefulSet")["spec"]
     assert one(helm({"replicaCount": 4}), "StatefulSet")["spec"]["replicas"] == 4

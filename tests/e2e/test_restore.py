@@ -141,6 +141,34 @@ def test_restore_spares_what_the_mirror_had_not_got_yet(lab):
     assert read("newer") == b"second"
 
 
+def test_a_backlog_is_not_undone_by_exchanging_the_roles(lab):
+    bucket = lab.bucket("exchanged")
+    relay = lab.closing(FaultProxy(lab.mirror.address))
+    proxy = lab.proxy(mirror_endpoint=relay.endpoint, DRAIN_TIMEOUT_SECONDS=0)
+    relay.refuse()
+    lab.client(proxy).put_object(Bucket=bucket, Key="k", Body=b"only on main")
+    proxy.stop()
+    before = dict(proxy.process.environment)
+    exchanged = {
+        f"{one}_{what}": before[f"{other}_{what}"]
+        for one, other in (("MAIN", "MIRROR"), ("MIRROR", "MAIN"))
+        for what in ("S3_ENDPOINT", "ACCESS_KEY", "SECRET_KEY")
+    }
+    relay.forward()
+    code, _, err = run_to_end([binary(), "serve"], environment=before | exchanged, timeout=30)
+    assert code == 69 and "use another DATA_DIR" in err, err
+    assert lab.s3_main.get_object(Bucket=bucket, Key="k")["Body"].read() == b"only on main"
+    # Nothing has happened to the backlog, and without one the journal is anybody's.
+    proxy.start()
+    lab.assert_converged(proxy, bucket)
+    proxy.stop()
+    over = lab.proxy(start=False, data_dir_of=proxy)
+    over.settings |= exchanged
+    over.process.environment |= exchanged
+    over.start()
+    assert lab.client(over).get_object(Bucket=bucket, Key="k")["Body"].read() == b"only on main"
+
+
 def test_the_runbooks_fail_over_to_the_mirror_and_back(lab, tmp_path):
     """docs/runbooks/failover-to-mirror.md and fail-back.md, step by step."""
     bucket = lab.bucket("failover")

@@ -109,8 +109,10 @@ POSTGRES_PASSWORD: {{ . | quote }}
 {{- if and $pg.existingSecret (or $pg.url $pg.password) -}}
 {{- fail "postgresql.existingSecret excludes postgresql.url and postgresql.password" -}}
 {{- end -}}
-{{- if and $pg.host (not $pg.password) (not $pg.existingSecret) -}}
-{{- fail "postgresql.host needs postgresql.password or postgresql.existingSecret" -}}
+{{- $settings := .Values.settings -}}
+{{- $passwordElsewhere := or (get $settings "POSTGRES_IAM") (get $settings "POSTGRES_PASSWORD_FILE") .Values.s3.existingSecret -}}
+{{- if and $pg.host (not $pg.password) (not $pg.existingSecret) (not $passwordElsewhere) -}}
+{{- fail "postgresql.host needs postgresql.password, postgresql.existingSecret, or POSTGRES_IAM or POSTGRES_PASSWORD_FILE in settings" -}}
 {{- end -}}
 {{- if and $pg.password (not $pg.host) (not $pg.url) -}}
 {{- fail "postgresql.password needs postgresql.host" -}}

@@ -79,6 +79,8 @@ impl Index {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(synchronous)
             .busy_timeout(BUSY_TIMEOUT)
+            // On a read-only root there is no directory for what a statement puts aside.
+            .pragma("temp_store", "memory")
             .disable_statement_logging();
         // A local file needs no liveness checks, and its connections do not age.
         let readers = SqlitePoolOptions::new()
