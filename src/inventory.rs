@@ -180,10 +180,7 @@ impl Inventory {
         let (mut answered, mut troubles) = (Vec::new(), Troubles::default());
         while let Some((work, state)) = answers.next().await {
             match state {
-                Ok(state) => {
-                    hands.well(&work.object.bucket);
-                    answered.push((work, state));
-                }
+                Ok(state) => answered.push((work, state)),
                 Err(Some(error)) if error.is_permanent() => {
                     self.park(&work, error.to_string()).await;
                 }
@@ -263,12 +260,13 @@ impl Inventory {
         let (mut doubtful, mut troubles) = (Vec::new(), Troubles::default());
         for (at, (work, row)) in works.into_iter().zip(rows).enumerate() {
             match faults.remove(&at) {
-                None if contested.contains(&at) || work.trust == Trust::Doubtful => {
-                    doubtful.push((work, row));
-                }
                 None => {
                     hands.well(&work.object.bucket);
-                    self.journal.row_written(&work).await;
+                    if contested.contains(&at) || work.trust == Trust::Doubtful {
+                        doubtful.push((work, row));
+                    } else {
+                        self.journal.row_written(&work).await;
+                    }
                 }
                 Some(RowFault::Unstorable { reason }) => self.park(&work, reason).await,
                 Some(RowFault::TableUnavailable { reason }) => {

@@ -60,7 +60,7 @@ impl Hands {
         left
     }
 
-    /// A row of the bucket was written, or main has told of one.
+    /// A row of the bucket was written.
     pub(super) fn well(&mut self, bucket: &str) {
         if !self.pauses.is_empty() && self.pauses.remove(bucket).is_some() {
             self.trouble.ends(bucket);

@@ -1,5 +1,6 @@
 """The inventory: a table per bucket, the documented columns and queries, true values."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -200,9 +201,16 @@ def test_a_table_that_takes_no_rows_holds_up_no_other(lab):
     waits = [line for line in proxy.log_lines() if line["message"] == "rows of a bucket wait"]
     assert {line["bucket"] for line in waits} == {stuck} and "mine" in waits[0]["error"]
     assert len(waits) < 20, "told once in a while, and not for every row"
+
+    def findings():
+        health = json.loads(proxy.admin("/api/v1/health?late_seconds=3")[2])
+        return [finding["what"] for finding in health["findings"]]
+
+    until(lambda: any("takes no rows" in what for what in findings()), "the trouble to be told")
     with inventory.cluster.connect(inventory.database) as database:
         database.execute(f'ALTER TABLE "{table}" DROP COLUMN mine')
     lab.assert_converged(proxy, stuck, fine, inventory=inventory)
+    assert findings() == []
 
 
 def test_two_buckets_that_want_the_same_table_name_have_a_table_each(steady):

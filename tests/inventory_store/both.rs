@@ -43,6 +43,7 @@ over_both_stores! {
     an_import_adds_what_is_missing_and_leaves_newer_news_alone
     an_import_fills_what_a_row_lacks_and_keeps_what_it_has
     rows_of_keys_deleted_long_ago_are_removed_and_no_others
+    the_keys_of_a_bucket_are_counted_and_one_without_rows_is_no_fault
 }
 
 async fn a_row_follows_its_key_through_its_life(database: Database) {
@@ -480,4 +481,16 @@ async fn rows_of_keys_deleted_long_ago_are_removed_and_no_others(database: Datab
     store.write(&[present("c", "old", 3)]).await.unwrap();
     assert_eq!(seen(&database, "bucket_c").await[0].size, 3);
     assert_eq!(retention::round(&store, month).await, 0);
+}
+
+async fn the_keys_of_a_bucket_are_counted_and_one_without_rows_is_no_fault(database: Database) {
+    let store = database.store().await;
+    let hour = Duration::from_hours(1);
+    assert_eq!(store.known_keys("b", 10, hour).await, Ok(None), "nothing has ever been written");
+    store.write(&[present("b", "k1", 1), present("b", "k2", 1)]).await.unwrap();
+    assert_eq!(store.known_keys("b", 10, hour).await, Ok(Some(2)));
+    assert_eq!(store.known_keys("b", 1, hour).await, Ok(Some(1)), "no further than asked for");
+    assert_eq!(store.known_keys("other", 10, hour).await, Ok(None));
+    database.execute("DROP TABLE bucket_b").await;
+    assert_eq!(store.known_keys("b", 10, hour).await.ok().flatten(), None);
 }

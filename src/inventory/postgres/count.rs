@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::super::schema::SHORTLY_BEFORE_POSTGRES;
@@ -43,6 +44,8 @@ impl Postgres {
             timeout(self.deadline, counting).await;
         match result {
             Ok(Ok(known)) => Ok(known),
+            // No row has been written yet, of this bucket or of any.
+            Ok(Err(error)) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(None),
             Ok(Err(error)) => Err(StoreError::Unavailable(reason(&error))),
             Err(_) => {
                 discard(client);
