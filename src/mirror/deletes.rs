@@ -79,8 +79,8 @@ pub(super) struct Deletes {
     state: Mutex<State>,
     /// A brake went on: its note is to be written.
     braked: Notify,
-    /// Whoever asks about a share holds it.
-    pub(super) asking: tokio::sync::Mutex<()>,
+    /// A question about a share has been answered.
+    pub(super) counted: Notify,
     /// Notes are written one after another, each telling the brakes of its turn.
     note: tokio::sync::Mutex<()>,
 }
@@ -110,7 +110,7 @@ impl Deletes {
             versioning,
             state,
             braked: Notify::new(),
-            asking: tokio::sync::Mutex::default(),
+            counted: Notify::new(),
             note: tokio::sync::Mutex::default(),
         });
         // The journal must not keep itself alive.

@@ -78,6 +78,8 @@ impl Deletes {
     /// Is the share of a bucket's keys that were deleted bearable? Asks if nobody else does.
     pub(super) async fn share(&self, bucket: &Arc<str>) -> Share {
         loop {
+            // From here on no answer is missed.
+            let counted = self.counted.notified();
             let question = {
                 let mut state = self.lock();
                 if state.brakes.contains_key(&**bucket) {
@@ -96,9 +98,9 @@ impl Deletes {
                 }
             };
             if let Some(question) = question {
-                let _turn = self.asking.lock().await;
                 self.ask(bucket, question).await;
-            } else if tokio::time::timeout(PATIENCE, self.asking.lock()).await.is_err() {
+                self.counted.notify_waiters();
+            } else if tokio::time::timeout(PATIENCE, counted).await.is_err() {
                 let due_ms = now_ms().saturating_add(COUNTING_MS);
                 return Share::Unknown { due_ms, reason: uncounted() };
             }

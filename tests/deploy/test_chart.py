@@ -331,7 +331,8 @@ def test_a_share_stays_a_share():
 )
 def test_a_host_needs_no_password_where_the_proxy_gets_one_otherwise(settings):
     for more in ({}, {"existingSecret": "db", "secretKeys": {"password": ""}}):
-        docs = helm({"postgresql": {"host": "db", "sslmode": "require", **more}, "settings": settings})
+        values = {"postgresql": {"host": "db", "sslmode": "require", **more}, "settings": settings}
+        docs = helm(values, base={"s3": {"mirrorEndpoint": "http://mirror:9000"}})
         [(_, container)] = proxies(docs)
         names = [variable["name"] for variable in container.get("env", [])]
         assert "POSTGRES_PASSWORD" not in names
