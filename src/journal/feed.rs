@@ -1,14 +1,14 @@
 //! From disk to the lanes: what did not fit, what is due again, what is looked at once more.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smallvec::smallvec;
 use tokio::time::Instant;
 
 use super::entry::{Entry, Facts, NewIntent, ObjectKey, Sequence};
-use super::lane::Item as _;
+use super::lane::{Item, Lane};
 use super::writer::Command;
 use super::{Journal, REFILL, SECOND_LOOK, Shared, Work, held, lock, now_ms, row, store};
 use crate::s3::operation::Change;
@@ -36,19 +36,7 @@ impl Journal {
     }
 
     pub(super) async fn feed_once(&self) -> Result<(), sqlx::Error> {
-        let wants = lock(&self.shared.mirror).begin_refill();
-        if let Some(from) = wants {
-            // What found no room until now must be on disk as settled when it is looked for there;
-            // what finds none from here on is noted anew.
-            self.flush().await;
-            if self.health().failing() {
-                // Nobody can tell which of those on disk are over, and they would be done again and
-                // again: they wait.
-                let mut lane = lock(&self.shared.mirror);
-                lane.refill_continues(from);
-                lane.refill_ended();
-                return Ok(());
-            }
+        if let Some(from) = self.begin_refill(&self.shared.mirror).await {
             let mut reader = self.shared.reader.lock().await;
             let found = store::pending(&mut reader, from, REFILL).await;
             drop(reader);
@@ -79,17 +67,7 @@ impl Journal {
         if !self.shared.inventory {
             return Ok(());
         }
-        let Some(from) = lock(&self.shared.rows).begin_refill() else { return Ok(()) };
-        // What was settled before this is on disk as such; what is settled from here on is
-        // remembered by the lane. So no row is offered in a state that is over: it would say
-        // that the mirror has not yet what it has.
-        self.flush().await;
-        if self.health().failing() {
-            let mut rows = lock(&self.shared.rows);
-            rows.refill_continues(from);
-            rows.refill_ended();
-            return Ok(());
-        }
+        let Some(from) = self.begin_refill(&self.shared.rows).await else { return Ok(()) };
         let resting = self.shared.rows_resting.pass_over(from);
         let mut reader = self.shared.reader.lock().await;
         let found = store::unwritten(&mut reader, from, REFILL, &resting).await;
@@ -119,6 +97,24 @@ impl Journal {
         }
         lock(&self.shared.rows).refill_ended();
         Ok(())
+    }
+
+    /// Begins to read for a lane, if it has room: yields from where on. What was settled before, or found no
+    /// room, is on disk as such then; what is settled or finds none from here on is remembered by the
+    /// lane. So nothing is offered in a state that is over: a row would say that the mirror has not yet what
+    /// it has.
+    async fn begin_refill<T: Item>(&self, lane: &Mutex<Lane<T>>) -> Option<Sequence> {
+        let from = lock(lane).begin_refill()?;
+        self.flush().await;
+        if self.health().failing() {
+            // Nobody can tell which of those on disk are over, and they would be done again and again:
+            // they wait.
+            let mut lane = lock(lane);
+            lane.refill_continues(from);
+            lane.refill_ended();
+            return None;
+        }
+        Some(from)
     }
 
     pub(super) fn refilled(

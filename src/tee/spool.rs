@@ -193,6 +193,24 @@ mod tests {
 
     use super::*;
 
+    /// What the disk has no room for is given up at once, and not tried again with every piece.
+    #[test]
+    fn a_body_that_the_disk_has_no_room_for_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let (spool, receiver) = Spool::without_thread(directory.path());
+        let mut writer = spool.begin().unwrap();
+        writer.file = Arc::new(File::options().write(true).open("/dev/full").unwrap());
+        let load = spool.load.clone();
+        let thread = std::thread::spawn(move || write(&receiver, &load));
+        writer.write(&Bytes::from_static(b"piece"));
+        while spool.load.waiting.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        assert!(writer.finish().is_none());
+        drop(spool);
+        thread.join().unwrap();
+    }
+
     #[test]
     fn while_the_disk_is_behind_nothing_is_begun_and_what_was_given_up_is_not_written() {
         let directory = tempfile::tempdir().unwrap();
